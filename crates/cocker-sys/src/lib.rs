@@ -1,0 +1,2 @@
+//! All `unsafe` of the std side.
+#![deny(unsafe_op_in_unsafe_fn)]
