@@ -4,6 +4,31 @@
 //! Steps are told to `tracing`; errors are values with a `hint` where the user can act.
 #![forbid(unsafe_code)]
 
-mod api;
-pub use api::*;
-pub use cocker_image::{BadName, BadVersion, ImageRecord, Name, Reference, Version};
+mod account;
+mod boot;
+mod connection;
+mod container;
+mod create;
+mod destroy;
+mod end;
+mod engine;
+mod failure;
+mod ids;
+mod listing;
+mod release;
+mod request;
+mod session;
+mod state;
+
+pub use cocker_image::{
+    BadName, BadReference, BadVersion, ImageRecord, Name, Reference, Version,
+};
+pub use connection::{Connection, Ending};
+pub use engine::{Engine, Settings};
+pub use failure::EngineError;
+pub use listing::{ContainerSummary, Status};
+pub use request::{
+    BootRequest, CreateRequest, IfBooted, Isolation, OnError, Program, VolumeAccess, VolumeRequest,
+    WindowSize,
+};
+pub use session::{Running, Session};

@@ -1,12 +1,25 @@
 //! Images: names for lists of layers, the store they live in, and the image made from the host's own programs.
 //! This crate knows nothing of namespaces or containers' lives.
+//!
+//! What a user says is a [`Name`], a [`Version`] or a [`Reference`]; what lies on disk is reached through a [`Store`].
+//! Trees of files are walked by descriptors only ([`removal`], [`measure_tree`]): no path is ever resolved a second time.
 #![forbid(unsafe_code)]
 
+mod descent;
 pub mod host_image;
+mod layer;
+mod measure;
 mod name;
+mod quote;
+mod reference;
+pub mod removal;
+pub mod staging;
 mod store;
 mod version;
 
+pub use layer::{BadLayerId, LayerId};
+pub use measure::{MeasureError, measure_tree};
 pub use name::{BadName, Name};
-pub use store::{ImageRecord, LayerId, StagedImage, Store, StoreError, StoreLock};
-pub use version::{BadVersion, Reference, Version};
+pub use reference::{BadReference, Reference};
+pub use store::{ImageRecord, StagedImage, Store, StoreError, StoreLock};
+pub use version::{BadVersion, Version};

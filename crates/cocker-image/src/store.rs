@@ -1,92 +1,161 @@
-//! The store.
+//! The store: where images, layers and containers lie on disk.
+//!
+//! ```text
+//! $COCKER_HOME/                     0700, owned by root
+//! ├── layers/<layer id>/
+//! │   ├── layer.json                format, when it was made (s since 1970), size (bytes), layers it was made on
+//! │   └── tree/                     the files, as they are inside; 0755, 0:0
+//! ├── images/<name>/<version>/
+//! │   └── image.json                format, layer ids (lowest first), its own one, when changed, size of its own
+//! ├── containers/<name>/            the engine's
+//! ├── ids/<slot>                    the engine's
+//! └── store.lock                    one lock for names: held for milliseconds
+//! ```
+//!
+//! A layer appears under its id before the image that needs it appears under its name, so whatever an image names is
+//! there. Both are staged beside their final names (see [`staging`](crate::staging)) and leave nothing when they fail.
+//! The store never trusts a home that others could write to, and never looks into a layer's files.
 
-use crate::{Name, Reference, Version};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
-use std::time::SystemTime;
+mod catalogue;
+mod error;
+mod home;
+mod publication;
+mod record;
+#[cfg(test)]
+mod tests;
 
-/// The id of a layer: 32 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LayerId(String);
+pub use catalogue::ImageRecord;
+pub use error::StoreError;
+pub use publication::StagedImage;
 
-impl LayerId {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+use crate::LayerId;
+use crate::descent::open_beneath;
+use crate::staging::sweep;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-/// One image of the store.
-#[derive(Clone, Debug)]
-pub struct ImageRecord {
-    pub name: Name,
-    pub version: Version,
-    /// Every layer that this image needs, lowest first; the last one is its own.
-    pub layers: Vec<LayerId>,
-    /// When the image was made or last changed.
-    pub modified: SystemTime,
-    /// Bytes of the image's own layer.
-    pub size: u64,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("cannot find image `{0}`")]
-    UnknownImage(String),
-}
+const LAYERS: &str = "layers";
+const IMAGES: &str = "images";
+const CONTAINERS: &str = "containers";
+const IDS: &str = "ids";
+const LOCK: &str = "store.lock";
 
 /// `$COCKER_HOME`, opened and checked.
-pub struct Store {}
+///
+/// All folders are reached through descriptors that were opened once, close-on-exec; they live as long as this value.
+pub struct Store {
+    home: PathBuf,
+    folder: OwnedFd,
+    layers: OwnedFd,
+    images: OwnedFd,
+    containers: OwnedFd,
+    ids: OwnedFd,
+}
 
 /// The lock on the store's names; released by drop.
-pub struct StoreLock {}
-
-/// A layer under construction: `layers/.new-<id>/tree`; removed by drop unless published.
-pub struct StagedImage {}
-
-impl StagedImage {
-    /// The open folder into which the layer's files are written.
-    pub fn tree(&self) -> BorrowedFd<'_> {
-        todo!()
-    }
+pub struct StoreLock {
+    file: OwnedFd,
 }
 
 impl Store {
-    /// Opens `home`, making it (0700) with its folders where they are missing.
-    pub fn open(_home: &Path) -> Result<Store, StoreError> {
-        todo!()
+    /// Opens `home`, making it (0700) with its folders and missing parents.
+    ///
+    /// Refused where the home or one of its folders does not belong to the caller, where others may enter the home
+    /// (an empty one is closed to them instead), or where others may exchange it for another. Links on the way to
+    /// the home are followed, below it never.
+    pub fn open(home: &Path) -> Result<Store, StoreError> {
+        let (home, folder) = home::open(home)?;
+        let inner = |name: &str| home::open_inner(&home, folder.as_fd(), name);
+        let (layers, images, containers, ids) = (
+            inner(LAYERS)?,
+            inner(IMAGES)?,
+            inner(CONTAINERS)?,
+            inner(IDS)?,
+        );
+        Ok(Store {
+            home,
+            folder,
+            layers,
+            images,
+            containers,
+            ids,
+        })
     }
-    /// The path given to `open`, absolute.
+
+    /// The path given to `open`, absolute and without links.
     pub fn home(&self) -> &Path {
-        todo!()
+        &self.home
     }
+
     /// `$COCKER_HOME` itself.
     pub fn folder(&self) -> BorrowedFd<'_> {
-        todo!()
+        self.folder.as_fd()
     }
+
+    /// `$COCKER_HOME/layers`.
+    pub fn layers_folder(&self) -> BorrowedFd<'_> {
+        self.layers.as_fd()
+    }
+
+    /// `$COCKER_HOME/containers`.
+    pub fn containers_folder(&self) -> BorrowedFd<'_> {
+        self.containers.as_fd()
+    }
+
+    /// `$COCKER_HOME/ids`.
+    pub fn ids_folder(&self) -> BorrowedFd<'_> {
+        self.ids.as_fd()
+    }
+
     /// Takes the one lock on names (blocking; held for milliseconds) and sweeps what dead writers left.
+    ///
+    /// A process that holds it already and asks again waits for itself for ever.
     pub fn lock(&self) -> Result<StoreLock, StoreError> {
-        todo!()
+        // A leftover is told from work under way by the lock on its own folder, so removing one, which may take
+        // long, need not keep others from the store's lock.
+        for (name, folder) in [
+            (LAYERS, &self.layers),
+            (IMAGES, &self.images),
+            (CONTAINERS, &self.containers),
+        ] {
+            if let Err(error) = sweep(folder.as_fd()) {
+                tracing::warn!(%error, folder = name, "cannot look for leftovers");
+            }
+        }
+        let failed = |errno: rustix::io::Errno| StoreError::Lock {
+            path: self.home.join(LOCK),
+            source: errno.into(),
+        };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
+            .map_err(failed)?;
+        Ok(StoreLock { file })
     }
-    /// All images, by name, then version.
-    pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        todo!()
+
+    /// Opens the folder that holds the files of a layer, for reading and for use as a lower directory.
+    pub fn open_layer(&self, layer: &LayerId) -> Result<OwnedFd, StoreError> {
+        let failed = |source| StoreError::OpenLayer {
+            layer: layer.clone(),
+            source,
+        };
+        let path = CString::new(format!("{layer}/tree")).map_err(|error| failed(error.into()))?;
+        open_beneath(
+            self.layers.as_fd(),
+            &path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+        )
+        .map_err(|errno| failed(errno.into()))
     }
-    /// The image meant by `reference`: the highest version where it names none.
-    pub fn resolve(&self, _reference: &Reference) -> Result<ImageRecord, StoreError> {
-        todo!()
-    }
-    /// Begins a new layer.
-    pub fn stage(&self) -> Result<StagedImage, StoreError> {
-        todo!()
-    }
-    /// Makes the staged layer an image on top of `base` (lowest first); refused when the name and version are in use.
-    pub fn publish(
-        &self,
-        _staged: StagedImage,
-        _name: &Name,
-        _version: &Version,
-        _base: &[LayerId],
-    ) -> Result<ImageRecord, StoreError> {
-        todo!()
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // Not left to closing: a process forked meanwhile may hold the same open file a little longer.
+        if let Err(errno) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(%errno, "cannot unlock the store");
+        }
     }
 }

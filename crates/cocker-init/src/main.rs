@@ -1,1 +1,229 @@
-fn main() {}
+//! `cockerinit`, the resident init of a container: it reaps, it spawns what the supervisor asks for, and it ends
+//! the container in order. It runs as process 1, or as the first child of a given process 1.
+//!
+//! It has no libc, no heap and one thread, and waits in one poll. It trusts its supervisor to mean well and nobody
+//! to be right: a message that is none is ignored. It must never panic, and never outlive its supervisor.
+//!
+//! Descriptors: 0 1 2 the console, 3 the supervisor's socket, 4 the root folder of the container's devpts.
+#![no_std]
+#![no_main]
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("cockerinit is written for Linux on x86_64");
+
+mod child;
+mod commands;
+mod entry;
+mod raw;
+mod shutdown;
+mod spawn;
+
+use cocker_protocol::{InitReport, InitRequest, MAX_MESSAGE, Spawn, Stage};
+use linux_raw_sys::general::{
+    POLLIN, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, pollfd,
+};
+
+use commands::{Command, Commands, Kind};
+use raw::{Descriptor, Errno, Fd, Received, Reserve, Signals, Wait, Waited};
+use shutdown::{Role, Shutdown, TIMEOUT_BY_SIGNAL_MS};
+use spawn::Failure;
+
+const SOCKET: Fd = Fd(3);
+const DEVPTS: Fd = Fd(4);
+
+/// What `exit` says when init itself is wrong (EX_SOFTWARE of sysexits.h).
+const BROKEN: i32 = 70;
+
+/// So much of the message buffer stays resident between messages.
+const KEPT: usize = 4096;
+
+#[repr(align(4096))]
+struct Message([u8; MAX_MESSAGE]);
+
+static MESSAGE: Reserve<Message> = Reserve::new(Message([0; MAX_MESSAGE]));
+
+const TAKEN_SIGNALS: Signals = Signals::of(&[
+    SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2,
+]);
+
+/// Where the program begins, called by its entry with the stack as the kernel laid it out.
+extern "C" fn start(stack: *const usize) -> ! {
+    // SAFETY: the entry passes the stack pointer on before anything else has used the stack.
+    let argument = unsafe { raw::second_argument(stack) };
+    let role = match argument {
+        Some(argument) if argument == c"first-child" => Role::FirstChild,
+        _ => Role::Root,
+    };
+    match Init::new(role) {
+        Some(init) => init.run(),
+        None => raw::exit(BROKEN),
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    raw::exit(BROKEN)
+}
+
+struct Init {
+    role: Role,
+    signals: Descriptor,
+    message: &'static mut [u8; MAX_MESSAGE],
+    commands: Commands,
+    shutdown: Shutdown,
+}
+
+impl Init {
+    fn new(role: Role) -> Option<Self> {
+        // Executed from a descriptor, the process would be named after that descriptor's number.
+        raw::name_process(c"cockerinit");
+        raw::close_on_exec_from(3);
+        // Commands inherit dispositions, so they are made plain once here; whatever arrives is taken from the
+        // signal descriptor, and what is not taken stays blocked and does nothing.
+        raw::block_signals(Signals::ALL);
+        raw::reset_dispositions();
+        Some(Self {
+            role,
+            signals: raw::signal_descriptor(TAKEN_SIGNALS).ok()?,
+            message: &mut MESSAGE.take()?.0,
+            commands: Commands::take()?,
+            shutdown: Shutdown::new(role, SOCKET),
+        })
+    }
+
+    fn run(mut self) -> ! {
+        tell(InitReport::Ready, None);
+        loop {
+            let mut polled = [SOCKET, self.signals.fd()].map(|descriptor| pollfd {
+                fd: descriptor.0,
+                events: POLLIN as i16,
+                revents: 0,
+            });
+            // An interrupted poll found nothing; the next round does.
+            let _ = raw::poll(&mut polled, self.shutdown.poll_timeout_ms());
+            let [socket, signals] = polled;
+            if signals.revents != 0 {
+                self.take_signals();
+            }
+            if socket.revents != 0 {
+                self.take_request();
+            }
+            self.shutdown.kill_if_due();
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(signal) = raw::next_signal(self.signals.fd()) {
+            match signal {
+                SIGCHLD => self.reap(),
+                SIGTERM | SIGINT | SIGPWR if self.role == Role::Root => {
+                    self.begin_shutdown(TIMEOUT_BY_SIGNAL_MS);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn begin_shutdown(&mut self, timeout_ms: u32) {
+        self.shutdown.begin(&self.commands, timeout_ms);
+        // With no process left there is no SIGCHLD to come.
+        self.reap();
+    }
+
+    /// Takes every process that has ended, be it a command or an orphan.
+    fn reap(&mut self) {
+        loop {
+            match raw::wait(Wait::AnyThatEnded) {
+                Waited::Ended { pid, wait_status } => {
+                    if let Some(Command { id, .. }) = self.commands.remove(pid) {
+                        tell(InitReport::Exited { id, wait_status }, None);
+                    }
+                }
+                Waited::NoneEnded => return,
+                Waited::NoChildren => return self.shutdown.finish_if_alone(),
+            }
+        }
+    }
+
+    fn take_request(&mut self) {
+        let received = match raw::receive(SOCKET, self.message) {
+            // The supervisor is gone, and its container with it: as process 1 our end is everyone's.
+            Ok(Received { length: 0, .. }) | Err(_) => raw::exit(0),
+            Ok(received) => received,
+        };
+        let length = received.length;
+        if received.is_whole {
+            self.serve(received);
+        }
+        if length > KEPT {
+            raw::release_pages(&mut self.message[KEPT..]);
+        }
+    }
+
+    fn serve(&mut self, received: Received) {
+        // A message that is none changes nothing; its descriptors close here.
+        let Ok(request) = InitRequest::decode(&self.message[..received.length]) else {
+            return;
+        };
+        match request {
+            InitRequest::Spawn { id, spawn } => {
+                let report = start_command(
+                    &mut self.commands,
+                    &self.shutdown,
+                    id,
+                    &spawn,
+                    received.descriptors,
+                );
+                if let Err(Failure { stage, errno }) = report {
+                    tell(InitReport::NotStarted { id, stage, errno }, None);
+                }
+            }
+            InitRequest::Signal { id, signal } => self.signal_command(id, |_| signal),
+            InitRequest::End { id } => self.signal_command(id, |kind| match kind {
+                // The client's end of the terminal closes as well; a shell that hears HUP can still tidy up.
+                Kind::Terminal => SIGHUP as i32,
+                Kind::Pipes => SIGKILL as i32,
+            }),
+            InitRequest::Shutdown { timeout_ms } => self.begin_shutdown(timeout_ms),
+        }
+    }
+
+    /// Signals the process group of a command. Its leader is not reaped yet, so the number is still its own.
+    fn signal_command(&self, id: u32, signal: impl FnOnce(Kind) -> i32) {
+        if let Some(command) = self.commands.find(id) {
+            let _ = raw::kill(-command.pid, signal(command.kind));
+        }
+    }
+}
+
+/// Starts a command, enters it into the table, and says so.
+fn start_command(
+    commands: &mut Commands,
+    shutdown: &Shutdown,
+    id: u32,
+    spawn: &Spawn<'_>,
+    descriptors: [Option<Descriptor>; raw::MAX_DESCRIPTORS],
+) -> Result<(), Failure> {
+    if shutdown.has_begun() {
+        return Err(Failure::new(Stage::InitGone, Errno(0)));
+    }
+    if commands.is_full() {
+        return Err(Failure::new(Stage::TooMany, Errno(0)));
+    }
+    let started = spawn::start(DEVPTS, spawn, descriptors)?;
+    let (pid, kind) = (started.pid, started.kind);
+    commands.insert(Command { pid, id, kind });
+    tell(InitReport::Started { id, pid }, started.master);
+    Ok(())
+}
+
+/// Sends a report, with the descriptor that belongs to it; our copy of that one closes.
+fn tell(report: InitReport, descriptor: Option<Descriptor>) {
+    let mut buffer = [0; 64];
+    let Ok(length) = report.encode(&mut buffer) else {
+        raw::exit(BROKEN);
+    };
+    let fd = descriptor.as_ref().map(Descriptor::fd);
+    // Where nobody listens any more, the socket's end says so in the next round.
+    let _ = raw::send(SOCKET, &buffer[..length], fd);
+}

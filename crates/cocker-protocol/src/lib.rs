@@ -8,7 +8,31 @@
 //!   ├ version ┼ kind ──┼ body length u32 ┼ body …                        │   (little endian)
 //! ```
 //!
+//! The four enums use four ranges of kinds, so a message that reaches the wrong end is an unknown kind there and
+//! never another message.
+//!
 //! What comes from inside a container is never trusted: decoding checks every length, allocates nothing, never
-//! panics, and returns an error that says what was wrong.
+//! panics, and returns an error that says what was wrong. A message has one encoding only: what decodes, encodes to
+//! the same bytes.
 #![no_std]
 #![forbid(unsafe_code)]
+
+mod client;
+mod init;
+mod outcome;
+mod spawn;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{ClientReply, ClientRequest};
+pub use init::{InitReport, InitRequest};
+pub use outcome::{DecodeError, Refusal, Stage, TooLong};
+pub use spawn::{Groups, MAX_GROUPS, Spawn, Stream, Strings};
+
+/// The version that every head carries; ends of different versions refuse each other.
+pub const VERSION: u16 = 1;
+
+/// The most bytes of one message, its head included.
+pub const MAX_MESSAGE: usize = 192 * 1024;

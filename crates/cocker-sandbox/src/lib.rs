@@ -1,1 +1,32 @@
+//! From a plan to namespaces, mounts, ids, devices, a cgroup and a first process.
+//!
+//! ```text
+//!  Plan ──prepare──▶ Prepared (descriptors only, no names) ──spawn──▶ Spawned ──go──▶ root process runs
+//!  (data)            host root, outside                      supervisor-to-be and init-to-be
+//! ```
+//!
+//! Nothing is ever mounted in the mount namespace of the caller. A plan is plain data and can be printed. This crate
+//! knows nothing of containers, images or the messages between the residents: whoever calls it says what to execute
+//! with which descriptors.
 #![forbid(unsafe_code)]
+
+mod assemble;
+mod cgroup;
+mod devices;
+mod failure;
+mod id_map;
+mod overlay;
+mod plan;
+mod prepare;
+mod report;
+mod resident;
+mod spawn;
+
+pub use cgroup::Cgroup;
+pub use failure::{KernelAnswer, SandboxError};
+pub use plan::{
+    Access, BindIds, HostId, IdRange, Mount, OverlayRoot, Plan, RootProcess, Source, TargetKind,
+};
+pub use prepare::{Prepared, prepare};
+pub use resident::{Descriptor, Supervisor};
+pub use spawn::{Spawned, spawn};

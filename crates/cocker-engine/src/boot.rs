@@ -1,0 +1,354 @@
+//! boot: the container's settings become a sandbox plan, the sandbox is prepared and spawned, and `OK` may be said when
+//! init has said that it is ready. See docs/design/0001-boot.md for who does what.
+
+use crate::connection::{Message, receive};
+use crate::container::{CONTAINERS, CONTROL, Container, UPPER, WORK};
+use crate::engine::Engine;
+use crate::failure::{BootError, EngineError};
+use crate::ids;
+use crate::request::{BootRequest, Isolation, VolumeAccess};
+use crate::state::Record;
+use cocker_image::{LayerId, Name};
+use cocker_protocol::{ClientReply, InitReport};
+use cocker_sandbox::{
+    Access, BindIds, Cgroup, Descriptor, Mount, OverlayRoot, Plan, RootProcess, Source, Supervisor,
+};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What a given root process finds in its environment.
+const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
+    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    c"HOME=/root",
+    c"TERM=linux",
+    c"container=cocker",
+];
+
+/// Clients that wait to be accepted by the supervisor.
+const BACKLOG: i32 = 1024;
+
+impl Engine {
+    /// Boots a stopped container; returns when its init is ready.
+    ///
+    /// # Errors
+    /// The phase that failed, with its object; everything is undone by then and the container is stopped.
+    pub fn boot(&self, container: &Name, request: &BootRequest) -> Result<(), EngineError> {
+        self.boot_container(container, request)
+            .map_err(|source| EngineError::Boot {
+                container: container.clone(),
+                source: Box::new(source),
+            })
+    }
+
+    fn boot_container(&self, name: &Name, request: &BootRequest) -> Result<(), BootError> {
+        let (mut container, _work) = Container::open_for_work(&self.store, name)?;
+        let record = container.hold_stopped()?;
+        self.clean_up_after_crash(&container, record)
+            .map_err(|source| BootError::CleanUp { source })?;
+        let starting = Record {
+            pid: 0,
+            started: seconds_since_epoch(),
+            ..record
+        };
+        recorded(&container, starting)?;
+        let is_changed = choose_root_process(&mut container, request)?;
+
+        let plan = self.plan(&container)?;
+        tracing::debug!("plan:\n{plan}");
+        let stop_signal = stop_signal(&plan.process);
+        let (boot_socket, supervisor) = self.supervisor(&container, stop_signal)?;
+        let prepared = cocker_sandbox::prepare(plan, self.settings.init)?;
+        let booted = spawn(&container, prepared, supervisor, starting, boot_socket);
+        match booted {
+            // Only what has booted is worth remembering.
+            Ok(()) if is_changed => container
+                .write_settings(&container.settings)
+                .map_err(|source| BootError::Record { source }),
+            Ok(()) => Ok(()),
+            Err(error) => {
+                recorded(&container, starting)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What a supervisor that was killed could not do: its record still names a process.
+    pub(crate) fn clean_up_after_crash(
+        &self,
+        container: &Container,
+        record: Record,
+    ) -> Result<(), Errno> {
+        if record.pid == 0 {
+            return Ok(());
+        }
+        tracing::debug!("the last supervisor of `{}` was killed", container.name);
+        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove()?;
+        container.state.write(Record { pid: 0, ..record })
+    }
+
+    fn plan(&self, container: &Container) -> Result<Plan, BootError> {
+        let settings = &container.settings;
+        let files = Path::new(CONTAINERS).join(container.name.as_str());
+        let lowers = settings.layers.iter();
+        let root = OverlayRoot {
+            base: self.store.home().to_path_buf(),
+            lowers: lowers.map(LayerId::tree_path).collect(),
+            upper: files.join(UPPER),
+            work: files.join(WORK),
+        };
+        let cgroup = container.cgroup(&self.settings.cgroup_parent);
+        let process = match &settings.root_process {
+            None => RootProcess::Init,
+            Some(program) => RootProcess::Given {
+                arguments: program
+                    .iter()
+                    .map(|argument| c_string(argument.as_bytes()))
+                    .collect::<Result<_, _>>()?,
+                environment: ROOT_ENVIRONMENT.map(CString::from).into(),
+            },
+        };
+        Ok(Plan {
+            ids: match settings.isolation {
+                Isolation::Contained => Some(ids::range(settings.id_slot)),
+                Isolation::Privileged => None,
+            },
+            mounts: mounts(container, Cgroup::at(&cgroup).is_available()),
+            cgroup,
+            root,
+            hostname: settings.hostname.clone(),
+            process,
+        })
+    }
+
+    /// The supervisor's descriptors in the order of docs/design/0001-boot.md, and our end of the boot socket.
+    fn supervisor(
+        &self,
+        container: &Container,
+        stop_signal: i32,
+    ) -> Result<(OwnedFd, Supervisor), BootError> {
+        let opening = |what| move |source| BootError::Open { what, source };
+        let lock = container.state.share().map_err(opening("lock"))?;
+        let control = listen(container).map_err(opening(CONTROL))?;
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(opening("the boot socket"))?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let cocker = rustix::fs::open("/proc/self/exe", flags, Mode::empty())
+            .map_err(opening("/proc/self/exe"))?;
+        let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&container.folder, ".", folder, Mode::empty())
+            .map_err(opening("the container's folder"))?;
+        let supervisor = Supervisor {
+            program: self.settings.supervisor,
+            arguments: vec![
+                c"cocker-supervisor".into(),
+                c_string(container.name.as_str().as_bytes())?,
+                c_string(stop_signal.to_string().as_bytes())?,
+            ],
+            environment: vec![
+                self.variable("COCKER_HOME", self.store.home().as_os_str().as_bytes())?,
+                self.variable("COCKER_CGROUP", self.settings.cgroup_parent.as_bytes())?,
+            ],
+            descriptors: vec![
+                Descriptor::Given(lock),
+                Descriptor::Given(control),
+                Descriptor::InitSocket,
+                Descriptor::RootProcess,
+                Descriptor::Given(theirs),
+                Descriptor::Given(cocker),
+                Descriptor::Given(folder),
+            ],
+        };
+        Ok((ours, supervisor))
+    }
+
+    fn variable(&self, key: &str, value: &[u8]) -> Result<CString, BootError> {
+        c_string(&[key.as_bytes(), b"=", value].concat())
+    }
+}
+
+/// Spawns, attaches nothing yet (the network is the host's), says go and waits for init.
+fn spawn(
+    container: &Container,
+    prepared: cocker_sandbox::Prepared,
+    supervisor: Supervisor,
+    starting: Record,
+    boot_socket: OwnedFd,
+) -> Result<(), BootError> {
+    let mut message = [0u8; 64];
+    let length = InitReport::Console
+        .encode(&mut message)
+        .expect("the message is a head only");
+    let mut written = Ok(());
+    let spawned = cocker_sandbox::spawn(prepared, supervisor, &message[..length], |pid| {
+        let pid = pid.as_raw_nonzero().get();
+        written = container.state.write(Record { pid, ..starting });
+    })?;
+    written.map_err(|source| BootError::Record { source })?;
+    tracing::debug!("assembled; root process {:?}", spawned.root_process());
+    spawned.go()?;
+    wait_until_ready(&boot_socket)
+}
+
+fn wait_until_ready(boot_socket: &OwnedFd) -> Result<(), BootError> {
+    let message = receive(boot_socket).map_err(|_| BootError::SupervisorGone)?;
+    match message {
+        Some(Message {
+            reply: ClientReply::Ready,
+            ..
+        }) => Ok(()),
+        Some(Message {
+            reply: ClientReply::Ended { wait_status },
+            ..
+        }) => Err(BootError::EndedEarly {
+            how: how_ended(wait_status),
+        }),
+        _ => Err(BootError::SupervisorGone),
+    }
+}
+
+/// A wait status in words.
+fn how_ended(wait_status: i32) -> String {
+    match wait_status & 0x7f {
+        0 => format!("exit status {}", (wait_status >> 8) & 0xff),
+        signal => format!("killed by signal {signal}"),
+    }
+}
+
+/// What every container finds mounted, then its volumes.
+fn mounts(container: &Container, has_cgroup: bool) -> Vec<Mount> {
+    let own = |source, target: &str, access| Mount {
+        source,
+        target: PathBuf::from(target),
+        access,
+    };
+    let mut mounts = vec![
+        own(Source::Proc, "/proc", Access::ReadWrite),
+        own(Source::Sysfs, "/sys", Access::ReadOnly),
+        own(Source::Devices, "/dev", Access::ReadWrite),
+        own(Source::DevPts, "/dev/pts", Access::ReadWrite),
+        own(Source::SharedMemory, "/dev/shm", Access::ReadWrite),
+        own(Source::MessageQueues, "/dev/mqueue", Access::ReadWrite),
+    ];
+    if has_cgroup {
+        mounts.push(own(Source::Cgroup, "/sys/fs/cgroup", Access::ReadOnly));
+    }
+    for volume in &container.settings.volumes {
+        mounts.push(Mount {
+            source: Source::Bind {
+                host: volume.host.clone(),
+                ids: BindIds::Mapped,
+            },
+            target: volume.container.clone(),
+            access: match volume.access {
+                VolumeAccess::ReadWrite => Access::ReadWrite,
+                VolumeAccess::ReadOnly => Access::ReadOnly,
+            },
+        });
+    }
+    mounts
+}
+
+/// The socket `control`; one that a killed supervisor has left makes way. Its path may be longer than a socket's address
+/// can be, so it is named through our descriptor of the folder.
+fn listen(container: &Container) -> Result<OwnedFd, Errno> {
+    match rustix::fs::unlinkat(&container.folder, CONTROL, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    rustix::net::bind(&socket, &control_address(&container.folder)?)?;
+    rustix::fs::chmodat(
+        &container.folder,
+        CONTROL,
+        Mode::RUSR | Mode::WUSR,
+        AtFlags::empty(),
+    )?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Where the supervisor of the container in `folder` listens.
+pub(crate) fn control_address(folder: &OwnedFd) -> Result<SocketAddrUnix, Errno> {
+    use rustix::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}/{CONTROL}", folder.as_fd().as_raw_fd());
+    SocketAddrUnix::new(path)
+}
+
+fn recorded(container: &Container, record: Record) -> Result<(), BootError> {
+    container
+        .state
+        .write(record)
+        .map_err(|source| BootError::Record { source })
+}
+
+/// A root process that was given holds at the next boot until another one is given; `cockerinit` or nothing goes back to
+/// the usual one. Says whether that changes the settings.
+fn choose_root_process(
+    container: &mut Container,
+    request: &BootRequest,
+) -> Result<bool, BootError> {
+    let Some(program) = &request.root_process else {
+        return Ok(false);
+    };
+    let program = program
+        .iter()
+        .map(|argument: &OsString| {
+            argument.to_str().map(String::from).ok_or_else(|| BootError::BadArgument {
+                text: argument.to_string_lossy().escape_default().collect(),
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let chosen = match program.first().map(String::as_str) {
+        None | Some("cockerinit") => None,
+        Some(_) => Some(program),
+    };
+    let is_changed = container.settings.root_process != chosen;
+    container.settings.root_process = chosen;
+    Ok(is_changed)
+}
+
+/// 0 where cockerinit is process 1; else what the given root process takes as "shut down".
+fn stop_signal(process: &RootProcess) -> i32 {
+    match process {
+        RootProcess::Init => 0,
+        RootProcess::Given { arguments, .. } => {
+            let program = arguments.first().map(|program| program.to_bytes());
+            let name = program.and_then(|p| p.rsplit(|&byte| byte == b'/').next());
+            match name {
+                Some(b"systemd") => SIGRTMIN_PLUS_3,
+                _ => SIGTERM,
+            }
+        }
+    }
+}
+
+/// systemd(1): "halts the machine", the first real-time signal being 34 to programs of the C library.
+const SIGRTMIN_PLUS_3: i32 = 37;
+const SIGTERM: i32 = 15;
+
+fn c_string(bytes: &[u8]) -> Result<CString, BootError> {
+    CString::new(bytes).map_err(|_| BootError::BadArgument {
+        text: String::from_utf8_lossy(bytes).escape_default().collect(),
+    })
+}
+
+fn seconds_since_epoch() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
+}

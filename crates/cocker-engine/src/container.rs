@@ -1,0 +1,243 @@
+//! One container's folder: its settings on disk, its lock for commands, its state.
+
+use crate::failure::ContainerError;
+use crate::request::{Isolation, VolumeRequest};
+use crate::state::{Record, Standing, StateFile};
+use cocker_image::{LayerId, Name, Store};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// File names in a container's folder.
+pub(crate) const SETTINGS: &str = "container.json";
+pub(crate) const CONTROL: &str = "control";
+pub(crate) const UPPER: &str = "files/upper";
+pub(crate) const WORK: &str = "files/work";
+
+/// The folder of all containers, in COCKER_HOME.
+pub(crate) const CONTAINERS: &str = "containers";
+
+/// `container.json`: what was decided at create.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ContainerSettings {
+    /// Version of this record's shape.
+    pub format: u32,
+    /// 16 hexadecimal digits; names what outlives processes, such as the cgroup folder.
+    pub id: String,
+    /// As the user said it.
+    pub image: String,
+    /// Lowest first.
+    pub layers: Vec<LayerId>,
+    pub hostname: String,
+    pub volumes: Vec<VolumeRequest>,
+    pub isolation: Isolation,
+    /// Number of its range of host ids.
+    pub id_slot: u32,
+    /// Given with `-e`; none means cockerinit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_process: Option<Vec<String>>,
+}
+
+/// The newest shape of `container.json` that this program knows.
+pub(crate) const FORMAT: u32 = 1;
+
+/// An existing container.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub name: Name,
+    pub folder: OwnedFd,
+    pub settings: ContainerSettings,
+    pub state: StateFile,
+}
+
+/// While it lives, no other command changes the container; dropped within milliseconds but for the end of a boot.
+#[derive(Debug)]
+pub(crate) struct WorkLock(OwnedFd);
+
+impl WorkLock {
+    /// The locked folder itself, for whoever takes the lock over.
+    pub(crate) fn into_folder(self) -> OwnedFd {
+        self.0
+    }
+}
+
+impl Container {
+    /// Looks the container up.
+    pub(crate) fn open(store: &Store, name: &Name) -> Result<Container, ContainerError> {
+        let folder = open_folder(store, name)?;
+        let settings = read_settings(&folder, name)?;
+        let state = StateFile::open(folder.as_fd()).map_err(|source| unreadable(name, source))?;
+        Ok(Container {
+            name: name.clone(),
+            folder,
+            settings,
+            state,
+        })
+    }
+
+    /// Waits until no other command works on the container. What was read before may be old by then: see
+    /// [`Container::open_for_work`].
+    fn lock_for_work(&self) -> Result<WorkLock, ContainerError> {
+        // An own open file: the lock ends with it, and not with some copy of the folder's descriptor elsewhere.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(&self.folder, ".", flags, Mode::empty());
+        let locked = lock.and_then(|lock| {
+            rustix::io::retry_on_intr(|| {
+                rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+            })?;
+            Ok(WorkLock(lock))
+        });
+        locked.map_err(|source| ContainerError::Lock {
+            container: self.name.clone(),
+            source,
+        })
+    }
+
+    /// Looks the container up and holds it against other commands.
+    pub(crate) fn open_for_work(
+        store: &Store,
+        name: &Name,
+    ) -> Result<(Container, WorkLock), ContainerError> {
+        loop {
+            let container = Container::open(store, name)?;
+            let lock = container.lock_for_work()?;
+            // Whoever held it may have destroyed the container and somebody made a new one of that name.
+            let is_same = match open_folder(store, name) {
+                Ok(now) => is_same_file(&now, &container.folder),
+                Err(ContainerError::Unknown { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            if is_same {
+                return Ok((container, lock));
+            }
+        }
+    }
+
+    /// Takes the lock that says "booted", for work that needs a stopped container. Where the last supervisor is just
+    /// doing its last work, waits for it.
+    pub(crate) fn hold_stopped(&self) -> Result<Record, ContainerError> {
+        let reading = |source| unreadable(&self.name, source);
+        match self.state.try_lock() {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => match self.state.standing().map_err(reading)?.0 {
+                Standing::Booted { pid } => {
+                    return Err(ContainerError::Booted {
+                        container: self.name.clone(),
+                        pid,
+                    });
+                }
+                // Nobody boots it while we hold it for work, so this ends with the release.
+                _ => self.state.wait_lock().map_err(reading)?,
+            },
+            Err(source) => return Err(reading(source)),
+        }
+        self.state.read().map_err(reading)
+    }
+
+    /// The pid of the root process, for a command that needs a booted container.
+    pub(crate) fn booted_pid(&self) -> Result<i32, ContainerError> {
+        let (standing, _) = self
+            .state
+            .standing()
+            .map_err(|source| unreadable(&self.name, source))?;
+        match standing {
+            Standing::Booted { pid } => Ok(pid),
+            _ => Err(ContainerError::NotBooted {
+                container: self.name.clone(),
+            }),
+        }
+    }
+
+    /// The cgroup folder, relative to the root of the hierarchy; `parent` is the folder of all containers'.
+    pub(crate) fn cgroup(&self, parent: &str) -> PathBuf {
+        Path::new(parent).join(format!("{}.{}", self.name, self.settings.id))
+    }
+
+    pub(crate) fn write_settings(&self, settings: &ContainerSettings) -> Result<(), Errno> {
+        write_settings(&self.folder, settings)
+    }
+}
+
+fn open_folder(store: &Store, name: &Name) -> Result<OwnedFd, ContainerError> {
+    let opened = rustix::fs::openat2(
+        store.containers_folder(),
+        name.as_str(),
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    );
+    opened.map_err(|source| match source {
+        Errno::NOENT => ContainerError::Unknown {
+            container: name.clone(),
+        },
+        source => unreadable(name, source),
+    })
+}
+
+fn is_same_file(one: &OwnedFd, other: &OwnedFd) -> bool {
+    match (rustix::fs::fstat(one), rustix::fs::fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
+}
+
+fn unreadable(name: &Name, source: Errno) -> ContainerError {
+    ContainerError::Read {
+        container: name.clone(),
+        source,
+    }
+}
+
+fn read_settings(folder: &OwnedFd, name: &Name) -> Result<ContainerSettings, ContainerError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let bytes = rustix::fs::openat(folder, SETTINGS, flags, Mode::empty())
+        .and_then(|file| read_all(&file))
+        .map_err(|source| unreadable(name, source))?;
+    let damaged = |source| ContainerError::Damaged {
+        container: name.clone(),
+        source,
+    };
+    #[derive(Deserialize)]
+    struct Shape {
+        format: u32,
+    }
+    let shape: Shape = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if shape.format > FORMAT {
+        return Err(ContainerError::TooNew {
+            container: name.clone(),
+            format: shape.format,
+        });
+    }
+    serde_json::from_slice(&bytes).map_err(damaged)
+}
+
+fn read_all(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0u8; rustix::fs::fstat(file)?.st_size as usize];
+    let mut length = 0;
+    while length < bytes.len() {
+        match rustix::io::read(file, &mut bytes[length..])? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// Writes new, makes it durable, renames: whoever reads sees the old or the new.
+pub(crate) fn write_settings(folder: &OwnedFd, settings: &ContainerSettings) -> Result<(), Errno> {
+    let json = serde_json::to_vec_pretty(settings).expect("settings are plain data");
+    let staged = ".new-container.json";
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, staged, flags, Mode::RUSR | Mode::WUSR)?;
+    let mut rest = json.as_slice();
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = &rest[written..];
+    }
+    rustix::fs::fsync(&file)?;
+    rustix::fs::renameat(folder, staged, folder, SETTINGS)?;
+    rustix::fs::fsync(folder)
+}

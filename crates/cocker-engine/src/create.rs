@@ -1,0 +1,185 @@
+//! create: image names become pinned layers, and a container appears by one rename.
+
+use crate::container::{ContainerSettings, FORMAT, UPPER, WORK, write_settings};
+use crate::engine::Engine;
+use crate::failure::{CreateError, EngineError};
+use crate::ids;
+use crate::request::{CreateRequest, VolumeRequest};
+use crate::state::StateFile;
+use cocker_image::staging::StagedFolder;
+use cocker_image::{LayerId, Name};
+use rustix::fd::AsFd;
+use rustix::fs::{Access, AtFlags, CWD, Mode};
+use rustix::io::Errno;
+
+/// The kernel's limit for lower layers (`OVL_MAX_STACK`).
+const MOST_LAYERS: usize = 500;
+
+/// Linux's limit for a host name (`HOST_NAME_MAX`).
+const LONGEST_HOSTNAME: usize = 64;
+
+impl Engine {
+    /// Makes a container. Its layers are pinned: a newer version of an image later changes nothing for it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the request; then nothing has changed.
+    pub fn create(&self, request: &CreateRequest) -> Result<(), EngineError> {
+        self.make_container(request)
+            .map_err(|source| EngineError::Create {
+                container: request.container.clone(),
+                source: Box::new(source),
+            })
+    }
+
+    fn make_container(&self, request: &CreateRequest) -> Result<(), CreateError> {
+        let layers = self.pin_layers(request)?;
+        let hostname = match &request.hostname {
+            Some(hostname) => checked_hostname(hostname)?,
+            None => request.container.as_str().into(),
+        };
+        for volume in &request.volumes {
+            check_volume(volume)?;
+        }
+        let writing = |what| move |source| CreateError::Write { what, source };
+
+        let lock = self.store.lock()?;
+        self.check_name_free(&request.container)?;
+        let mut staged = StagedFolder::make(self.store.containers_folder())
+            .map_err(|source| CreateError::Stage { source })?;
+        make_folders(&staged).map_err(writing("files"))?;
+        let slot = ids::take(&self.store, &request.container)
+            .map_err(writing("ids"))?
+            .ok_or(CreateError::NoIdsLeft { count: ids::SLOTS })?;
+        let settings = ContainerSettings {
+            format: FORMAT,
+            id: format!("{:016x}", staged.id() as u64),
+            image: said(request),
+            layers,
+            hostname,
+            volumes: request.volumes.clone(),
+            isolation: request.isolation,
+            id_slot: slot,
+            root_process: None,
+        };
+        let published = self.publish(&mut staged, &settings, &request.container);
+        if published.is_err() {
+            let _ = ids::give_back(&self.store, slot);
+        }
+        drop(lock);
+        published
+    }
+
+    /// What was written must survive a loss of power before `OK` is printed.
+    fn publish(
+        &self,
+        staged: &mut StagedFolder,
+        settings: &ContainerSettings,
+        name: &Name,
+    ) -> Result<(), CreateError> {
+        let writing = |what| move |source| CreateError::Write { what, source };
+        let folder = staged.folder().try_clone_to_owned();
+        let folder = folder.map_err(|error| CreateError::Write {
+            what: "container.json",
+            source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+        })?;
+        StateFile::make(folder.as_fd()).map_err(writing("lock"))?;
+        write_settings(&folder, settings).map_err(writing("container.json"))?;
+        rustix::fs::fsync(self.store.ids_folder()).map_err(writing("ids"))?;
+        staged
+            .publish(self.store.containers_folder(), name.as_str())
+            .map_err(|source| match source.is_name_taken() {
+                true => CreateError::NameInUse,
+                false => CreateError::Stage { source },
+            })?;
+        rustix::fs::fsync(self.store.containers_folder()).map_err(writing("containers"))
+    }
+
+    /// The layers of all images, lowest first; one that several images bring stands once, where it is needed first.
+    fn pin_layers(&self, request: &CreateRequest) -> Result<Vec<LayerId>, CreateError> {
+        let mut layers: Vec<LayerId> = Vec::new();
+        for reference in &request.images {
+            for layer in self.store.resolve(reference)?.layers {
+                if !layers.contains(&layer) {
+                    layers.push(layer);
+                }
+            }
+        }
+        match layers.len() {
+            count if count > MOST_LAYERS => Err(CreateError::TooManyLayers { count }),
+            _ => Ok(layers),
+        }
+    }
+
+    fn check_name_free(&self, name: &Name) -> Result<(), CreateError> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        match rustix::fs::statat(self.store.containers_folder(), name.as_str(), flags) {
+            Err(Errno::NOENT) => Ok(()),
+            Ok(_) => Err(CreateError::NameInUse),
+            Err(source) => Err(CreateError::Write {
+                what: "containers",
+                source,
+            }),
+        }
+    }
+}
+
+/// The list of images as the user said it.
+fn said(request: &CreateRequest) -> String {
+    let images: Vec<String> = request.images.iter().map(ToString::to_string).collect();
+    images.join(",")
+}
+
+/// Letters, digits, `-` and `.`, as hosts(5) and RFC 1123 have it, and `_`, which names of containers may hold.
+fn checked_hostname(hostname: &str) -> Result<String, CreateError> {
+    let bad = |why| {
+        Err(CreateError::BadHostname {
+            hostname: hostname.escape_default().take(80).collect(),
+            why,
+        })
+    };
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    match hostname {
+        "" => bad("it is empty"),
+        long if long.len() > LONGEST_HOSTNAME => bad("it is longer than 64 bytes"),
+        odd if !odd.chars().all(is_allowed) => bad("only letters, digits and `- . _` are allowed"),
+        _ if hostname.starts_with(['-', '.']) => bad("it starts with `-` or `.`"),
+        good => Ok(good.into()),
+    }
+}
+
+fn check_volume(volume: &VolumeRequest) -> Result<(), CreateError> {
+    rustix::fs::accessat(CWD, &volume.host, Access::EXISTS, AtFlags::empty()).map_err(|source| {
+        CreateError::NoSuchVolume {
+            path: volume.host.clone(),
+            source,
+        }
+    })
+}
+
+/// The writable layer, empty: it is the root of the container's files, so everybody inside may pass through it.
+fn make_folders(staged: &StagedFolder) -> Result<(), Errno> {
+    let folder = staged.folder();
+    rustix::fs::mkdirat(folder, "files", Mode::from_raw_mode(0o700))?;
+    for (path, mode) in [(UPPER, 0o755), (WORK, 0o700)] {
+        let mode = Mode::from_raw_mode(mode);
+        rustix::fs::mkdirat(folder, path, mode)?;
+        // The user's umask has no part in it.
+        rustix::fs::chmodat(folder, path, mode, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_checked() {
+        for good in ["web", "a.b-c", "h_1", &"x".repeat(64)] {
+            assert!(checked_hostname(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", ".a", "a b", "a\nb", "ä", &"x".repeat(65)] {
+            assert!(checked_hostname(bad).is_err(), "{bad}");
+        }
+    }
+}

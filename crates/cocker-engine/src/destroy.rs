@@ -1,0 +1,104 @@
+//! destroy: a container vanishes by one rename; its files follow.
+
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::failure::{ContainerError, DestroyError, EngineError, TalkError};
+use crate::ids;
+use crate::request::{IfBooted, OnError};
+use cocker_image::Name;
+use cocker_image::staging::LeavingFolder;
+use cocker_sandbox::Cgroup;
+use std::time::Duration;
+
+/// What a container is given to end by itself when it is shut down in order to be destroyed.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Removes a container with its writable layer. Files of volumes are the host's and stay.
+    ///
+    /// With [`OnError::GoOn`], what cannot be removed stands in nobody's way: it is left for the next command's sweep.
+    pub fn destroy(
+        &self,
+        container: &Name,
+        if_booted: IfBooted,
+        on_error: OnError,
+    ) -> Result<(), EngineError> {
+        self.remove_container(container, if_booted, on_error)
+            .map_err(|source| EngineError::Destroy {
+                container: container.clone(),
+                source: Box::new(source),
+            })
+    }
+
+    fn remove_container(
+        &self,
+        name: &Name,
+        if_booted: IfBooted,
+        on_error: OnError,
+    ) -> Result<(), DestroyError> {
+        if if_booted == IfBooted::ShutDownFirst {
+            match self.end(name, Some(SHUTDOWN_TIME)) {
+                Ok(()) | Err(TalkError::Container(ContainerError::NotBooted { .. })) => {}
+                Err(TalkError::Container(source)) if !may_go_on(&source, on_error) => {
+                    return Err(DestroyError::Container(source));
+                }
+                Err(source) if on_error == OnError::Stop => return Err(source.into()),
+                Err(error) => tracing::warn!("going on: {error}"),
+            }
+        }
+        let (container, work) = match Container::open_for_work(&self.store, name) {
+            Err(source) if may_go_on(&source, on_error) => return self.remove_damaged(name),
+            other => other?,
+        };
+        let record = container.hold_stopped()?;
+        if record.pid != 0 {
+            let cgroup = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent));
+            match cgroup.remove() {
+                Err(source) if on_error == OnError::Stop => {
+                    return Err(DestroyError::Cgroup { source });
+                }
+                _ => {}
+            }
+        }
+        let names = self.store.lock()?;
+        let leaving = LeavingFolder::begin_held(
+            self.store.containers_folder(),
+            name.as_str(),
+            work.into_folder(),
+        )
+        .map_err(|source| DestroyError::Rename { source })?;
+        ids::give_back(&self.store, container.settings.id_slot)
+            .map_err(|source| DestroyError::Ids { source })?;
+        drop(names);
+        self.remove_files(leaving, on_error)
+    }
+
+    /// A container whose settings cannot be read any more: all that is known of it is its folder.
+    fn remove_damaged(&self, name: &Name) -> Result<(), DestroyError> {
+        let names = self.store.lock()?;
+        let leaving = LeavingFolder::begin(self.store.containers_folder(), name.as_str())
+            .map_err(|source| DestroyError::Rename { source })?;
+        drop(names);
+        self.remove_files(leaving, OnError::GoOn)
+    }
+
+    fn remove_files(&self, leaving: LeavingFolder, on_error: OnError) -> Result<(), DestroyError> {
+        match leaving.remove() {
+            Err(source) if on_error == OnError::Stop => Err(DestroyError::Files { source }),
+            Err(error) => {
+                tracing::warn!("going on: {error}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// What `--forcely` goes on over: a container that is there but cannot be read.
+fn may_go_on(error: &ContainerError, on_error: OnError) -> bool {
+    let is_damage = matches!(
+        error,
+        ContainerError::Read { .. } | ContainerError::Damaged { .. } | ContainerError::TooNew { .. }
+    );
+    is_damage && on_error == OnError::GoOn
+}

@@ -1,0 +1,353 @@
+//! What the engine could not do, to which container, and what the user can do about it.
+
+use cocker_image::host_image::HostImageError;
+use cocker_image::staging::StagingError;
+use cocker_image::{Name, Reference, StoreError};
+use cocker_protocol::Stage;
+use cocker_sandbox::SandboxError;
+use rustix::io::Errno;
+use std::path::PathBuf;
+
+/// A container could not be found, read or held.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    #[error("there is no container `{container}`")]
+    Unknown { container: Name },
+    #[error("container `{container}` is booted (pid {pid})")]
+    Booted { container: Name, pid: i32 },
+    #[error("container `{container}` is not booted")]
+    NotBooted { container: Name },
+    #[error("cannot read container `{container}`")]
+    Read {
+        container: Name,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot lock container `{container}`")]
+    Lock {
+        container: Name,
+        #[source]
+        source: Errno,
+    },
+    #[error("the settings of container `{container}` are damaged")]
+    Damaged {
+        container: Name,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("container `{container}` was written by a newer cocker (format {format})")]
+    TooNew { container: Name, format: u32 },
+}
+
+impl ContainerError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            ContainerError::Unknown { .. } => {
+                Some("`cocker containers` lists the containers.".into())
+            }
+            ContainerError::Booted { container, .. } => Some(format!(
+                "shut it down first: cocker shutdown {container}"
+            )),
+            ContainerError::NotBooted { container } => {
+                Some(format!("boot it first: cocker boot {container}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What stands in the way of making a container.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error(transparent)]
+    Image(#[from] StoreError),
+    #[error("the name is in use")]
+    NameInUse,
+    #[error("cannot stage its folder")]
+    Stage {
+        #[source]
+        source: StagingError,
+    },
+    #[error("volume `{}` does not exist on the host", path.display())]
+    NoSuchVolume {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error("`{hostname}` is no host name: {why}")]
+    BadHostname {
+        hostname: String,
+        why: &'static str,
+    },
+    #[error("there are {count} layers in the stack; the kernel takes at most 500")]
+    TooManyLayers { count: usize },
+    #[error("all {count} ranges of host ids are taken")]
+    NoIdsLeft { count: u32 },
+    #[error("cannot write `{what}`")]
+    Write {
+        what: &'static str,
+        #[source]
+        source: Errno,
+    },
+}
+
+/// What stands in the way of a boot.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("cannot open `{what}`")]
+    Open {
+        what: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot record the boot")]
+    Record {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot remove what an earlier boot has left")]
+    CleanUp {
+        #[source]
+        source: Errno,
+    },
+    #[error("`{text}` cannot be an argument: it holds a NUL byte")]
+    BadArgument { text: String },
+    #[error("the root process ended before the container was ready ({how})")]
+    EndedEarly { how: String },
+    #[error("the supervisor ended before the container was ready")]
+    SupervisorGone,
+}
+
+/// What stands in the way of a command or a session.
+#[derive(Debug, thiserror::Error)]
+pub enum TalkError {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error("cannot reach the supervisor")]
+    Connect {
+        #[source]
+        source: Errno,
+    },
+    #[error("the supervisor answered something else than was asked")]
+    Confused,
+    #[error("the supervisor refused: {why}")]
+    Refused { why: &'static str },
+    #[error("the command is too long: at most {most} bytes with its environment")]
+    TooLong { most: usize },
+    #[error("`{text}` cannot be an argument: it holds a NUL byte")]
+    BadArgument { text: String },
+    #[error("no command was given")]
+    NoCommand,
+    #[error("cannot {what} `{program}`")]
+    NotStarted {
+        program: String,
+        what: &'static str,
+        stage: Stage,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot read `{file}` in the container")]
+    ReadAccount {
+        file: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot make the pipes of the command")]
+    Pipes {
+        #[source]
+        source: Errno,
+    },
+    #[error("the container handed over something that is no terminal")]
+    NoTerminal,
+    #[error("cannot set the size of the terminal")]
+    Resize {
+        #[source]
+        source: Errno,
+    },
+    #[error("the container does not end: its supervisor has not answered within {seconds} s")]
+    Stuck { seconds: u64 },
+}
+
+/// What stands in the way of removing a container.
+#[derive(Debug, thiserror::Error)]
+pub enum DestroyError {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Shutdown(#[from] TalkError),
+    #[error(transparent)]
+    Image(#[from] StoreError),
+    #[error("cannot take its name away")]
+    Rename {
+        #[source]
+        source: StagingError,
+    },
+    #[error("cannot give its ids back")]
+    Ids {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot remove its cgroup")]
+    Cgroup {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot remove its files")]
+    Files {
+        #[source]
+        source: cocker_image::removal::RemovalError,
+    },
+}
+
+/// Any failure of the engine. `Display` is the first line, `source()` gives the causes, `hint` what the user can do.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Image(#[from] StoreError),
+    #[error("image `{reference}` exists already")]
+    ImageExists { reference: Reference },
+    #[error("cannot make image `{image}` from the host's programs")]
+    HostImage {
+        image: String,
+        #[source]
+        source: Box<HostImageError>,
+    },
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error("cannot create container `{container}`")]
+    Create {
+        container: Name,
+        #[source]
+        source: Box<CreateError>,
+    },
+    #[error("cannot boot container `{container}`")]
+    Boot {
+        container: Name,
+        #[source]
+        source: Box<BootError>,
+    },
+    #[error("cannot open a session in container `{container}`")]
+    Attach {
+        container: Name,
+        #[source]
+        source: Box<TalkError>,
+    },
+    #[error("cannot run a command in container `{container}`")]
+    Run {
+        container: Name,
+        #[source]
+        source: Box<TalkError>,
+    },
+    #[error("cannot follow the command")]
+    Follow {
+        #[source]
+        source: Box<TalkError>,
+    },
+    #[error("cannot shut container `{container}` down")]
+    Shutdown {
+        container: Name,
+        #[source]
+        source: Box<TalkError>,
+    },
+    #[error("cannot kill container `{container}`")]
+    Kill {
+        container: Name,
+        #[source]
+        source: Box<TalkError>,
+    },
+    #[error("cannot destroy container `{container}`")]
+    Destroy {
+        container: Name,
+        #[source]
+        source: Box<DestroyError>,
+    },
+    #[error("cannot list the containers in `{}`", folder.display())]
+    List {
+        folder: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot release the container: {what}")]
+    Release {
+        what: &'static str,
+        #[source]
+        source: Errno,
+    },
+}
+
+impl EngineError {
+    /// What the user can do about it, as one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EngineError::Image(source) => source.hint(),
+            EngineError::ImageExists { .. } => {
+                Some("give the new one another version with --version.".into())
+            }
+            EngineError::HostImage { source, .. } => source.hint(),
+            EngineError::Container(source) => source.hint(),
+            EngineError::Create { source, container } => create_hint(source, container),
+            EngineError::Boot { source, .. } => match &**source {
+                BootError::Container(source) => source.hint(),
+                BootError::Sandbox(source) => source.hint(),
+                _ => None,
+            },
+            EngineError::Attach { source, .. }
+            | EngineError::Run { source, .. }
+            | EngineError::Follow { source }
+            | EngineError::Shutdown { source, .. }
+            | EngineError::Kill { source, .. } => talk_hint(source),
+            EngineError::Destroy { source, container } => match &**source {
+                DestroyError::Container(ContainerError::Booted { .. }) => Some(format!(
+                    "shut it down first, or in one go: cocker destroy --shutdown {container}"
+                )),
+                DestroyError::Container(source) => source.hint(),
+                DestroyError::Shutdown(source) => talk_hint(source),
+                _ => None,
+            },
+            EngineError::List { .. } | EngineError::Release { .. } => None,
+        }
+    }
+
+    /// The errno that the execution of a command failed with, where that is what failed.
+    pub fn spawn_errno(&self) -> Option<i32> {
+        let EngineError::Run { source, .. } = self else {
+            return None;
+        };
+        match **source {
+            TalkError::NotStarted {
+                stage: Stage::Execute,
+                source,
+                ..
+            } => Some(source.raw_os_error()),
+            _ => None,
+        }
+    }
+}
+
+fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
+    match error {
+        CreateError::Image(source) => source.hint(),
+        CreateError::NameInUse => Some(format!(
+            "choose another name with --container, or remove it: cocker destroy {container}"
+        )),
+        CreateError::NoSuchVolume { path, .. } => {
+            Some(format!("make `{}` first, or correct the path.", path.display()))
+        }
+        CreateError::NoIdsLeft { .. } => {
+            Some("destroy a container that is not needed any more.".into())
+        }
+        _ => None,
+    }
+}
+
+fn talk_hint(error: &TalkError) -> Option<String> {
+    match error {
+        TalkError::Container(source) => source.hint(),
+        TalkError::Stuck { .. } => Some("end it at once: cocker kill".into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,83 @@
+//! Ranges of host ids: each container has 65,536 of its own, so that root of one is nobody to the host and to the others.
+//!
+//! ```text
+//!   $COCKER_HOME/ids/<slot>  ──link whose text is──▶  <container's name>
+//! ```
+//!
+//! A slot is a number; its range starts at [`FIRST`] + slot × 65,536. All calls need the store's lock. A link whose
+//! container is not there (a crash between two steps) counts as free.
+
+use cocker_image::{Name, Store};
+use cocker_sandbox::{HostId, IdRange};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+
+/// Ids of one container.
+pub(crate) const COUNT: u32 = 65_536;
+
+/// The ids from here to 2,147,483,647 are cocker's: above those that systemd gives to its own containers (to
+/// 1,879,048,191, see systemd's UIDS-GIDS), below where some programs take an id for negative.
+pub(crate) const FIRST: u32 = 0x7000_0000;
+
+/// How many ranges there are.
+pub(crate) const SLOTS: u32 = (0x8000_0000 - FIRST) / COUNT;
+
+/// The range of a slot.
+pub(crate) fn range(slot: u32) -> IdRange {
+    IdRange {
+        first: HostId(FIRST + slot * COUNT),
+        count: COUNT,
+    }
+}
+
+/// Takes the lowest free slot for a container of a name that is free itself. `None` when all are taken.
+pub(crate) fn take(store: &Store, container: &Name) -> Result<Option<u32>, Errno> {
+    let taken = taken(store)?;
+    for slot in 0..SLOTS {
+        if let Some(owner) = taken.get(&slot) {
+            let is_left_over = owner == container.as_str() || !exists(store, owner)?;
+            if !is_left_over {
+                continue;
+            }
+            rustix::fs::unlinkat(store.ids_folder(), slot.to_string(), rustix::fs::AtFlags::empty())?;
+        }
+        rustix::fs::symlinkat(container.as_str(), store.ids_folder(), slot.to_string())?;
+        return Ok(Some(slot));
+    }
+    Ok(None)
+}
+
+/// Gives a slot back.
+pub(crate) fn give_back(store: &Store, slot: u32) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(
+        store.ids_folder(),
+        slot.to_string(),
+        rustix::fs::AtFlags::empty(),
+    ) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+fn taken(store: &Store) -> Result<BTreeMap<u32, String>, Errno> {
+    let mut taken = BTreeMap::new();
+    let mut entries = rustix::fs::Dir::read_from(store.ids_folder())?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let Some(slot) = entry.file_name().to_str().ok().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        let owner = rustix::fs::readlinkat(store.ids_folder(), entry.file_name(), Vec::new())?;
+        taken.insert(slot, owner.to_string_lossy().into_owned());
+    }
+    Ok(taken)
+}
+
+fn exists(store: &Store, container: &str) -> Result<bool, Errno> {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::statat(store.containers_folder(), container, flags) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}

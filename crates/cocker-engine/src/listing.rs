@@ -1,0 +1,128 @@
+//! The list of containers: read from their records, never from their files.
+
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::failure::{ContainerError, EngineError};
+use crate::request::Isolation;
+use crate::state::Standing;
+use cocker_image::Name;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    Stopped,
+    /// Pid of the root process on the host.
+    Running(i32),
+    /// The state is broken: why, and what the user can do.
+    Exception { why: String, remedy: String },
+}
+
+/// One line of the list.
+#[derive(Clone, Debug)]
+pub struct ContainerSummary {
+    pub name: Name,
+    /// As it was said: `a,b:1.0`.
+    pub image: String,
+    pub hostname: String,
+    /// `HOST`.
+    pub net: &'static str,
+    /// Name of the network namespace; empty for `HOST`.
+    pub netns: String,
+    /// Bytes of the writable layer, as measured at the last shutdown.
+    pub size: u64,
+    pub status: Status,
+    pub isolation: Isolation,
+}
+
+impl Engine {
+    /// All containers by name. Where a supervisor was killed, its last work is done on the way.
+    pub fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
+        let mut names = self.container_names()?;
+        names.sort();
+        let summaries = names.iter().filter_map(|name| self.summary(name));
+        Ok(summaries.collect())
+    }
+
+    fn container_names(&self) -> Result<Vec<Name>, EngineError> {
+        let failed = |source| EngineError::List {
+            folder: self.store.home().join(crate::container::CONTAINERS),
+            source,
+        };
+        let mut names = Vec::new();
+        let mut entries =
+            rustix::fs::Dir::read_from(self.store.containers_folder()).map_err(failed)?;
+        while let Some(entry) = entries.read() {
+            let entry = entry.map_err(failed)?;
+            // What is staged or leaving starts with a dot, which no name does.
+            let name = entry.file_name().to_str().ok();
+            names.extend(name.and_then(|name| Name::parse(name).ok()));
+        }
+        Ok(names)
+    }
+
+    /// `None` for one that has just been destroyed.
+    fn summary(&self, name: &Name) -> Option<ContainerSummary> {
+        let container = match Container::open(&self.store, name) {
+            Ok(container) => container,
+            Err(ContainerError::Unknown { .. }) => return None,
+            Err(error) => return Some(broken(name, &error)),
+        };
+        let (status, size) = match container.state.standing() {
+            Ok((Standing::Booted { pid }, record)) => (Status::Running(pid), record.size),
+            Ok((Standing::Stopped | Standing::InTransit, record)) => (Status::Stopped, record.size),
+            Ok((Standing::Broken, record)) => (self.mend(name), record.size),
+            Err(errno) => {
+                let why = "its lock cannot be read";
+                (exception(why, &errno.to_string()), 0)
+            }
+        };
+        let settings = container.settings;
+        Some(ContainerSummary {
+            name: name.clone(),
+            image: settings.image,
+            hostname: settings.hostname,
+            net: "HOST",
+            netns: String::new(),
+            size,
+            status,
+            isolation: settings.isolation,
+        })
+    }
+
+    /// Does what a killed supervisor has left to do.
+    fn mend(&self, name: &Name) -> Status {
+        let mended = Container::open_for_work(&self.store, name).and_then(|(container, _work)| {
+            let record = container.hold_stopped()?;
+            Ok(self.clean_up_after_crash(&container, record))
+        });
+        match mended {
+            Ok(Ok(())) => Status::Stopped,
+            Ok(Err(errno)) => exception("its cgroup cannot be removed", &errno.to_string()),
+            Err(ContainerError::Booted { pid, .. }) => Status::Running(pid),
+            Err(error) => exception("it cannot be held", &error.to_string()),
+        }
+    }
+}
+
+fn exception(why: &str, cause: &str) -> Status {
+    Status::Exception {
+        why: why.into(),
+        remedy: format!("{cause}; mend that, or remove the container with `destroy --forcely`"),
+    }
+}
+
+fn broken(name: &Name, error: &ContainerError) -> ContainerSummary {
+    let why = match error {
+        ContainerError::TooNew { .. } => "made by a newer cocker",
+        _ => "its settings cannot be read",
+    };
+    ContainerSummary {
+        name: name.clone(),
+        image: String::new(),
+        hostname: String::new(),
+        net: "",
+        netns: String::new(),
+        size: 0,
+        status: exception(why, &error.to_string()),
+        isolation: Isolation::Contained,
+    }
+}

@@ -1,0 +1,73 @@
+//! The last act of a container's supervisor: it executes `cocker release WAITSTATUS` with the lock at descriptor 3, the
+//! container's folder at 9, and the clients that wait for the end above.
+
+use crate::container::{CONTROL, Container};
+use crate::engine::Engine;
+use crate::failure::EngineError;
+use crate::state::{Record, StateFile};
+use cocker_image::{Name, measure_tree};
+use cocker_sandbox::Cgroup;
+use cocker_sys::execution::{close_from, inherited_descriptor};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Where the supervisor leaves them: docs/design/0001-boot.md.
+const LOCK: i32 = 3;
+const FOLDER: i32 = 9;
+
+impl Engine {
+    /// Removes what outlives the root process, records the end, and lets the clients go; the container is stopped when
+    /// this process ends.
+    pub fn release(&self, wait_status: i32) -> Result<(), EngineError> {
+        let failed = |what| move |source| EngineError::Release { what, source };
+        let state = inherited_descriptor(LOCK).map_err(failed("no lock was handed over"))?;
+        let state = StateFile::from_locked(state);
+        let folder = inherited_descriptor(FOLDER).map_err(failed("no folder was handed over"))?;
+        let container = self.named(&folder)?;
+
+        let removed = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove();
+        let unlinked = rustix::fs::unlinkat(&folder, CONTROL, AtFlags::empty());
+        let before = state.read().map_err(failed("cannot read its record"))?;
+        // Where the cgroup could not be removed, the pid stays in the record: the next command tries again.
+        let pid = if removed.is_ok() { 0 } else { before.pid };
+        let record = Record {
+            pid,
+            exit: Some(wait_status),
+            ..before
+        };
+        state.write(record).map_err(failed("cannot write its record"))?;
+        // The clients that wait for the end see it now: the lock is held on for the measuring alone, and whoever wants
+        // it waits for that.
+        close_from(FOLDER + 1).map_err(failed("cannot let the clients go"))?;
+        if let Ok(size) = measure_upper(&folder) {
+            let record = Record { size, ..record };
+            state.write(record).map_err(failed("cannot write its size"))?;
+        }
+        removed.map_err(failed("cannot remove its cgroup"))?;
+        match unlinked {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(source) => Err(failed("cannot remove its socket")(source)),
+        }
+    }
+
+    /// The container whose folder this is: its name is the last part of where the descriptor leads.
+    fn named(&self, folder: &OwnedFd) -> Result<Container, EngineError> {
+        use rustix::fd::AsRawFd;
+        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        let path = std::fs::read_link(path).unwrap_or_default();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.and_then(|name| Name::parse(name).ok());
+        let name = name.ok_or(EngineError::Release {
+            what: "its folder has no name",
+            source: Errno::NOENT,
+        })?;
+        Ok(Container::open(&self.store, &name)?)
+    }
+}
+
+fn measure_upper(folder: &OwnedFd) -> Result<u64, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let upper = rustix::fs::openat(folder, crate::container::UPPER, flags, Mode::empty())?;
+    measure_tree(upper.as_fd()).map_err(|_| Errno::IO)
+}

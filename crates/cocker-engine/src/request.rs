@@ -1,0 +1,78 @@
+//! What can be asked of the engine.
+
+use cocker_image::{Name, Reference};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A file or folder of the host that a container sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRequest {
+    /// Absolute path on the host.
+    pub host: PathBuf,
+    /// Absolute path in the container, without `..`.
+    pub container: PathBuf,
+    pub access: VolumeAccess,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeAccess {
+    ReadWrite,
+    ReadOnly,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// An own range of ids: root inside is nobody outside.
+    Contained,
+    /// `--privileged`: root inside is root outside.
+    Privileged,
+}
+
+/// A container to be.
+pub struct CreateRequest {
+    pub container: Name,
+    /// Lowest first.
+    pub images: Vec<Reference>,
+    /// The container's name where none is said.
+    pub hostname: Option<String>,
+    pub volumes: Vec<VolumeRequest>,
+    pub isolation: Isolation,
+}
+
+/// How to boot.
+#[derive(Default)]
+pub struct BootRequest {
+    /// A program and its arguments as root process instead of cockerinit. `None`: as at the last boot.
+    pub root_process: Option<Vec<OsString>>,
+}
+
+/// What `run` starts.
+pub enum Program {
+    /// A line for the shell of the container's root.
+    Shell(OsString),
+    /// A program and its arguments, looked for in the container's PATH.
+    Arguments(Vec<OsString>),
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowSize {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfBooted {
+    Refuse,
+    ShutDownFirst,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    Stop,
+    /// `--forcely`: go on over what can be gone on over.
+    GoOn,
+}

@@ -1,0 +1,191 @@
+//! A container's state: the lock that says "booted", and the record in the locked file.
+//!
+//! ```text
+//!   containers/<name>/lock       128 bytes, one line:
+//!   pid=4711 started=1700000000 size=0 exit=-                                         …blanks… \n
+//! ```
+//!
+//! *Booted* is whether the lock is held; the supervisor holds it from before the root process exists until everything is
+//! released. The record is for display and clean-up: its pid means something only while the lock is held, and a pid in
+//! the record of a free lock says that the supervisor died without its last work. It is written in one piece and by the
+//! holder of the lock only.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+const SIZE: usize = 128;
+const FILE: &str = "lock";
+
+/// What the record says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Root process on the host; 0 while there is none.
+    pub pid: i32,
+    /// Seconds since the epoch of the last boot; 0 before the first one.
+    pub started: u64,
+    /// Bytes of the writable layer when it was last measured.
+    pub size: u64,
+    /// Wait status of the last root process.
+    pub exit: Option<i32>,
+}
+
+/// The state as everybody may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Stopped,
+    /// The supervisor died without its last work: the next command that holds the container does it.
+    Broken,
+    Booted {
+        pid: i32,
+    },
+    /// Locked without a root process: being booted or being released; milliseconds.
+    InTransit,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    file: OwnedFd,
+}
+
+impl StateFile {
+    /// Opens the file in the container's folder.
+    pub(crate) fn open(folder: BorrowedFd<'_>) -> Result<StateFile, Errno> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(folder, FILE, flags, Mode::empty())?;
+        Ok(StateFile { file })
+    }
+
+    /// Makes the file of a new container.
+    pub(crate) fn make(folder: BorrowedFd<'_>) -> Result<StateFile, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(folder, FILE, flags, Mode::RUSR | Mode::WUSR)?;
+        let state = StateFile { file };
+        state.write(Record::default())?;
+        Ok(state)
+    }
+
+    /// Takes over a descriptor of the file, already locked.
+    pub(crate) fn from_locked(file: OwnedFd) -> StateFile {
+        StateFile { file }
+    }
+
+    pub(crate) fn standing(&self) -> Result<(Standing, Record), Errno> {
+        let is_locked = cocker_sys::lock::is_locked(&self.file)?;
+        let record = self.read()?;
+        let standing = match (is_locked, record.pid) {
+            (true, 0) => Standing::InTransit,
+            (true, pid) => Standing::Booted { pid },
+            (false, 0) => Standing::Stopped,
+            (false, _) => Standing::Broken,
+        };
+        Ok((standing, record))
+    }
+
+    /// Takes the lock if it is free.
+    pub(crate) fn try_lock(&self) -> Result<(), Errno> {
+        cocker_sys::lock::try_lock(&self.file)
+    }
+
+    /// Waits for the lock.
+    pub(crate) fn wait_lock(&self) -> Result<(), Errno> {
+        cocker_sys::lock::wait_lock(&self.file)
+    }
+
+    pub(crate) fn read(&self) -> Result<Record, Errno> {
+        let mut bytes = [0u8; SIZE];
+        let length = rustix::io::pread(&self.file, &mut bytes, 0)?;
+        Ok(parse(&bytes[..length]))
+    }
+
+    pub(crate) fn write(&self, record: Record) -> Result<(), Errno> {
+        let written = rustix::io::pwrite(&self.file, render(record).as_bytes(), 0)?;
+        if written == SIZE { Ok(()) } else { Err(Errno::NOSPC) }
+    }
+
+    /// A second descriptor of the same open file: it holds the same lock.
+    pub(crate) fn share(&self) -> Result<OwnedFd, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(self.file.as_fd(), 3)
+    }
+}
+
+fn render(record: Record) -> String {
+    let Record {
+        pid,
+        started,
+        size,
+        exit,
+    } = record;
+    let exit = exit.map_or_else(|| "-".into(), |status| status.to_string());
+    let line = format!("pid={pid} started={started} size={size} exit={exit}");
+    format!("{line:<width$}\n", width = SIZE - 1)
+}
+
+/// What cannot be read counts as zero: the record decides nothing that the lock does not.
+fn parse(bytes: &[u8]) -> Record {
+    let text = String::from_utf8_lossy(bytes);
+    let field = |key: &str| {
+        text.split_whitespace()
+            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+    };
+    fn number<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
+        text.and_then(|text| text.parse().ok())
+    }
+    Record {
+        pid: number(field("pid")).unwrap_or(0),
+        started: number(field("started")).unwrap_or(0),
+        size: number(field("size")).unwrap_or(0),
+        exit: number(field("exit")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        let record = Record {
+            pid: i32::MAX,
+            started: u64::MAX,
+            size: u64::MAX,
+            exit: Some(i32::MIN),
+        };
+        for record in [record, Record::default()] {
+            let line = render(record);
+            assert_eq!(line.len(), SIZE);
+            assert_eq!(parse(line.as_bytes()), record);
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_counts_as_empty() {
+        assert_eq!(parse(b"\xff\xfe pid=x size"), Record::default());
+    }
+
+    #[test]
+    fn a_lock_is_seen_without_being_taken_and_outlives_its_first_holder() {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = rustix::fs::open(home.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let first = StateFile::make(folder.as_fd()).unwrap();
+        let second = StateFile::open(folder.as_fd()).unwrap();
+        assert_eq!(second.standing().unwrap().0, Standing::Stopped);
+        first.try_lock().unwrap();
+        assert_eq!(second.standing().unwrap().0, Standing::InTransit);
+        let pid = 7;
+        first
+            .write(Record {
+                pid,
+                ..Record::default()
+            })
+            .unwrap();
+        assert_eq!(second.standing().unwrap().0, Standing::Booted { pid });
+        assert_eq!(second.try_lock(), Err(Errno::AGAIN));
+        let copy = first.share().unwrap();
+        drop(first);
+        assert_eq!(second.standing().unwrap().0, Standing::Booted { pid });
+        drop(copy);
+        assert_eq!(second.standing().unwrap().0, Standing::Broken);
+    }
+}

@@ -1,0 +1,241 @@
+//! A walk through a tree of files, by directory descriptors only.
+//!
+//! The tree may have been written by an enemy: it may be deeper than descriptors or a stack would last, wider than
+//! memory, and change while it is walked. No symbolic link is followed and no mount is crossed; nothing is decided
+//! here about the entries, which are removed, measured or read by who walks.
+//!
+//! Only the deepest 32 folders are open and have entries in memory. For those above, three numbers are kept: who
+//! they are (device and inode) and where reading stopped. The way back to such a folder is `..` of the one below
+//! it, and what is found there must be the remembered folder.
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, fstat, openat, openat2, seek,
+    statat,
+};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How many folders are open at once.
+const OPEN_LEVELS: usize = 32;
+/// Bytes of directory entries read at once.
+const ENTRY_BYTES: usize = 32 * 1024;
+
+/// One entry of the current folder. Its type is the folder's word and may be out of date.
+pub(crate) struct Entry {
+    pub name: CString,
+    pub file_type: FileType,
+    /// Where reading goes on after this entry.
+    next: u64,
+}
+
+/// The way from the top of a tree to the current folder.
+pub(crate) struct Descent {
+    levels: Vec<Level>,
+    buffer: Vec<u8>,
+}
+
+struct Level {
+    /// `None` while the folder lies too far above the current one.
+    folder: Option<OwnedFd>,
+    identity: Identity,
+    name: CString,
+    unread: VecDeque<Entry>,
+    position: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Descent {
+    /// Starts in `top`, an open folder; `name` is what it is called in paths.
+    pub fn new(top: OwnedFd, name: CString) -> Result<Descent, Errno> {
+        let mut descent = Descent {
+            levels: Vec::new(),
+            buffer: Vec::with_capacity(ENTRY_BYTES),
+        };
+        descent.levels.push(Level::new(top, name)?);
+        Ok(descent)
+    }
+
+    /// The folder that is being read.
+    pub fn current(&self) -> BorrowedFd<'_> {
+        self.deepest()
+            .folder
+            .as_ref()
+            .expect("the deepest folder is always open")
+            .as_fd()
+    }
+
+    /// The next entry of the current folder; `None` at its end.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Errno> {
+        loop {
+            let level = self.levels.last_mut().expect("the top is never left");
+            if let Some(entry) = level.unread.pop_front() {
+                level.position = entry.next;
+                return Ok(Some(entry));
+            }
+            if !self.read_entries()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Goes into the folder `name` of the current one. On failure the current folder stays the same:
+    /// NOENT it is gone, NOTDIR or LOOP it is no folder, XDEV something is mounted there.
+    pub fn enter(&mut self, name: CString) -> Result<(), Errno> {
+        let folder = open_beneath(
+            self.current(),
+            &name,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW,
+        )?;
+        self.levels.push(Level::new(folder, name)?);
+        if let Some(far) = self.levels.len().checked_sub(OPEN_LEVELS + 1) {
+            self.levels[far].folder = None;
+            self.levels[far].unread = VecDeque::new();
+        }
+        Ok(())
+    }
+
+    /// Goes back up and returns the name of the folder that was left; `None` at the top, which is never left.
+    /// STALE where the folder was moved away from its parent meanwhile.
+    pub fn leave(&mut self) -> Result<Option<CString>, Errno> {
+        let Some(above) = self.levels.len().checked_sub(2) else {
+            return Ok(None);
+        };
+        if self.levels[above].folder.is_none() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = openat(self.current(), c"..", flags, Mode::empty())?;
+            if Identity::of(folder.as_fd())? != self.levels[above].identity {
+                return Err(Errno::STALE);
+            }
+            seek(&folder, SeekFrom::Start(self.levels[above].position))?;
+            self.levels[above].folder = Some(folder);
+        }
+        Ok(self.levels.pop().map(|level| level.name))
+    }
+
+    /// Where the current folder is, seen from the folder that holds the top; with `leaf`, one of its entries.
+    pub fn path(&self, leaf: Option<&CStr>) -> Vec<u8> {
+        let names = self
+            .levels
+            .iter()
+            .map(|level| level.name.as_c_str())
+            .chain(leaf);
+        names.map(CStr::to_bytes).collect::<Vec<_>>().join(&b'/')
+    }
+
+    fn deepest(&self) -> &Level {
+        self.levels.last().expect("the top is never left")
+    }
+
+    /// Reads one buffer of entries; false at the folder's end.
+    fn read_entries(&mut self) -> Result<bool, Errno> {
+        let level = self.levels.last_mut().expect("the top is never left");
+        let folder = level
+            .folder
+            .as_ref()
+            .expect("the deepest folder is always open");
+        self.buffer.clear();
+        let mut entries = RawDir::new(folder, self.buffer.spare_capacity_mut());
+        let mut any = false;
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // A folder that was removed while it was open has nothing more to say.
+                Err(Errno::NOENT) => return Ok(false),
+                Err(errno) => return Err(errno),
+            };
+            any = true;
+            if entry.file_name() != c"." && entry.file_name() != c".." {
+                level.unread.push_back(Entry {
+                    name: entry.file_name().into(),
+                    file_type: entry.file_type(),
+                    next: entry.next_entry_cookie(),
+                });
+            }
+            if entries.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(any)
+    }
+}
+
+impl Level {
+    fn new(folder: OwnedFd, name: CString) -> Result<Level, Errno> {
+        let identity = Identity::of(folder.as_fd())?;
+        Ok(Level {
+            folder: Some(folder),
+            identity,
+            name,
+            unread: VecDeque::new(),
+            position: 0,
+        })
+    }
+}
+
+impl Identity {
+    fn of(folder: BorrowedFd<'_>) -> Result<Identity, Errno> {
+        let stat = fstat(folder)?;
+        Ok(Identity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+}
+
+/// Whether `name` in `parent` is still the open `folder`.
+pub(crate) fn is_named(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    folder: BorrowedFd<'_>,
+) -> Result<bool, Errno> {
+    match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Identity {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        } == Identity::of(folder)?),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Opens what `path` names below `parent`, close-on-exec, following no link and crossing no mount.
+pub(crate) fn open_beneath(
+    parent: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    loop {
+        match openat2(
+            parent,
+            path,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        ) {
+            // The kernel could not tell whether a rename elsewhere led outside; openat2(2) says to ask again.
+            Err(Errno::AGAIN | Errno::INTR) => continue,
+            answer => return answer,
+        }
+    }
+}
+
+/// Opens an own view of an open folder, with its own place of reading.
+pub(crate) fn open_again(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    openat(
+        folder,
+        c".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}

@@ -1,0 +1,208 @@
+//! What can go wrong with the store, and what to do about it.
+
+use crate::staging::StagingError;
+use crate::{LayerId, MeasureError, Name, Version};
+use std::io;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot make `{path}`")]
+    MakeFolder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open `{path}`")]
+    OpenFolder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot keep images in `{path}`: it belongs to user {owner}, not to user {expected}")]
+    ForeignOwner {
+        path: PathBuf,
+        owner: u32,
+        expected: u32,
+    },
+    #[error("cannot keep images in `{path}`: its mode {mode:04o} lets other users in")]
+    OpenToOthers { path: PathBuf, mode: u32 },
+    #[error(
+        "cannot keep images in `{home}`: others may exchange it through `{parent}` (user {owner}, mode {mode:04o})"
+    )]
+    Exchangeable {
+        home: PathBuf,
+        parent: PathBuf,
+        owner: u32,
+        mode: u32,
+    },
+    #[error("cannot lock `{path}`")]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot list `{path}`")]
+    List {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot read `{path}`")]
+    ReadRecord {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot understand `{path}`")]
+    ParseRecord {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("cannot understand `{path}`: {why}")]
+    ContradictoryRecord { path: PathBuf, why: &'static str },
+    #[error(
+        "cannot understand `{path}`: it has format {format}, and this cocker knows formats up to {newest}"
+    )]
+    NewerRecord {
+        path: PathBuf,
+        format: u32,
+        newest: u32,
+    },
+    #[error("cannot write `{record}` of image `{name}:{version}`")]
+    WriteRecord {
+        record: &'static str,
+        name: Name,
+        version: Version,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot find image `{name}`")]
+    UnknownImage { name: Name },
+    #[error("cannot find version `{version}` of image `{name}`")]
+    UnknownVersion {
+        name: Name,
+        version: Version,
+        known: Vec<Version>,
+    },
+    #[error("cannot make image `{name}:{version}`: image `{name}:{version}` exists already")]
+    ImageExists { name: Name, version: Version },
+    #[error("cannot look for image `{name}:{version}`")]
+    LookForImage {
+        name: Name,
+        version: Version,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open layer `{layer}`")]
+    OpenLayer {
+        layer: LayerId,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot begin a new entry in `{path}`")]
+    Stage {
+        path: PathBuf,
+        #[source]
+        source: StagingError,
+    },
+    #[error("cannot prepare the folder for the files of layer `{layer}`")]
+    PrepareTree {
+        layer: LayerId,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot measure layer `{layer}`")]
+    Measure {
+        layer: LayerId,
+        #[source]
+        source: MeasureError,
+    },
+    #[error("cannot bring `{path}` to disk")]
+    Sync {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot give layer `{layer}` its name")]
+    NameLayer {
+        layer: LayerId,
+        #[source]
+        source: StagingError,
+    },
+    #[error("cannot make a folder for the versions of image `{name}`")]
+    MakeImageFolder {
+        name: Name,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot give image `{name}:{version}` its name")]
+    NameImage {
+        name: Name,
+        version: Version,
+        #[source]
+        source: StagingError,
+    },
+}
+
+impl StoreError {
+    /// What the user can do about it, as one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            StoreError::ForeignOwner { path, expected, .. } => Some(format!(
+                "chown {expected} {}, or choose another folder with COCKER_HOME.",
+                path.display()
+            )),
+            StoreError::OpenToOthers { path, .. } => Some(format!(
+                "chmod 700 {}, or choose another folder with COCKER_HOME.",
+                path.display()
+            )),
+            StoreError::Exchangeable { parent, .. } => Some(format!(
+                "choose a COCKER_HOME of which every parent belongs to root, or chmod go-w {} and chown 0 it.",
+                parent.display()
+            )),
+            StoreError::UnknownImage { .. } => Some(
+                "`cocker images` lists what there is; `cocker install-test` makes image `test`."
+                    .into(),
+            ),
+            StoreError::UnknownVersion { name, known, .. } => {
+                let known: Vec<&str> = known.iter().map(Version::as_str).collect();
+                Some(format!(
+                    "image `{name}` has {}; `cocker images` lists all.",
+                    quoted_list(&known)
+                ))
+            }
+            StoreError::ImageExists { name, version } => Some(format!(
+                "choose another name or version, or remove it first: cocker rm-image {name}:{version}"
+            )),
+            StoreError::NewerRecord { .. } => {
+                Some("use the cocker that wrote it, or a newer one.".into())
+            }
+            StoreError::ParseRecord { path, .. } | StoreError::ContradictoryRecord { path, .. } => {
+                Some(format!(
+                    "restore {} from a backup, or remove its folder.",
+                    path.display()
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The last ten versions in words.
+fn quoted_list(versions: &[&str]) -> String {
+    let shown = &versions[versions.len().saturating_sub(10)..];
+    let words: Vec<String> = shown.iter().map(|version| format!("`{version}`")).collect();
+    let rest = versions.len() - shown.len();
+    let more = if rest > 0 {
+        format!(" and {rest} lower")
+    } else {
+        String::new()
+    };
+    format!(
+        "version{} {}{more}",
+        if versions.len() == 1 { "" } else { "s" },
+        words.join(", ")
+    )
+}

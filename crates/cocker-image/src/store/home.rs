@@ -1,0 +1,194 @@
+//! Opens `$COCKER_HOME` and refuses one that other users could reach into or exchange.
+//!
+//! The layers hold set-id programs and device nodes as their images want them, worth nothing only because nobody
+//! else can come near them: the 0700 of the home is what keeps them away.
+
+use super::StoreError;
+use rustix::fs::{Dir, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+const GROUP_OR_OTHERS: u32 = 0o077;
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+/// Opens the home, made where it is missing; returns its path, absolute and without links.
+pub(super) fn open(given: &Path) -> Result<(PathBuf, OwnedFd), StoreError> {
+    let cannot_open = |path: &Path, source| StoreError::OpenFolder {
+        path: path.into(),
+        source,
+    };
+    let absolute = std::path::absolute(given).map_err(|source| cannot_open(given, source))?;
+    make(&absolute)?;
+    let home = absolute
+        .canonicalize()
+        .map_err(|source| cannot_open(&absolute, source))?;
+    refuse_unsafe_parents(&home)?;
+    let folder = rustix::fs::open(
+        &home,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| cannot_open(&home, errno.into()))?;
+    refuse_foreign_owner(&home, folder.as_fd())?;
+    close_to_others(&home, folder.as_fd())?;
+    Ok((home, folder))
+}
+
+/// Opens the folder `name` of the home, made where it is missing.
+pub(super) fn open_inner(
+    home: &Path,
+    parent: BorrowedFd<'_>,
+    name: &str,
+) -> Result<OwnedFd, StoreError> {
+    let path = home.join(name);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = match openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            match mkdirat(parent, name, Mode::RWXU) {
+                Ok(()) => tracing::debug!(path = %path.display(), "made a folder of the store"),
+                Err(Errno::EXIST) => {}
+                Err(errno) => {
+                    return Err(StoreError::MakeFolder {
+                        path,
+                        source: errno.into(),
+                    });
+                }
+            }
+            // What is later put into the new folder is of no use if the folder itself does not survive.
+            fsync(parent).map_err(|errno| StoreError::Sync {
+                path: home.into(),
+                source: errno.into(),
+            })?;
+            openat(parent, name, flags, Mode::empty())
+        }
+        answer => answer,
+    };
+    let folder = folder.map_err(|errno| StoreError::OpenFolder {
+        path: path.clone(),
+        source: errno.into(),
+    })?;
+    refuse_foreign_owner(&path, folder.as_fd())?;
+    // Reading is no danger below a home of 0700, while a descriptor that got out would make writing one.
+    let mode = mode(&path, folder.as_fd())?;
+    if mode & (GROUP_WRITES | OTHERS_WRITE) != 0 {
+        return Err(StoreError::OpenToOthers { path, mode });
+    }
+    Ok(folder)
+}
+
+fn make(home: &Path) -> Result<(), StoreError> {
+    if home.is_dir() {
+        return Ok(());
+    }
+    let failed = |path: &Path, source| StoreError::MakeFolder {
+        path: path.into(),
+        source,
+    };
+    if let Some(parent) = home.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(parent)
+            .map_err(|source| failed(parent, source))?;
+    }
+    match DirBuilder::new().mode(0o700).create(home) {
+        Ok(()) => {
+            tracing::debug!(home = %home.display(), "made the store's home");
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && home.is_dir() => Ok(()),
+        Err(source) => Err(failed(home, source)),
+    }
+}
+
+/// A parent that others may write to lets them put a home of their own in this one's place, unless it is sticky.
+fn refuse_unsafe_parents(home: &Path) -> Result<(), StoreError> {
+    for parent in home.ancestors().skip(1) {
+        let found = parent
+            .symlink_metadata()
+            .map_err(|source| StoreError::OpenFolder {
+                path: parent.into(),
+                source,
+            })?;
+        let mode = found.mode() & 0o7777;
+        let others_write =
+            mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && found.gid() != 0);
+        let owner_is_trusted = found.uid() == 0 || found.uid() == geteuid().as_raw();
+        if !owner_is_trusted || (others_write && mode & STICKY == 0) {
+            return Err(StoreError::Exchangeable {
+                home: home.into(),
+                parent: parent.into(),
+                owner: found.uid(),
+                mode,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn refuse_foreign_owner(path: &Path, folder: BorrowedFd<'_>) -> Result<(), StoreError> {
+    let stat = fstat(folder).map_err(|errno| StoreError::OpenFolder {
+        path: path.into(),
+        source: errno.into(),
+    })?;
+    let expected = geteuid().as_raw();
+    if stat.st_uid == expected {
+        Ok(())
+    } else {
+        Err(StoreError::ForeignOwner {
+            path: path.into(),
+            owner: stat.st_uid,
+            expected,
+        })
+    }
+}
+
+/// Refuses a home that others may enter; an empty one is closed to them, since nothing in it can have been seen.
+fn close_to_others(home: &Path, folder: BorrowedFd<'_>) -> Result<(), StoreError> {
+    if mode(home, folder)? & GROUP_OR_OTHERS == 0 {
+        return Ok(());
+    }
+    let is_empty = is_empty(folder).map_err(|errno| StoreError::List {
+        path: home.into(),
+        source: errno.into(),
+    })?;
+    if is_empty {
+        tracing::debug!(home = %home.display(), "closing the empty home to others");
+        return fchmod(folder, Mode::RWXU).map_err(|errno| StoreError::OpenFolder {
+            path: home.into(),
+            source: errno.into(),
+        });
+    }
+    // Another cocker may have closed and filled the empty home since its mode was read.
+    match mode(home, folder)? {
+        mode if mode & GROUP_OR_OTHERS == 0 => Ok(()),
+        mode => Err(StoreError::OpenToOthers {
+            path: home.into(),
+            mode,
+        }),
+    }
+}
+
+fn mode(path: &Path, folder: BorrowedFd<'_>) -> Result<u32, StoreError> {
+    let stat = fstat(folder).map_err(|errno| StoreError::OpenFolder {
+        path: path.into(),
+        source: errno.into(),
+    })?;
+    Ok(stat.st_mode & 0o7777)
+}
+
+fn is_empty(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
+    for entry in Dir::read_from(folder)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,152 @@
+//! What a command's process does between fork and exec: it becomes who and where the request says.
+//!
+//! Everything is a copy of init's here, and all of it goes away at the exec. Nothing returns from here into init's
+//! loop: it ends in an exec or in a failure that is told over the report pipe.
+use core::ffi::CStr;
+use core::iter;
+
+use cocker_protocol::{Groups, MAX_GROUPS, Spawn, Stage};
+
+use crate::raw::{self, Errno, Fd, Result, Signals, Table};
+use crate::spawn::{Failure, Streams};
+
+/// The longest path that the kernel takes, its NUL included.
+const MAX_PATH: usize = 4096;
+
+/// Where names are looked for in an environment without PATH.
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// Executes the command, and returns what kept it from doing so.
+pub fn execute(spawn: &Spawn<'_>, streams: &Streams) -> Failure {
+    match become_command(spawn, streams) {
+        Ok(()) => Failure::new(Stage::Execute, execute_program(spawn)),
+        Err(failure) => failure,
+    }
+}
+
+/// Takes on the command's session, streams, identity and folder.
+fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<(), Failure> {
+    let at = |stage| move |error| Failure::new(stage, error);
+
+    // A session of its own first: only its leader can take a controlling terminal.
+    raw::start_session().map_err(at(Stage::Fork))?;
+    let [input, output, error] = match streams {
+        Streams::Pipes(pipes) => [pipes[0].fd(), pipes[1].fd(), pipes[2].fd()],
+        Streams::Terminal { slave, .. } => {
+            raw::control_terminal(slave.fd()).map_err(at(Stage::Terminal))?;
+            [slave.fd(); 3]
+        }
+    };
+    for (source, target) in [(input, 0), (output, 1), (error, 2)] {
+        raw::duplicate(source, target).map_err(at(Stage::Fork))?;
+    }
+
+    // Groups while still root, the user last: after it nothing of this may be changed.
+    take_identity(spawn).map_err(at(Stage::Identity))?;
+
+    // The folder is entered with the rights of the command's user.
+    if let Err(error) = raw::change_directory(spawn.directory) {
+        if spawn.directory_required {
+            return Err(Failure::new(Stage::Directory, error));
+        }
+        raw::change_directory(c"/").map_err(at(Stage::Directory))?;
+    }
+
+    raw::set_file_mask(0o022);
+    raw::close_on_exec_from(3);
+    // Signals last: one that waits may end the process from here on, as it should.
+    raw::block_signals(Signals::NONE);
+    Ok(())
+}
+
+fn take_identity(spawn: &Spawn<'_>) -> Result<()> {
+    set_groups(spawn.groups)?;
+    raw::set_group_id(spawn.gid)?;
+    raw::set_user_id(spawn.uid)
+}
+
+fn set_groups(groups: Groups<'_>) -> Result<()> {
+    let mut ids = [0; MAX_GROUPS];
+    for (slot, group) in ids.iter_mut().zip(groups.iter()) {
+        *slot = group;
+    }
+    raw::set_groups(&ids[..groups.len()])
+}
+
+/// Executes the program where it is, or where PATH finds it, as execvp(3) does.
+fn execute_program(spawn: &Spawn<'_>) -> Errno {
+    let arguments = match Table::new(spawn.arguments.len(), spawn.arguments.iter()) {
+        Ok(table) => table,
+        Err(error) => return error,
+    };
+    let environment = match Table::new(spawn.environment.len(), spawn.environment.iter()) {
+        Ok(table) => table,
+        Err(error) => return error,
+    };
+    let execute = |path: &CStr| match raw::execute(path, &arguments, &environment) {
+        Errno::NOEXEC => execute_by_shell(path, spawn, &environment),
+        error => error,
+    };
+
+    let name = spawn.program.to_bytes();
+    if name.is_empty() {
+        return Errno::NOENT;
+    }
+    if name.contains(&b'/') {
+        return execute(spawn.program);
+    }
+    let mut is_forbidden = false;
+    for folder in search_path(spawn).split(|&byte| byte == b':') {
+        let mut buffer = [0; MAX_PATH];
+        let Some(path) = join(&mut buffer, folder, name) else {
+            continue;
+        };
+        match execute(path) {
+            Errno::ACCES => is_forbidden = true,
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {}
+            error => return error,
+        }
+    }
+    if is_forbidden {
+        Errno::ACCES
+    } else {
+        Errno::NOENT
+    }
+}
+
+/// Executes a text without `#!` as what it always was: a script of the shell.
+fn execute_by_shell(script: &CStr, spawn: &Spawn<'_>, environment: &Table<'_>) -> Errno {
+    let shell = c"/bin/sh";
+    let rest = spawn.arguments.iter().skip(1);
+    let arguments = iter::once(shell).chain(iter::once(script)).chain(rest);
+    match Table::new(spawn.arguments.len() + 2, arguments) {
+        Ok(arguments) => raw::execute(shell, &arguments, environment),
+        Err(error) => error,
+    }
+}
+
+fn search_path<'a>(spawn: &Spawn<'a>) -> &'a [u8] {
+    spawn
+        .environment
+        .iter()
+        .find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(DEFAULT_PATH)
+}
+
+/// Puts `folder/name` into the buffer; an empty folder is the working one. `None` where it does not fit.
+fn join<'b>(buffer: &'b mut [u8; MAX_PATH], folder: &[u8], name: &[u8]) -> Option<&'b CStr> {
+    let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+    let mut used = 0;
+    for part in [folder, slash, name, b"\0"] {
+        let end = used + part.len();
+        buffer.get_mut(used..end)?.copy_from_slice(part);
+        used = end;
+    }
+    CStr::from_bytes_with_nul(&buffer[..used]).ok()
+}
+
+/// Tells init over the report pipe what failed, and ends.
+pub fn report(pipe: Fd, failure: Failure) -> ! {
+    let _ = raw::write(pipe, &failure.to_bytes());
+    raw::exit(127)
+}

@@ -1,0 +1,79 @@
+//! The running commands: which process runs under which number of the supervisor's.
+//!
+//! The table is as large as it may ever get, but its used part is dense: memory beyond it is never touched, and
+//! an idle init holds one page of it at most.
+use crate::raw::Reserve;
+
+/// The most commands that run at the same time.
+const MOST: usize = 4096;
+
+static TABLE: Reserve<[Command; MOST]> = Reserve::new([Command::NONE; MOST]);
+
+/// A command and the process that leads its session and process group.
+#[derive(Clone, Copy)]
+pub struct Command {
+    pub pid: i32,
+    pub id: u32,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Pipes,
+    Terminal,
+}
+
+impl Command {
+    const NONE: Self = Self {
+        pid: 0,
+        id: 0,
+        kind: Kind::Pipes,
+    };
+}
+
+pub struct Commands {
+    table: &'static mut [Command; MOST],
+    count: usize,
+}
+
+impl Commands {
+    /// Takes the table; `None` where it was taken before.
+    pub fn take() -> Option<Self> {
+        let table = TABLE.take()?;
+        Some(Self { table, count: 0 })
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.count == MOST
+    }
+
+    /// Adds a command; one that does not fit is forgotten, so ask [`Self::is_full`] before.
+    pub fn insert(&mut self, command: Command) {
+        if let Some(slot) = self.table.get_mut(self.count) {
+            *slot = command;
+            self.count += 1;
+        }
+    }
+
+    /// Takes the command out whose process this is.
+    pub fn remove(&mut self, pid: i32) -> Option<Command> {
+        let index = self
+            .running()
+            .iter()
+            .position(|command| command.pid == pid)?;
+        self.table[..self.count].swap(index, self.count - 1);
+        self.count -= 1;
+        self.table.get(self.count).copied()
+    }
+
+    pub fn find(&self, id: u32) -> Option<Command> {
+        self.running()
+            .iter()
+            .find(|command| command.id == id)
+            .copied()
+    }
+
+    pub fn running(&self) -> &[Command] {
+        &self.table[..self.count]
+    }
+}

@@ -1,0 +1,619 @@
+//! The system calls of init, each as a safe function. All `unsafe` of the program is here.
+//!
+//! init has one thread and no heap, and it never runs code in a signal handler: nothing changes its memory behind
+//! its back, and a fork copies all of it.
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ffi::{CStr, c_char};
+use core::marker::PhantomData;
+use core::mem::size_of;
+use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use linux_raw_sys::general::{self as kernel, kernel_sigset_t, pollfd, termios, timespec, winsize};
+use linux_raw_sys::{errno, ioctl, net, prctl};
+
+/// The number of an error, positive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    pub const ACCES: Self = Self(errno::EACCES as i32);
+    pub const CHILD: Self = Self(errno::ECHILD as i32);
+    pub const INVAL: Self = Self(errno::EINVAL as i32);
+    pub const NODEV: Self = Self(errno::ENODEV as i32);
+    pub const NOENT: Self = Self(errno::ENOENT as i32);
+    pub const NOEXEC: Self = Self(errno::ENOEXEC as i32);
+    pub const NOTDIR: Self = Self(errno::ENOTDIR as i32);
+    pub const STALE: Self = Self(errno::ESTALE as i32);
+    pub const TIMEDOUT: Self = Self(errno::ETIMEDOUT as i32);
+}
+
+pub type Result<T> = core::result::Result<T, Errno>;
+
+/// The number of an open descriptor, borrowed.
+#[derive(Clone, Copy)]
+pub struct Fd(pub i32);
+
+/// An open descriptor, closed when dropped.
+pub struct Descriptor(i32);
+
+impl Descriptor {
+    fn new(returned: usize) -> Self {
+        // The kernel's descriptors are small numbers.
+        Self(returned as i32)
+    }
+
+    pub fn fd(&self) -> Fd {
+        Fd(self.0)
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: close takes a number only; this value is the number's one owner and ends here.
+        let _ = unsafe { call(kernel::__NR_close, [self.0 as usize]) };
+    }
+}
+
+/// Zeroed memory of the program's own, handed out once.
+pub struct Reserve<T> {
+    taken: AtomicBool,
+    memory: UnsafeCell<T>,
+}
+
+// SAFETY: `take` hands the memory out once, so there is never a second reference to it.
+unsafe impl<T> Sync for Reserve<T> {}
+
+impl<T> Reserve<T> {
+    pub const fn new(memory: T) -> Self {
+        Self {
+            taken: AtomicBool::new(false),
+            memory: UnsafeCell::new(memory),
+        }
+    }
+
+    /// Hands the memory out; `None` from the second time on.
+    #[expect(clippy::mut_from_ref, reason = "it is handed out once")]
+    pub fn take(&'static self) -> Option<&'static mut T> {
+        if self.taken.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: `taken` was false until now, so this is the only reference that is ever made.
+        Some(unsafe { &mut *self.memory.get() })
+    }
+}
+
+/// Gives whole pages inside `memory` back to the kernel; they read as zero afterwards.
+pub fn release_pages(memory: &mut [u8]) {
+    const PAGE: usize = 4096;
+    let skipped = memory.as_ptr().align_offset(PAGE).min(memory.len());
+    let whole = (memory.len() - skipped) & !(PAGE - 1);
+    let start = memory.as_mut_ptr().wrapping_add(skipped) as usize;
+    let advice = kernel::MADV_DONTNEED as usize;
+    // SAFETY: the pages lie wholly inside `memory`, which is borrowed mutably and whose bytes may take any value.
+    let _ = unsafe { call(kernel::__NR_madvise, [start, whole, advice]) };
+}
+
+/// The second argument of the program, counted from its own name on.
+///
+/// # Safety
+///
+/// `stack` is the stack pointer as the kernel set it at the program's entry.
+pub unsafe fn second_argument(stack: *const usize) -> Option<&'static CStr> {
+    // SAFETY: the first word of the entry stack is the count of arguments.
+    let count = unsafe { stack.read() };
+    if count < 2 {
+        return None;
+    }
+    let place = stack.wrapping_add(2);
+    // SAFETY: the words after the count are that many pointers, so there is a second one.
+    let argument = unsafe { place.read() } as *const c_char;
+    // SAFETY: an argument is NUL-terminated, and nothing here ever writes to the entry stack's strings.
+    Some(unsafe { CStr::from_ptr(argument) })
+}
+
+/// Ends the program.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: exit_group takes a number only and does not return.
+    let _ = unsafe { call(kernel::__NR_exit_group, [status as usize]) };
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// prctl(PR_SET_NAME): at most 15 bytes are kept.
+pub fn name_process(name: &CStr) {
+    let operation = prctl::PR_SET_NAME as usize;
+    // SAFETY: the kernel reads `name` up to its NUL.
+    let _ = unsafe { call(kernel::__NR_prctl, [operation, name.as_ptr() as usize]) };
+}
+
+pub fn process_id() -> i32 {
+    // SAFETY: getpid takes nothing.
+    let pid = unsafe { call(kernel::__NR_getpid, []) };
+    pid.unwrap_or(0) as i32
+}
+
+/// CLOCK_MONOTONIC in milliseconds.
+pub fn now_ms() -> u64 {
+    let mut time = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let clock = kernel::CLOCK_MONOTONIC as usize;
+    // SAFETY: the kernel writes one timespec, and `time` is one.
+    let _ = unsafe { call(kernel::__NR_clock_gettime, [clock, &raw mut time as usize]) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// A set of signals, one bit each.
+#[derive(Clone, Copy)]
+pub struct Signals(u64);
+
+impl Signals {
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self(u64::MAX);
+
+    pub const fn of(signals: &[u32]) -> Self {
+        let mut set = 0;
+        let mut index = 0;
+        while index < signals.len() {
+            set |= 1 << (signals[index] - 1);
+            index += 1;
+        }
+        Self(set)
+    }
+}
+
+/// Blocks exactly these signals.
+pub fn block_signals(signals: Signals) {
+    let how = kernel::SIG_SETMASK as usize;
+    let (set, size) = (&raw const signals.0 as usize, size_of::<kernel_sigset_t>());
+    // SAFETY: the kernel reads a set of `size` bytes, which `signals` holds; the old set is not asked for.
+    let _ = unsafe { call(kernel::__NR_rt_sigprocmask, [how, set, 0, size]) };
+}
+
+/// Gives every signal its default disposition; what was ignored before an exec would stay ignored.
+pub fn reset_dispositions() {
+    // handler SIG_DFL, no flags, no restorer, empty mask
+    let default: [usize; 4] = [0; 4];
+    for signal in 1..=64 {
+        let size = size_of::<kernel_sigset_t>();
+        let action = default.as_ptr() as usize;
+        // SAFETY: the kernel reads one sigaction of four words, and `default` is that; no handler is installed.
+        let _ = unsafe { call(kernel::__NR_rt_sigaction, [signal, action, 0, size]) };
+    }
+}
+
+/// Opens a descriptor that gives these signals, which must be blocked; close-on-exec, non-blocking.
+pub fn signal_descriptor(signals: Signals) -> Result<Descriptor> {
+    let (set, size) = (&raw const signals.0 as usize, size_of::<kernel_sigset_t>());
+    // SFD_CLOEXEC and SFD_NONBLOCK are these two flags of open.
+    let flags = (kernel::O_CLOEXEC | kernel::O_NONBLOCK) as usize;
+    // SAFETY: the kernel reads a set of `size` bytes, which `signals` holds.
+    let opened = unsafe { call(kernel::__NR_signalfd4, [usize::MAX, set, size, flags]) };
+    opened.map(Descriptor::new)
+}
+
+/// The next signal of a signal descriptor.
+pub fn next_signal(signals: Fd) -> Result<u32> {
+    let mut information = [0; 128];
+    read(signals, &mut information)?;
+    let [a, b, c, d, ..] = information;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// kill(2), with the target as it means it: a process, minus a process group, or -1 for all.
+pub fn kill(target: i32, signal: i32) -> Result<()> {
+    // SAFETY: kill takes numbers only.
+    let sent = unsafe { call(kernel::__NR_kill, [target as usize, signal as usize]) };
+    sent.map(drop)
+}
+
+/// What wait4 found.
+pub enum Waited {
+    Ended { pid: i32, wait_status: i32 },
+    NoneEnded,
+    NoChildren,
+}
+
+/// Whom to wait for, and whether to wait at all.
+#[derive(Clone, Copy)]
+pub enum Wait {
+    AnyThatEnded,
+    Until(i32),
+}
+
+/// wait4(2).
+pub fn wait(whom: Wait) -> Waited {
+    let (pid, options) = match whom {
+        Wait::AnyThatEnded => (-1, kernel::WNOHANG),
+        Wait::Until(pid) => (pid, 0),
+    };
+    let mut wait_status = 0i32;
+    let (status, options) = (&raw mut wait_status as usize, options as usize);
+    // SAFETY: the kernel writes one int, and `wait_status` is one; resource usage is not asked for.
+    match unsafe { call(kernel::__NR_wait4, [pid as usize, status, options]) } {
+        Ok(0) => Waited::NoneEnded,
+        Ok(pid) => Waited::Ended {
+            pid: pid as i32,
+            wait_status,
+        },
+        Err(Errno::CHILD) => Waited::NoChildren,
+        Err(_) => Waited::NoneEnded,
+    }
+}
+
+/// Waits until one of the descriptors is ready, or for so many milliseconds; -1 means without end.
+pub fn poll(descriptors: &mut [pollfd], timeout_ms: i32) -> Result<()> {
+    let (first, count) = (descriptors.as_mut_ptr() as usize, descriptors.len());
+    // SAFETY: the kernel reads and writes `count` entries, which is what `descriptors` holds.
+    unsafe { call(kernel::__NR_poll, [first, count, timeout_ms as usize]) }.map(drop)
+}
+
+pub fn read(from: Fd, buffer: &mut [u8]) -> Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr() as usize, buffer.len());
+    // SAFETY: the kernel writes at most `length` bytes, which is what `buffer` holds.
+    unsafe { call(kernel::__NR_read, [from.0 as usize, start, length]) }
+}
+
+pub fn write(to: Fd, bytes: &[u8]) -> Result<usize> {
+    let (start, length) = (bytes.as_ptr() as usize, bytes.len());
+    // SAFETY: the kernel reads at most `length` bytes, which is what `bytes` holds.
+    unsafe { call(kernel::__NR_write, [to.0 as usize, start, length]) }
+}
+
+/// Opens the two ends of a pipe, close-on-exec: first the one to read from.
+pub fn pipe() -> Result<(Descriptor, Descriptor)> {
+    let mut ends = [0i32; 2];
+    let flags = kernel::O_CLOEXEC as usize;
+    // SAFETY: the kernel writes two ints, and `ends` is two.
+    unsafe { call(kernel::__NR_pipe2, [ends.as_mut_ptr() as usize, flags]) }?;
+    let [read, write] = ends;
+    Ok((Descriptor(read), Descriptor(write)))
+}
+
+/// openat(2) for a file that is there.
+pub fn open(folder: Fd, name: &CStr, flags: u32) -> Result<Descriptor> {
+    let name = name.as_ptr() as usize;
+    // SAFETY: the kernel reads `name` up to its NUL.
+    let opened = unsafe {
+        call(
+            kernel::__NR_openat,
+            [folder.0 as usize, name, flags as usize],
+        )
+    };
+    opened.map(Descriptor::new)
+}
+
+/// Gives an open file this owner and keeps its group.
+pub fn change_owner(file: Fd, uid: u32) -> Result<()> {
+    // SAFETY: fchown takes numbers only.
+    unsafe {
+        call(
+            kernel::__NR_fchown,
+            [file.0 as usize, uid as usize, u32::MAX as usize],
+        )
+    }
+    .map(drop)
+}
+
+/// Makes `target` another number for `source`, open over an exec.
+pub fn duplicate(source: Fd, target: i32) -> Result<()> {
+    // SAFETY: dup2 takes numbers only; `target` is a standard stream, which no `Descriptor` owns.
+    unsafe { call(kernel::__NR_dup2, [source.0 as usize, target as usize]) }.map(drop)
+}
+
+/// Makes every descriptor from `first` on close at the next exec.
+pub fn close_on_exec_from(first: u32) {
+    const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
+    // SAFETY: close_range takes numbers only, and with this flag it closes nothing.
+    let _ = unsafe {
+        call(
+            kernel::__NR_close_range,
+            [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC],
+        )
+    };
+}
+
+/// Allows the slave of this terminal's master to be opened.
+pub fn unlock_terminal(master: Fd) -> Result<()> {
+    let locked = 0i32;
+    let (request, argument) = (ioctl::TIOCSPTLCK as usize, &raw const locked as usize);
+    // SAFETY: TIOCSPTLCK reads one int, and `locked` is one.
+    unsafe { call(kernel::__NR_ioctl, [master.0 as usize, request, argument]) }.map(drop)
+}
+
+/// Opens the slave of this master without a path, close-on-exec.
+pub fn open_terminal_slave(master: Fd) -> Result<Descriptor> {
+    let flags = (kernel::O_RDWR | kernel::O_NOCTTY | kernel::O_CLOEXEC) as usize;
+    let request = ioctl::TIOCGPTPEER as usize;
+    // SAFETY: TIOCGPTPEER takes the open flags as a number.
+    let opened = unsafe { call(kernel::__NR_ioctl, [master.0 as usize, request, flags]) };
+    opened.map(Descriptor::new)
+}
+
+pub fn resize_terminal(terminal: Fd, rows: u16, columns: u16) -> Result<()> {
+    let size = winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let (request, argument) = (ioctl::TIOCSWINSZ as usize, &raw const size as usize);
+    // SAFETY: TIOCSWINSZ reads one winsize, and `size` is one.
+    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }.map(drop)
+}
+
+/// Tells the terminal that its input is UTF-8, so that erasing a character erases all its bytes.
+pub fn set_terminal_utf8(terminal: Fd) -> Result<()> {
+    let mut modes = termios {
+        c_iflag: 0,
+        c_oflag: 0,
+        c_cflag: 0,
+        c_lflag: 0,
+        c_line: 0,
+        c_cc: [0; 19],
+    };
+    let (request, argument) = (ioctl::TCGETS as usize, &raw mut modes as usize);
+    // SAFETY: TCGETS writes one kernel termios, and `modes` is one.
+    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }?;
+    modes.c_iflag |= kernel::IUTF8;
+    let (request, argument) = (ioctl::TCSETS as usize, &raw const modes as usize);
+    // SAFETY: TCSETS reads one kernel termios, and `modes` is one.
+    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }.map(drop)
+}
+
+/// Makes this terminal the controlling one of the calling session's leader.
+pub fn control_terminal(terminal: Fd) -> Result<()> {
+    let request = ioctl::TIOCSCTTY as usize;
+    // SAFETY: TIOCSCTTY takes a number, and 0 steals no terminal from another session.
+    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request]) }.map(drop)
+}
+
+/// The other end's process id as it is seen from here: 0 where it lives outside this pid namespace.
+pub fn peer_process_id(socket: Fd) -> Result<i32> {
+    let mut peer = net::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<net::ucred>() as u32;
+    let arguments = [
+        socket.0 as usize,
+        net::SOL_SOCKET as usize,
+        net::SO_PEERCRED as usize,
+        &raw mut peer as usize,
+        &raw mut length as usize,
+    ];
+    // SAFETY: the kernel writes at most `length` bytes, the size of `peer`, and then `length` itself.
+    unsafe { call(kernel::__NR_getsockopt, arguments) }?;
+    Ok(peer.pid as i32)
+}
+
+/// One message of a SEQPACKET socket.
+pub struct Received {
+    pub length: usize,
+    pub is_whole: bool,
+    pub descriptors: [Option<Descriptor>; MAX_DESCRIPTORS],
+}
+
+/// The most descriptors that are taken from one message; the kernel closes what is beyond.
+pub const MAX_DESCRIPTORS: usize = 4;
+
+/// The one control message that travels here: descriptors.
+#[repr(C, align(8))]
+struct Control {
+    header: net::cmsghdr,
+    descriptors: [i32; MAX_DESCRIPTORS],
+}
+
+/// Waits for a message; descriptors that come along are close-on-exec.
+pub fn receive(socket: Fd, buffer: &mut [u8]) -> Result<Received> {
+    let mut control = Control {
+        header: net::cmsghdr {
+            cmsg_len: 0,
+            cmsg_level: 0,
+            cmsg_type: 0,
+        },
+        descriptors: [-1; MAX_DESCRIPTORS],
+    };
+    let mut part = iovec(buffer.as_mut_ptr(), buffer.len());
+    let mut message = message_head(&mut part, &raw mut control, size_of::<Control>());
+    let flags = net::MSG_CMSG_CLOEXEC as usize;
+    let arguments = [socket.0 as usize, &raw mut message as usize, flags];
+    // SAFETY: `message` names `buffer` and `control` with their sizes, and both are borrowed for the call.
+    let length = unsafe { call(kernel::__NR_recvmsg, arguments) }?;
+
+    let header = size_of::<net::cmsghdr>();
+    let mut count = 0;
+    if message.msg_controllen as usize >= header
+        && control.header.cmsg_level == net::SOL_SOCKET as i32
+        && control.header.cmsg_type == net::SCM_RIGHTS as i32
+    {
+        count = control.header.cmsg_len.saturating_sub(header) / size_of::<i32>();
+    }
+    let mut received = Received {
+        length,
+        is_whole: message.msg_flags & net::MSG_TRUNC == 0,
+        descriptors: [const { None }; MAX_DESCRIPTORS],
+    };
+    for (slot, &number) in received
+        .descriptors
+        .iter_mut()
+        .zip(&control.descriptors)
+        .take(count)
+    {
+        *slot = Some(Descriptor(number));
+    }
+    Ok(received)
+}
+
+/// Sends one message, with a descriptor where there is one.
+pub fn send(socket: Fd, bytes: &[u8], descriptor: Option<Fd>) -> Result<()> {
+    let length = size_of::<net::cmsghdr>() + size_of::<i32>();
+    let mut control = Control {
+        header: net::cmsghdr {
+            cmsg_len: length as _,
+            cmsg_level: net::SOL_SOCKET as i32,
+            cmsg_type: net::SCM_RIGHTS as i32,
+        },
+        descriptors: [descriptor.map_or(-1, |fd| fd.0); MAX_DESCRIPTORS],
+    };
+    // The kernel only reads from what it sends.
+    let mut part = iovec(bytes.as_ptr().cast_mut(), bytes.len());
+    let length = if descriptor.is_some() { length } else { 0 };
+    let message = message_head(&mut part, &raw mut control, length);
+    let flags = net::MSG_NOSIGNAL as usize;
+    let arguments = [socket.0 as usize, &raw const message as usize, flags];
+    // SAFETY: `message` names `bytes` and at most the whole of `control`, and both are borrowed for the call.
+    unsafe { call(kernel::__NR_sendmsg, arguments) }.map(drop)
+}
+
+fn iovec(start: *mut u8, length: usize) -> kernel::iovec {
+    kernel::iovec {
+        iov_base: start.cast(),
+        iov_len: length as _,
+    }
+}
+
+fn message_head(part: &mut kernel::iovec, control: *mut Control, length: usize) -> net::msghdr {
+    net::msghdr {
+        msg_name: core::ptr::null_mut(),
+        msg_namelen: 0,
+        msg_iov: (&raw mut *part).cast(),
+        msg_iovlen: 1,
+        msg_control: control.cast(),
+        msg_controllen: length as _,
+        msg_flags: 0,
+    }
+}
+
+/// Which of the two processes this is after a fork.
+pub enum Forked {
+    Child,
+    Parent { child: i32 },
+}
+
+/// fork(2): the child has a copy of everything, so it may do whatever the parent may.
+pub fn fork() -> Result<Forked> {
+    // SAFETY: there is one thread and no shared memory, so the child's copy is as consistent as the parent's.
+    Ok(match unsafe { call(kernel::__NR_fork, []) }? {
+        0 => Forked::Child,
+        child => Forked::Parent {
+            child: child as i32,
+        },
+    })
+}
+
+pub fn start_session() -> Result<()> {
+    // SAFETY: setsid takes nothing.
+    unsafe { call(kernel::__NR_setsid, []) }.map(drop)
+}
+
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    let (count, first) = (groups.len(), groups.as_ptr() as usize);
+    // SAFETY: the kernel reads `count` ids of four bytes, which is what `groups` holds.
+    unsafe { call(kernel::__NR_setgroups, [count, first]) }.map(drop)
+}
+
+/// Sets the real, effective and saved group id.
+pub fn set_group_id(gid: u32) -> Result<()> {
+    let gid = gid as usize;
+    // SAFETY: setresgid takes numbers only.
+    unsafe { call(kernel::__NR_setresgid, [gid, gid, gid]) }.map(drop)
+}
+
+/// Sets the real, effective and saved user id.
+pub fn set_user_id(uid: u32) -> Result<()> {
+    let uid = uid as usize;
+    // SAFETY: setresuid takes numbers only.
+    unsafe { call(kernel::__NR_setresuid, [uid, uid, uid]) }.map(drop)
+}
+
+pub fn set_file_mask(mask: u32) {
+    // SAFETY: umask takes a number only.
+    let _ = unsafe { call(kernel::__NR_umask, [mask as usize]) };
+}
+
+pub fn change_directory(path: &CStr) -> Result<()> {
+    // SAFETY: the kernel reads `path` up to its NUL.
+    unsafe { call(kernel::__NR_chdir, [path.as_ptr() as usize]) }.map(drop)
+}
+
+/// Pointers to strings with a null at the end, as execve takes them.
+pub struct Table<'a> {
+    pointers: &'static [*const c_char],
+    strings: PhantomData<&'a CStr>,
+}
+
+impl<'a> Table<'a> {
+    /// Lays a table of at most `count` strings out on memory of its own, which is never given back: the process that
+    /// makes one executes or ends.
+    pub fn new(count: usize, strings: impl Iterator<Item = &'a CStr>) -> Result<Self> {
+        let length = (count + 1) * size_of::<*const c_char>();
+        let access = (kernel::PROT_READ | kernel::PROT_WRITE) as usize;
+        let kind = (kernel::MAP_PRIVATE | kernel::MAP_ANONYMOUS) as usize;
+        // SAFETY: without MAP_FIXED the kernel chooses a place where nothing of ours is.
+        let start = unsafe { call(kernel::__NR_mmap, [0, length, access, kind, usize::MAX]) }?;
+        let first = start as *mut *const c_char;
+        // SAFETY: the mapping is new, page-aligned, zeroed and long enough for `count + 1` pointers; zero is null.
+        let pointers = unsafe { slice::from_raw_parts_mut(first, count + 1) };
+        for (pointer, string) in pointers[..count].iter_mut().zip(strings) {
+            *pointer = string.as_ptr();
+        }
+        Ok(Self {
+            pointers,
+            strings: PhantomData,
+        })
+    }
+}
+
+/// execve(2): returns only with the error.
+pub fn execute(program: &CStr, arguments: &Table<'_>, environment: &Table<'_>) -> Errno {
+    let arguments = [
+        program.as_ptr() as usize,
+        arguments.pointers.as_ptr() as usize,
+        environment.pointers.as_ptr() as usize,
+    ];
+    // SAFETY: both tables end with a null and their strings outlive them, so the kernel reads only what is there.
+    match unsafe { call(kernel::__NR_execve, arguments) } {
+        Ok(_) => Errno::INVAL,
+        Err(error) => error,
+    }
+}
+
+/// Makes a system call of up to six arguments.
+///
+/// # Safety
+///
+/// The arguments are what call `number` takes: whatever memory the kernel reads or writes for it is there, and is
+/// borrowed as it needs to be.
+unsafe fn call<const COUNT: usize>(number: u32, arguments: [usize; COUNT]) -> Result<usize> {
+    const { assert!(COUNT <= 6) };
+    let mut registers = [0; 6];
+    registers[..COUNT].copy_from_slice(&arguments);
+    let [a, b, c, d, e, f] = registers;
+    let result: isize;
+    // SAFETY: the instruction changes rax, rcx and r11 only, all named here; memory is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as usize => result,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            in("r10") d,
+            in("r8") e,
+            in("r9") f,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match result {
+        -4095..0 => Err(Errno(-result as i32)),
+        _ => Ok(result as usize),
+    }
+}

@@ -1,0 +1,428 @@
+//! Init-to-be: puts the prepared descriptors in place inside the new namespaces, enters the new root and executes the
+//! root process. From the first line on, this process may do nothing to the host: it starts without an identity and then
+//! is root of namespaces of its own.
+//!
+//! Image and volumes may be hostile here: what lies below the new root is reached by `openat2` inside it only, and where
+//! the sandbox itself mounts, no link is followed at all.
+
+use crate::plan::{Access, Mount, RootProcess, Source, TargetKind};
+use crate::prepare::Prepared;
+use crate::report::{Phase, Report};
+use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
+};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::process::Signal;
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+/// What init-to-be holds.
+pub(crate) struct Inside<'a> {
+    pub prepared: Prepared,
+    pub console_message: &'a [u8],
+    pub reports: OwnedFd,
+    /// Readable when the ids are mapped; ended when the supervisor-to-be failed.
+    pub ids: OwnedFd,
+    /// Readable when the root process may run; ended when the client is gone.
+    pub go: OwnedFd,
+    /// To the supervisor.
+    pub socket: OwnedFd,
+}
+
+/// A failed step.
+struct Failure {
+    phase: Phase,
+    object: u32,
+    errno: Errno,
+}
+
+/// Gives an errno the phase that it happened in.
+fn at(phase: Phase) -> impl Fn(Errno) -> Failure {
+    move |errno| Failure {
+        phase,
+        object: 0,
+        errno,
+    }
+}
+
+/// What the assembled sandbox leaves open for init.
+struct Assembled {
+    console: OwnedFd,
+    terminals: OwnedFd,
+}
+
+pub(crate) fn init_to_be(inside: Inside<'_>) -> ! {
+    let failure = match assemble(&inside) {
+        Ok(assembled) => {
+            report(&inside, Phase::Assembled, 0, 0);
+            if !word_comes(&inside.go) {
+                exit_now(1) // the client is gone
+            }
+            execute_root_process(&inside, &assembled)
+        }
+        Err(failure) => failure,
+    };
+    let Failure {
+        phase,
+        object,
+        errno,
+    } = failure;
+    report(&inside, phase, object, errno.raw_os_error());
+    exit_now(1)
+}
+
+fn report(inside: &Inside<'_>, phase: Phase, object: u32, value: i32) {
+    Report {
+        phase,
+        object,
+        value,
+    }
+    .write(&inside.reports);
+}
+
+/// Waits for the one byte; false when the other side has gone away instead.
+fn word_comes(pipe: &OwnedFd) -> bool {
+    let mut word = [0u8; 1];
+    rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut word)) == Ok(1)
+}
+
+/// The story of the inside, step by step.
+fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
+    let plan = &inside.prepared.plan;
+    if !word_comes(&inside.ids) {
+        exit_now(1) // the supervisor-to-be has failed and said so
+    }
+    become_root(plan.ids.is_some()).map_err(at(Phase::TakeIdentity))?;
+    tie_to_supervisor().map_err(at(Phase::Tie))?;
+    separate_mounts().map_err(at(Phase::Separate))?;
+    cocker_sys::process::unshare_cgroup_namespace().map_err(at(Phase::CgroupNamespace))?;
+
+    let root = &inside.prepared.root;
+    attach_root(root).map_err(at(Phase::Root))?;
+    let mut terminals = None;
+    for (number, mount) in plan.mounts.iter().enumerate() {
+        let prepared = inside.prepared.sources[number].as_ref();
+        let mounted = place(root, mount, prepared).map_err(|errno| Failure {
+            phase: Phase::Mount,
+            object: number as u32,
+            errno,
+        })?;
+        if mount.source == Source::DevPts {
+            terminals = mounted;
+        }
+    }
+    let terminals = terminals.ok_or(Errno::NOTTY).map_err(at(Phase::Console))?;
+    let (master, console) = make_console(root, &terminals).map_err(at(Phase::Console))?;
+    rustix::system::sethostname(plan.hostname.as_bytes()).map_err(at(Phase::Hostname))?;
+    enter_root(root).map_err(at(Phase::Pivot))?;
+    hand_over(&inside.socket, inside.console_message, master).map_err(at(Phase::Handover))?;
+    Ok(Assembled { console, terminals })
+}
+
+/// Until here this process was nobody's: its ids are not mapped. Now it is the sandbox's root, with every capability in
+/// the namespaces that were made with it and none outside. A privileged one stays the host's root.
+fn become_root(has_own_ids: bool) -> Result<(), Errno> {
+    if has_own_ids {
+        cocker_sys::credentials::become_user(0, 0)?;
+    }
+    // The client's umask is the user's and has no part in what is made inside.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::process::setsid().map(drop)
+}
+
+/// When the supervisor dies, so does the root process and with it everything inside. Must follow every change of ids,
+/// which makes the kernel forget it.
+fn tie_to_supervisor() -> Result<(), Errno> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+}
+
+/// The new namespace starts as a copy of the host's mounts, which would still be told of the host's mounts and unmounts.
+fn separate_mounts() -> Result<(), Errno> {
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private)
+}
+
+/// Over the old root, where it hides nothing from us: we still stand below it. `pivot_root` wants the new root to be a
+/// mount of this namespace.
+fn attach_root(root: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(root, "", CWD, "/", flags)
+}
+
+/// Swaps the roots and lets go of the old one: from here on no path leads to the host's files.
+fn enter_root(root: &OwnedFd) -> Result<(), Errno> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    // The old root now lies on top of the new one, at ".".
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")
+}
+
+/// Mounts one thing; returns the mount's root where it was made here.
+fn place(
+    root: &OwnedFd,
+    mount: &Mount,
+    prepared: Option<&OwnedFd>,
+) -> Result<Option<OwnedFd>, Errno> {
+    let made = match prepared {
+        Some(_) => None,
+        None => Some(make_inside(mount)?),
+    };
+    let source = prepared.or(made.as_ref()).ok_or(Errno::BADF)?;
+    let target = target(root, mount, source)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(source, "", &target, "", flags)?;
+    Ok(made)
+}
+
+/// What belongs to the namespaces of this process, and so can only be made by it.
+fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
+    let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let terminals = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let (kind, options, attributes): (&str, &[(&str, &str)], _) = match mount.source {
+        Source::Proc => ("proc", &[], quiet),
+        Source::DevPts => (
+            "devpts",
+            &[("mode", "0620"), ("gid", "5"), ("ptmxmode", "0666")],
+            terminals,
+        ),
+        Source::SharedMemory => ("tmpfs", &[("mode", "1777")], quiet),
+        Source::MessageQueues => ("mqueue", &[], quiet),
+        Source::Cgroup => ("cgroup2", &[], quiet),
+        Source::Sysfs | Source::Devices | Source::Bind { .. } => return Err(Errno::INVAL),
+    };
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        rustix::mount::fsconfig_set_string(context.as_fd(), *key, *value)?;
+    }
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    let access = match mount.access {
+        Access::ReadOnly => MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Access::ReadWrite => MountAttrFlags::empty(),
+    };
+    rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        attributes | access,
+    )
+}
+
+/// Opens the place to mount on, made where it is missing, never outside the root.
+fn target(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let is_folder = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode).is_dir();
+    let kind = match is_folder {
+        true => TargetKind::Folder,
+        false => TargetKind::File,
+    };
+    let links = match mount.source.follows_links() {
+        true => ResolveFlags::IN_ROOT,
+        // Where the sandbox's own mounts go, a link of the image's would decide what they hide: refused.
+        false => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+    };
+    let resolve = links | ResolveFlags::NO_MAGICLINKS;
+    match open_place(root.as_fd(), &mount.target, resolve) {
+        Err(Errno::NOENT) => {
+            make_place(root.as_fd(), &mount.target, kind, resolve)?;
+            open_place(root.as_fd(), &mount.target, resolve)
+        }
+        other => other,
+    }
+}
+
+fn open_place(root: BorrowedFd<'_>, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+/// Makes the missing parts of `path` one by one, each inside the folder that was just opened.
+fn make_place(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    kind: TargetKind,
+    resolve: ResolveFlags,
+) -> Result<(), Errno> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let parent = relative.parent().unwrap_or(Path::new(""));
+    let name = relative.file_name().ok_or(Errno::INVAL)?;
+    let folder = if parent.as_os_str().is_empty() {
+        open_place(root, Path::new("/"), resolve)?
+    } else {
+        match open_place(root, parent, resolve) {
+            Err(Errno::NOENT) => {
+                make_place(root, parent, TargetKind::Folder, resolve)?;
+                open_place(root, parent, resolve)?
+            }
+            other => other?,
+        }
+    };
+    let made = match kind {
+        TargetKind::Folder => rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)),
+        TargetKind::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        }
+    };
+    match made {
+        Err(Errno::EXIST) => Ok(()), // a link that leads nowhere; opening it says so
+        other => other,
+    }
+}
+
+/// The first terminal of the sandbox becomes `/dev/console`: its master goes to the supervisor, its other side is what the
+/// root process writes to. It is reached by descriptors only, so nothing in the image can stand in its way.
+fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::openat(terminals, "ptmx", flags, Mode::empty())?;
+    rustix::pty::unlockpt(&master)?;
+    let peer = rustix::pty::OpenptFlags::RDWR
+        | rustix::pty::OpenptFlags::NOCTTY
+        | rustix::pty::OpenptFlags::CLOEXEC;
+    let console = rustix::pty::ioctl_tiocgptpeer(&master, peer)?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = rustix::mount::open_tree(&console, "", clone)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let target = open_place(root.as_fd(), Path::new("/dev/console"), resolve)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(&mount, "", &target, "", flags)?;
+    Ok((master, console))
+}
+
+fn hand_over(socket: &OwnedFd, message: &[u8], master: OwnedFd) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [master.as_fd()];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let parts = [std::io::IoSlice::new(message)];
+    rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Becomes the root process; returns only when that failed.
+fn execute_root_process(inside: &Inside<'_>, assembled: &Assembled) -> Failure {
+    match &inside.prepared.plan.process {
+        RootProcess::Init => Failure {
+            phase: Phase::ExecuteInit,
+            object: 0,
+            errno: execute_init(inside, assembled, &[c"cockerinit"]),
+        },
+        RootProcess::Given {
+            arguments,
+            environment,
+        } => {
+            if let Err(errno) = start_first_child(inside, assembled) {
+                return at(Phase::FirstChild)(errno);
+            }
+            let errno = execute_given(assembled, arguments, environment);
+            at(Phase::ExecuteRootProcess)(errno)
+        }
+    }
+}
+
+/// The resident init as our child: it will hold the socket and open the sessions.
+fn start_first_child(inside: &Inside<'_>, assembled: &Assembled) -> Result<(), Errno> {
+    match clone(NewNamespaces::default(), None)? {
+        Birth::Parent { .. } => Ok(()),
+        Birth::Child => {
+            let errno = execute_init(inside, assembled, &[c"cockerinit", c"first-child"]);
+            at(Phase::ExecuteInit)(errno).tell(inside);
+            exit_now(1)
+        }
+    }
+}
+
+impl Failure {
+    fn tell(&self, inside: &Inside<'_>) {
+        report(inside, self.phase, self.object, self.errno.raw_os_error());
+    }
+}
+
+fn execute_init(inside: &Inside<'_>, assembled: &Assembled, arguments: &[&CStr]) -> Errno {
+    let prepare = || -> Result<OwnedFd, Errno> {
+        let placed = vec![
+            copy(&assembled.console)?,
+            copy(&assembled.console)?,
+            copy(&assembled.console)?,
+            copy(&inside.socket)?,
+            copy(&assembled.terminals)?,
+        ];
+        let program = copy(&inside.prepared.init)?;
+        leave_only(placed)?;
+        Ok(program)
+    };
+    match prepare() {
+        Ok(program) => {
+            let arguments: Vec<CString> = arguments.iter().map(|&a| a.to_owned()).collect();
+            cocker_sys::execution::execute_descriptor(program.as_fd(), &arguments, &[])
+        }
+        Err(errno) => errno,
+    }
+}
+
+fn execute_given(
+    assembled: &Assembled,
+    arguments: &[CString],
+    environment: &[CString],
+) -> Errno {
+    let prepare = || -> Result<(), Errno> {
+        leave_only(vec![
+            copy(&assembled.console)?,
+            copy(&assembled.console)?,
+            copy(&assembled.console)?,
+        ])
+    };
+    if let Err(errno) = prepare() {
+        return errno;
+    }
+    let Some(program) = arguments.first() else {
+        return Errno::INVAL;
+    };
+    let mut answer = Errno::NOENT;
+    for candidate in candidates(program, environment) {
+        match cocker_sys::execution::execute(&candidate, arguments, environment) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            // Another folder may hold one that can be executed; if none does, this is the reason to give.
+            errno => answer = errno,
+        }
+    }
+    answer
+}
+
+/// Far above the places that descriptors are laid out at.
+fn copy(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 64)
+}
+
+/// Leaves the program that is executed next nothing but `placed`, from descriptor 0 on, and the signals as it expects.
+fn leave_only(placed: Vec<OwnedFd>) -> Result<(), Errno> {
+    cocker_sys::signal::reset_all()?;
+    let first_free = placed.len() as i32;
+    // The pipe of the reports may stand where a descriptor goes: it moves out of the way by being close-on-exec and
+    // numbered above, see `Lines` and `copy`.
+    cocker_sys::execution::place_descriptors(0, placed)?;
+    cocker_sys::execution::close_on_exec_from(first_free)
+}
+
+/// The paths to try for a program: itself with a `/` in it, else in every folder of PATH.
+fn candidates(program: &CString, environment: &[CString]) -> Vec<CString> {
+    let program = program.as_bytes();
+    if program.contains(&b'/') {
+        return CString::new(program).into_iter().collect();
+    }
+    let path = environment
+        .iter()
+        .find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(b"/usr/sbin:/usr/bin:/sbin:/bin");
+    path.split(|&byte| byte == b':')
+        .map(|folder| [folder, b"/", program].concat())
+        .filter_map(|candidate| CString::new(candidate).ok())
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! `/dev`, made outside as one small file system that has no name yet: device nodes can only be made by the host's root,
+//! and made here they can be nothing else than what they are called, whatever the image holds.
+
+use crate::failure::SandboxError;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, makedev};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+/// Character devices: name, major, minor (Documentation/admin-guide/devices.txt).
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 6] = [
+    ("ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+];
+
+const FOLDERS: [&str; 3] = ["pts", "shm", "mqueue"];
+
+/// Makes the file system; everything in it belongs to the ids this thread acts as.
+pub(crate) fn make() -> Result<OwnedFd, SandboxError> {
+    let failed = |name| move |source| SandboxError::MakeDevice { name, source };
+    // Modes are said in full below; the user's umask has no part in them.
+    let umask = rustix::process::umask(Mode::empty());
+    let devices = file_system().map_err(failed(".")).and_then(|devices| {
+        for name in FOLDERS {
+            rustix::fs::mkdirat(&devices, name, Mode::from_raw_mode(0o755)).map_err(failed(name))?;
+        }
+        for (name, major, minor) in NODES {
+            make_node(devices.as_fd(), name, major, minor).map_err(failed(name))?;
+        }
+        for (name, target) in LINKS {
+            rustix::fs::symlinkat(target, &devices, name).map_err(failed(name))?;
+        }
+        make_console_target(devices.as_fd()).map_err(failed("console"))?;
+        Ok(devices)
+    });
+    rustix::process::umask(umask);
+    devices
+}
+
+fn file_system() -> Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "mode", "755")?;
+    // Room for links and small files of device managers, not for data.
+    rustix::mount::fsconfig_set_string(context.as_fd(), "size", "1m")?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "nr_inodes", "1024")?;
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )
+}
+
+fn make_node(devices: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> Result<(), Errno> {
+    rustix::fs::mknodat(
+        devices,
+        name,
+        FileType::CharacterDevice,
+        Mode::from_raw_mode(0o666),
+        makedev(major, minor),
+    )
+}
+
+/// An empty file on which the console will be mounted from inside.
+fn make_console_target(devices: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(devices, "console", flags, Mode::from_raw_mode(0o600)).map(drop)
+}
+
+/// Makes the view of sysfs that shows this thread's network namespace.
+pub(crate) fn sysfs() -> Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen("sysfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(context.as_fd())?;
+    rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )
+}

@@ -1,0 +1,179 @@
+//! The root file system: layers stacked by overlayfs, as one detached mount.
+//!
+//! The folder that holds all layers is cloned once as a detached mount with the sandbox's ids mapped, so on disk every
+//! file keeps the ids that it has inside, and the number of layers does not matter. Two ways lead to the overlay: by
+//! descriptors (Linux 6.13), and by short paths inside a private mount namespace of this thread (since 5.19).
+
+use crate::failure::{KernelAnswer, SandboxError, file_system_name, or_too_old};
+use crate::plan::{IdRange, OverlayRoot};
+use cocker_sys::credentials::ActingAs;
+use cocker_sys::mount::MountChange;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
+};
+use std::path::Path;
+
+/// Stacks the layers of `root`. `id_map` is a user namespace that maps `ids`; both or neither are given.
+///
+/// The mount returned is detached, close-on-exec, writable, and ignores device nodes.
+pub(crate) fn stack(
+    root: &OverlayRoot,
+    ids: Option<IdRange>,
+    id_map: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, SandboxError> {
+    let base = clone_base(&root.base, id_map)?;
+    // Overlayfs acts with the rights of its maker, and what it makes in the upper layer belongs to the maker's ids. Those
+    // must be mapped, or every write fails and the kernel mounts read-only without a word.
+    let _acting = ids
+        .map(|range| ActingAs::new(range.first.0, range.first.0))
+        .transpose()
+        .map_err(|source| stacking(root, source.into()))?;
+    let overlay = match by_descriptors(&base, root) {
+        Err(SandboxError::StackLayers { source, .. }) if source.errno == Errno::INVAL => {
+            tracing::debug!("the kernel takes no layers by descriptor; stacking by paths");
+            by_paths(&base, root)?
+        }
+        other => other?,
+    };
+    check_writable(&overlay, root)?;
+    Ok(overlay)
+}
+
+fn clone_base(base: &Path, id_map: Option<BorrowedFd<'_>>) -> Result<OwnedFd, SandboxError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = rustix::mount::open_tree(CWD, base, flags).map_err(|source| {
+        let path = base.to_path_buf();
+        let error = SandboxError::OpenLayer { path, source };
+        or_too_old(error, source, "the new mount calls", "5.2")
+    })?;
+    let change = MountChange {
+        id_map,
+        private: true,
+        ..MountChange::default()
+    };
+    cocker_sys::mount::change(tree.as_fd(), change).map_err(|source| {
+        let error = SandboxError::MapIds {
+            path: base.to_path_buf(),
+            file_system: file_system_name(base),
+            source,
+        };
+        or_too_old(error, source, "id-mapped mounts", "5.12")
+    })?;
+    Ok(tree)
+}
+
+fn by_descriptors(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError> {
+    let lowers = root
+        .lowers
+        .iter()
+        .rev() // overlayfs wants the topmost first
+        .map(|lower| open_layer(base, root, lower))
+        .collect::<Result<Vec<_>, _>>()?;
+    let upper = open_layer(base, root, &root.upper)?;
+    let work = open_layer(base, root, &root.work)?;
+
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|source| stacking(root, source.into()))?;
+    let said = |source| stacking(root, answer_of(&context, source));
+    rustix::mount::fsconfig_set_string(context.as_fd(), "source", "cocker").map_err(said)?;
+    for lower in &lowers {
+        rustix::mount::fsconfig_set_fd(context.as_fd(), "lowerdir+", lower.as_fd()).map_err(said)?;
+    }
+    rustix::mount::fsconfig_set_fd(context.as_fd(), "upperdir", upper.as_fd()).map_err(said)?;
+    rustix::mount::fsconfig_set_fd(context.as_fd(), "workdir", work.as_fd()).map_err(said)?;
+    rustix::mount::fsconfig_create(context.as_fd()).map_err(said)?;
+    rustix::mount::fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_NODEV,
+    )
+    .map_err(said)
+}
+
+/// Layers are named by the store and live in its folder, so nothing on the way may be a link.
+fn open_layer(base: &OwnedFd, root: &OverlayRoot, layer: &Path) -> Result<OwnedFd, SandboxError> {
+    rustix::fs::openat2(
+        base,
+        layer,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    )
+    .map_err(|source| SandboxError::OpenLayer {
+        path: root.base.join(layer),
+        source,
+    })
+}
+
+/// For kernels that take layers by path only, and only paths of the caller's own mount namespace: a private one is
+/// entered for the time of the mount, so the host never sees it.
+fn by_paths(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError> {
+    let made = cocker_sys::process::in_private_mount_namespace(|| {
+        let stage = Path::new("/proc");
+        rustix::mount::mount("cocker", stage, "tmpfs", MountFlags::empty(), None)?;
+        rustix::process::chdir(stage)?;
+        rustix::fs::mkdir("base", Mode::RWXU)?;
+        let attach = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(base, "", CWD, "base", attach)?;
+        let options = short_options(root)?;
+        rustix::fs::mkdir("root", Mode::RWXU)?;
+        rustix::mount::mount("cocker", "root", "overlay", MountFlags::NODEV, options.as_c_str())?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        rustix::mount::open_tree(CWD, "root", flags)
+    });
+    made.map_err(|source| {
+        let error = stacking(root, source.into());
+        or_too_old(error, source, "overlay over id-mapped layers", "5.19")
+    })
+}
+
+/// The options of mount(2) end at one page, so every layer is named by a short link: `0` is the topmost.
+fn short_options(root: &OverlayRoot) -> Result<std::ffi::CString, Errno> {
+    let mut names = Vec::new();
+    for (number, lower) in root.lowers.iter().rev().enumerate() {
+        let name = number.to_string();
+        rustix::fs::symlink(Path::new("base").join(lower), &name)?;
+        names.push(name);
+    }
+    rustix::fs::symlink(Path::new("base").join(&root.upper), "u")?;
+    rustix::fs::symlink(Path::new("base").join(&root.work), "w")?;
+    let options = format!("lowerdir={},upperdir=u,workdir=w", names.join(":"));
+    std::ffi::CString::new(options).map_err(|_| Errno::INVAL)
+}
+
+fn check_writable(overlay: &OwnedFd, root: &OverlayRoot) -> Result<(), SandboxError> {
+    let flags = rustix::fs::fstatvfs(overlay)
+        .map_err(|source| stacking(root, source.into()))?
+        .f_flag;
+    if flags.contains(StatVfsMountFlags::RDONLY) {
+        let file_system = file_system_name(&root.base);
+        return Err(SandboxError::ReadOnlyRoot { file_system });
+    }
+    Ok(())
+}
+
+fn stacking(root: &OverlayRoot, source: KernelAnswer) -> SandboxError {
+    SandboxError::StackLayers {
+        file_system: file_system_name(&root.base),
+        source,
+    }
+}
+
+/// The errno with what the file system context has logged: lines of `e message`, read one at a time.
+fn answer_of(context: &OwnedFd, errno: Errno) -> KernelAnswer {
+    let mut line = [0u8; 512];
+    let mut words = None;
+    while let Ok(length) = rustix::io::read(context, &mut line) {
+        if length == 0 {
+            break;
+        }
+        let text = String::from_utf8_lossy(&line[..length]);
+        if let Some(error) = text.strip_prefix("e ") {
+            words = Some(error.trim_end().to_owned());
+        }
+    }
+    KernelAnswer { errno, words }
+}

@@ -1,0 +1,159 @@
+//! What shall be done, as data: printed by `--debug`, compared by tests, walked by `prepare` and `assemble`.
+
+use std::ffi::CString;
+use std::fmt;
+use std::path::PathBuf;
+
+/// A user or group id as the host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostId(pub u32);
+
+/// `count` host ids from `first` on, which a sandbox sees as 0 to `count - 1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    pub first: HostId,
+    pub count: u32,
+}
+
+/// Everything about a sandbox before anything of it exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The ids of its user namespace; none means the host's own ids and no user namespace.
+    pub ids: Option<IdRange>,
+    /// Folder of its cgroup, relative to the root of the hierarchy.
+    pub cgroup: PathBuf,
+    pub root: OverlayRoot,
+    /// In the order in which they are mounted.
+    pub mounts: Vec<Mount>,
+    pub hostname: String,
+    pub process: RootProcess,
+}
+
+/// A root file system stacked from folders on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayRoot {
+    /// Absolute path of the folder that holds all the others; its mount is cloned once, with the ids mapped.
+    pub base: PathBuf,
+    /// Relative to `base`, lowest first; at most 500.
+    pub lowers: Vec<PathBuf>,
+    /// Relative to `base`, on one file system.
+    pub upper: PathBuf,
+    pub work: PathBuf,
+}
+
+/// One mount below the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub source: Source,
+    /// Absolute path inside the sandbox.
+    pub target: PathBuf,
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadWrite,
+    ReadOnly,
+}
+
+/// Where a mount comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Of the sandbox's own pid namespace, so made inside.
+    Proc,
+    /// Shows the network namespace of its maker, which the sandbox may not own, so made outside.
+    Sysfs,
+    /// A small tmpfs with the device nodes, which only the host's root can make, so made outside.
+    Devices,
+    /// An own instance; also brings the console.
+    DevPts,
+    /// POSIX shared memory.
+    SharedMemory,
+    /// POSIX message queues of the sandbox's own ipc namespace, so made inside.
+    MessageQueues,
+    /// The cgroup tree as the sandbox's cgroup namespace shows it.
+    Cgroup,
+    /// A file or folder of the host with everything mounted below it.
+    Bind { host: PathBuf, ids: BindIds },
+}
+
+/// Whose ids the files of a bind mount show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindIds {
+    /// Host id 0 is the sandbox's 0, and so on.
+    Mapped,
+    /// As on the host; what is outside the sandbox's range belongs to nobody.
+    Raw,
+}
+
+/// What a mount's target must be, and how a missing one is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    Folder,
+    File,
+}
+
+/// Process 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootProcess {
+    /// The resident init.
+    Init,
+    /// A program of the sandbox; the resident init becomes its first child.
+    Given {
+        /// The program and its arguments; a name without `/` is looked for in PATH of `environment`.
+        arguments: Vec<CString>,
+        /// `KEY=VALUE` each.
+        environment: Vec<CString>,
+    },
+}
+
+impl Source {
+    /// Says whether image links on the way to the target may be followed (inside the root, always).
+    pub(crate) fn follows_links(&self) -> bool {
+        matches!(self, Source::Bind { .. })
+    }
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Proc => f.write_str("proc")?,
+            Source::Sysfs => f.write_str("sysfs")?,
+            Source::Devices => f.write_str("devices")?,
+            Source::DevPts => f.write_str("devpts")?,
+            Source::SharedMemory => f.write_str("shared memory")?,
+            Source::MessageQueues => f.write_str("mqueue")?,
+            Source::Cgroup => f.write_str("cgroup2")?,
+            Source::Bind { host, .. } => write!(f, "`{}`", host.display())?,
+        }
+        write!(f, " on `{}`", self.target.display())?;
+        if self.access == Access::ReadOnly {
+            f.write_str(" read-only")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Plan {
+    /// One line for each thing that will be done.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ids {
+            Some(IdRange { first, count }) => writeln!(f, "ids 0..{count} are {}..", first.0)?,
+            None => writeln!(f, "ids are the host's")?,
+        }
+        writeln!(f, "cgroup `{}`", self.cgroup.display())?;
+        writeln!(f, "root from `{}`", self.root.base.display())?;
+        for lower in &self.root.lowers {
+            writeln!(f, "  layer `{}`", lower.display())?;
+        }
+        writeln!(f, "  upper `{}`", self.root.upper.display())?;
+        for mount in &self.mounts {
+            writeln!(f, "mount {mount}")?;
+        }
+        writeln!(f, "hostname `{}`", self.hostname)?;
+        match &self.process {
+            RootProcess::Init => writeln!(f, "root process cockerinit"),
+            RootProcess::Given { arguments, .. } => writeln!(f, "root process {arguments:?}"),
+        }
+    }
+}

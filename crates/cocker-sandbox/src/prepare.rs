@@ -1,0 +1,154 @@
+//! Everything that the host's root opens before any process is born: descriptors without names, so that whatever happens
+//! next, closing them undoes them.
+
+use crate::cgroup::Cgroup;
+use crate::failure::{SandboxError, file_system_name, or_too_old};
+use crate::plan::{Access, BindIds, IdRange, Mount, Plan, Source};
+use crate::resident::seal;
+use crate::{devices, id_map, overlay};
+use cocker_sys::credentials::ActingAs;
+use cocker_sys::mount::MountChange;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::CWD;
+use rustix::mount::OpenTreeFlags;
+use std::path::Path;
+
+/// What [`crate::spawn()`] needs. Dropping it removes the cgroup folder again, unless it was spawned.
+pub struct Prepared {
+    pub(crate) plan: Plan,
+    pub(crate) cgroup: CgroupHold,
+    pub(crate) root: OwnedFd,
+    /// For each mount of the plan the descriptor of what was made outside.
+    pub(crate) sources: Vec<Option<OwnedFd>>,
+    /// The resident init, sealed.
+    pub(crate) init: OwnedFd,
+}
+
+
+/// A cgroup folder that goes away with its holder unless a sandbox lives in it.
+pub(crate) struct CgroupHold {
+    pub(crate) cgroup: Cgroup,
+    pub(crate) folder: Option<OwnedFd>,
+    pub(crate) is_used: bool,
+}
+
+impl Drop for CgroupHold {
+    fn drop(&mut self) {
+        if !self.is_used
+            && let Err(errno) = self.cgroup.remove()
+        {
+            tracing::debug!("cannot remove the cgroup folder again: {errno}");
+        }
+    }
+}
+
+/// Opens everything that `plan` names outside the sandbox. `init` is the resident init as an ELF file.
+///
+/// The caller must be the host's root with a single thread.
+pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
+    let id_map = plan
+        .ids
+        .map(id_map::user_namespace)
+        .transpose()
+        .map_err(|source| SandboxError::MakeUserNamespace { source })?;
+    let id_map = id_map.as_ref().map(AsFd::as_fd);
+    tracing::debug!("id map ready");
+
+    let root = overlay::stack(&plan.root, plan.ids, id_map)?;
+    tracing::debug!("{} layers stacked", plan.root.lowers.len());
+
+    let sources = plan
+        .mounts
+        .iter()
+        .map(|mount| source(mount, plan.ids, id_map))
+        .collect::<Result<Vec<_>, _>>()?;
+    let init =
+        seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
+    let cgroup = make_cgroup(&plan.cgroup)?;
+    tracing::debug!("mounts, init and cgroup prepared");
+
+    Ok(Prepared {
+        plan,
+        cgroup,
+        root,
+        sources,
+        init,
+    })
+}
+
+fn make_cgroup(path: &Path) -> Result<CgroupHold, SandboxError> {
+    let cgroup = Cgroup::at(path);
+    let folder = cgroup.make().map_err(|source| SandboxError::MakeCgroup {
+        folder: path.to_path_buf(),
+        source,
+    })?;
+    Ok(CgroupHold {
+        cgroup,
+        folder,
+        is_used: false,
+    })
+}
+
+/// Makes what must come from outside; `None` for what is made inside.
+fn source(
+    mount: &Mount,
+    ids: Option<IdRange>,
+    id_map: Option<BorrowedFd<'_>>,
+) -> Result<Option<OwnedFd>, SandboxError> {
+    match &mount.source {
+        Source::Sysfs => devices::sysfs()
+            .map(Some)
+            .map_err(|source| SandboxError::MakeSysfs { source }),
+        Source::Devices => make_devices(ids).map(Some),
+        Source::Bind { host, ids } => {
+            let id_map = id_map.filter(|_| *ids == BindIds::Mapped);
+            clone_volume(host, mount.access, id_map).map(Some)
+        }
+        Source::Proc
+        | Source::DevPts
+        | Source::SharedMemory
+        | Source::MessageQueues
+        | Source::Cgroup => Ok(None),
+    }
+}
+
+fn make_devices(ids: Option<IdRange>) -> Result<OwnedFd, SandboxError> {
+    // The nodes shall belong to the sandbox's root, so they are made by it, in name.
+    let _acting = ids
+        .map(|range| ActingAs::new(range.first.0, range.first.0))
+        .transpose()
+        .map_err(|source| SandboxError::MakeDevice { name: ".", source })?;
+    devices::make()
+}
+
+/// Opened once: what the path leads to afterwards has no part in it.
+fn clone_volume(
+    host: &Path,
+    access: Access,
+    id_map: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, SandboxError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(CWD, host, flags).map_err(|source| {
+        let path = host.to_path_buf();
+        SandboxError::OpenVolume { path, source }
+    })?;
+    let change = MountChange {
+        id_map,
+        read_only: access == Access::ReadOnly,
+        no_dev: true,
+        private: true,
+        recursive: true,
+        ..MountChange::default()
+    };
+    cocker_sys::mount::change(tree.as_fd(), change).map_err(|source| {
+        let error = SandboxError::MapIds {
+            path: host.to_path_buf(),
+            file_system: file_system_name(host),
+            source,
+        };
+        or_too_old(error, source, "id-mapped mounts", "5.12")
+    })?;
+    Ok(tree)
+}

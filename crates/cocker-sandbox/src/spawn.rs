@@ -1,0 +1,302 @@
+//! Birth: the caller forks the supervisor-to-be, which clones init-to-be and then executes the resident supervisor.
+//! Parenthood survives the execution.
+//!
+//! ```text
+//!  client (host root)       supervisor-to-be (host root)        init-to-be (nobody, then the sandbox's root)
+//!    fork ──────────────────▶ clone into new namespaces ─────────▶ wait for ids
+//!    ◀── Born ─────────────── write id maps, word ───────────────▶ assemble
+//!    ◀── failure ──────────── execute the supervisor
+//!    ◀── Assembled, failure ─────────────────────────────────────  wait for go
+//!    go ─────────────────────────────────────────────────────────▶ execute
+//! ```
+
+use crate::assemble::{self, Inside};
+use crate::failure::SandboxError;
+use crate::id_map;
+use crate::plan::{Plan, RootProcess};
+use crate::prepare::{CgroupHold, Prepared};
+use crate::report::{Phase, Report};
+use crate::resident::{Descriptor, Supervisor, seal};
+use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+/// A sandbox whose root process exists and waits for [`Spawned::go`]. Dropping it before ends both processes.
+pub struct Spawned {
+    plan: Plan,
+    cgroup: CgroupHold,
+    supervisor: OwnedFd,
+    reports: OwnedFd,
+    go: Option<OwnedFd>,
+    root_process: Pid,
+}
+
+/// The pipes and sockets between the three processes, before they part.
+struct Lines {
+    reports: (OwnedFd, OwnedFd),
+    ids: (OwnedFd, OwnedFd),
+    go: (OwnedFd, OwnedFd),
+    init_socket: (OwnedFd, OwnedFd),
+}
+
+/// Above every descriptor number that a new program finds something at.
+const ABOVE_PLACED: i32 = 64;
+
+/// Makes the two processes and waits until the inside is assembled.
+///
+/// `console_message` is what the supervisor is sent, on the socket to init, together with the console's master.
+/// `born` is called with the root process's pid as soon as it exists.
+pub fn spawn(
+    prepared: Prepared,
+    supervisor: Supervisor,
+    console_message: &[u8],
+    born: impl FnOnce(Pid),
+) -> Result<Spawned, SandboxError> {
+    let program = seal("cocker-supervisor", supervisor.program)
+        .map_err(|source| SandboxError::LoadResident { source })?;
+    let failed = |source| SandboxError::StartSupervisor { source };
+    let lines = Lines::new().map_err(failed)?;
+    match clone(NewNamespaces::default(), None).map_err(failed)? {
+        Birth::Child => supervisor_to_be(prepared, supervisor, program, lines, console_message),
+        Birth::Parent { pidfd, .. } => {
+            let Prepared { plan, cgroup, .. } = prepared;
+            let Lines { reports, go, .. } = lines;
+            let mut spawned = Spawned {
+                plan,
+                cgroup,
+                supervisor: pidfd,
+                reports: reports.0,
+                go: Some(go.1),
+                root_process: Pid::INIT,
+            };
+            // Only the new processes may hold the writing end, or their end would never be seen.
+            drop(reports.1);
+            spawned.wait_until_assembled(born)?;
+            Ok(spawned)
+        }
+    }
+}
+
+impl Spawned {
+    /// The root process's pid in the caller's pid namespace.
+    pub fn root_process(&self) -> Pid {
+        self.root_process
+    }
+
+    fn wait_until_assembled(&mut self, born: impl FnOnce(Pid)) -> Result<(), SandboxError> {
+        let mut born = Some(born);
+        loop {
+            match Report::read(&self.reports) {
+                Ok(Some(report)) => match report.phase {
+                    Phase::Born => {
+                        self.root_process = Pid::from_raw(report.value).unwrap_or(Pid::INIT);
+                        if let Some(born) = born.take() {
+                            born(self.root_process);
+                        }
+                    }
+                    Phase::Assembled => return Ok(()),
+                    _ => return Err(meaning(&self.plan, report)),
+                },
+                Ok(None) => return Err(SandboxError::Vanished),
+                Err(source) => return Err(SandboxError::StartSupervisor { source }),
+            }
+        }
+    }
+
+    /// Lets the root process be executed and waits until it is. From here on the sandbox stands without us.
+    ///
+    /// # Errors
+    /// What the execution of the root process or of the supervisor failed with; then the sandbox ends by itself.
+    pub fn go(mut self) -> Result<(), SandboxError> {
+        let go = self.go.take().expect("taken only here");
+        rustix::io::write(&go, b"g").map_err(|_| SandboxError::Vanished)?;
+        match Report::read(&self.reports) {
+            // Every copy of the pipe's writing end was close-on-exec: both have executed what they should.
+            Ok(None) => {
+                self.cgroup.is_used = true;
+                Ok(())
+            }
+            Ok(Some(report)) => Err(meaning(&self.plan, report)),
+            Err(source) => Err(SandboxError::StartSupervisor { source }),
+        }
+    }
+}
+
+impl Drop for Spawned {
+    /// Without a `go` init-to-be sees its pipe end and ends; a supervisor that watches it then does its last work. When
+    /// this returns, both are gone, so that nothing that the caller undoes next is still in use.
+    fn drop(&mut self) {
+        self.go = None;
+        if !self.cgroup.is_used {
+            let supervisor = WaitId::PidFd(self.supervisor.as_fd());
+            let _ = waitid(supervisor, WaitIdOptions::EXITED);
+        }
+    }
+}
+
+impl Lines {
+    fn new() -> Result<Lines, Errno> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        // Both processes fill their low descriptors before they execute and must still be able to report a failure.
+        let writer = rustix::io::fcntl_dupfd_cloexec(&writer, ABOVE_PLACED)?;
+        Ok(Lines {
+            reports: (reader, writer),
+            ids: pipe_with(PipeFlags::CLOEXEC)?,
+            go: pipe_with(PipeFlags::CLOEXEC)?,
+            init_socket: socketpair(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC,
+                None,
+            )?,
+        })
+    }
+}
+
+/// The host's root, a copy of the client; makes init-to-be and becomes the supervisor.
+fn supervisor_to_be(
+    prepared: Prepared,
+    supervisor: Supervisor,
+    program: OwnedFd,
+    lines: Lines,
+    console_message: &[u8],
+) -> ! {
+    // An own session, so that no terminal of the user's can end or stop us.
+    let _ = rustix::process::setsid();
+    let Lines {
+        reports,
+        ids,
+        go,
+        init_socket,
+    } = lines;
+    let report = |phase, value| {
+        Report {
+            phase,
+            object: 0,
+            value,
+        }
+        .write(&reports.1);
+    };
+    // The client's ends: init-to-be would otherwise hold the other side of its own pipes, and wait forever.
+    drop((reports.0, go.1));
+    let namespaces = NewNamespaces {
+        user: prepared.plan.ids.is_some(),
+        mount: true,
+        pid: true,
+        ipc: true,
+        uts: true,
+    };
+    let cgroup = prepared.cgroup.folder.as_ref().map(AsFd::as_fd);
+    match clone(namespaces, cgroup) {
+        Err(errno) => {
+            report(Phase::Clone, errno.raw_os_error());
+            exit_now(1)
+        }
+        Ok(Birth::Child) => {
+            drop((ids.1, init_socket.0));
+            assemble::init_to_be(Inside {
+                prepared,
+                console_message,
+                reports: reports.1,
+                ids: ids.0,
+                go: go.0,
+                socket: init_socket.1,
+            })
+        }
+        Ok(Birth::Parent { pidfd, pid }) => {
+            report(Phase::Born, pid.as_raw_nonzero().get());
+            if let Some(range) = prepared.plan.ids
+                && let Err(errno) = id_map::write_maps(pid, range)
+            {
+                report(Phase::MapIds, errno.raw_os_error());
+                exit_now(1)
+            }
+            let _ = rustix::io::write(&ids.1, b"i");
+            let errno = execute(supervisor, &program, init_socket.0, pidfd);
+            report(Phase::ExecuteSupervisor, errno.raw_os_error());
+            exit_now(1)
+        }
+    }
+}
+
+/// Lays the descriptors out and executes the resident; returns only on failure.
+fn execute(
+    supervisor: Supervisor,
+    program: &OwnedFd,
+    init_socket: OwnedFd,
+    root_process: OwnedFd,
+) -> Errno {
+    let prepare = || -> Result<OwnedFd, Errno> {
+        rustix::process::chdir("/")?;
+        cocker_sys::signal::reset_all()?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let mut placed = Vec::new();
+        for _ in 0..3 {
+            placed.push(rustix::io::fcntl_dupfd_cloexec(&null, 64)?);
+        }
+        let (mut init_socket, mut root_process) = (Some(init_socket), Some(root_process));
+        for descriptor in supervisor.descriptors {
+            placed.push(match descriptor {
+                Descriptor::Given(fd) => fd,
+                Descriptor::InitSocket => init_socket.take().ok_or(Errno::INVAL)?,
+                Descriptor::RootProcess => root_process.take().ok_or(Errno::INVAL)?,
+            });
+        }
+        // Out of the way of the places about to be filled.
+        let program = rustix::io::fcntl_dupfd_cloexec(program, 64 + placed.len() as i32)?;
+        let first_free = placed.len() as i32;
+        cocker_sys::execution::place_descriptors(0, placed)?;
+        cocker_sys::execution::close_on_exec_from(first_free)?;
+        Ok(program)
+    };
+    match prepare() {
+        Ok(program) => cocker_sys::execution::execute_descriptor(
+            program.as_fd(),
+            &supervisor.arguments,
+            &supervisor.environment,
+        ),
+        Err(errno) => errno,
+    }
+}
+
+/// What a failed phase means to the user.
+fn meaning(plan: &Plan, report: Report) -> SandboxError {
+    let source = Errno::from_raw_os_error(report.value);
+    let what = match report.phase {
+        Phase::Clone => return SandboxError::MakeNamespaces { source },
+        Phase::MapIds => return SandboxError::MakeUserNamespace { source },
+        Phase::ExecuteSupervisor => return SandboxError::StartSupervisor { source },
+        Phase::ExecuteRootProcess => {
+            let program = match &plan.process {
+                RootProcess::Init => "cockerinit".into(),
+                RootProcess::Given { arguments, .. } => arguments
+                    .first()
+                    .map(|program| program.to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+            };
+            return SandboxError::ExecuteRootProcess { program, source };
+        }
+        Phase::Born | Phase::Assembled => return SandboxError::Vanished,
+        Phase::WaitForIds => "learn the ids of the new namespace".into(),
+        Phase::TakeIdentity => "become the root of the new namespaces".into(),
+        Phase::Tie => "tie the root process to its supervisor".into(),
+        Phase::Separate => "separate the new mounts from the host's".into(),
+        Phase::CgroupNamespace => "make the cgroup namespace".into(),
+        Phase::Root => "attach the root file system".into(),
+        Phase::Mount => match plan.mounts.get(report.object as usize) {
+            Some(mount) => format!("mount {mount}"),
+            None => "mount".into(),
+        },
+        Phase::Console => "make the console".into(),
+        Phase::Hostname => format!("set the host name `{}`", plan.hostname),
+        Phase::Pivot => "enter the new root".into(),
+        Phase::Handover => "hand the console over".into(),
+        Phase::FirstChild => "start cockerinit beside the root process".into(),
+        Phase::ExecuteInit => "execute cockerinit".into(),
+    };
+    SandboxError::Assemble { what, source }
+}

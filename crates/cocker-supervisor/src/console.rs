@@ -1,0 +1,69 @@
+//! The console's log: what the root process writes to its terminal, kept on disk within bounds.
+//!
+//! ```text
+//!   console.log      the newest, up to 8 MiB
+//!   console.log.1    what came before, 8 MiB
+//! ```
+//!
+//! A full disk loses lines of the log, and never holds up the container.
+use crate::raw::{self, Descriptor, Errno, Fd};
+
+const LOG: &core::ffi::CStr = c"console.log";
+const OLD_LOG: &core::ffi::CStr = c"console.log.1";
+const MOST_BYTES: u64 = 8 << 20;
+
+pub struct Console {
+    folder: Fd,
+    log: Option<Log>,
+}
+
+struct Log {
+    file: Descriptor,
+    length: u64,
+}
+
+impl Console {
+    pub fn new(folder: Fd) -> Self {
+        Self { folder, log: None }
+    }
+
+    /// Moves what is there, at most one buffer of it, from the master to the log; says whether more may come.
+    pub fn log_once(&mut self, master: Fd) -> bool {
+        let mut buffer = [0; 4096];
+        match raw::read(master, &mut buffer) {
+            Ok(0) => false,
+            Ok(length) => {
+                self.append(&buffer[..length]);
+                true
+            }
+            Err(Errno::AGAIN | Errno::INTR) => true,
+            // Every slave is closed, which init, whose console this is, does only by ending.
+            Err(_) => false,
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if self
+            .log
+            .as_ref()
+            .is_some_and(|log| log.length >= MOST_BYTES)
+        {
+            self.log = None;
+            let _ = raw::rename(self.folder, LOG, OLD_LOG);
+        }
+        if self.log.is_none() {
+            self.log = open(self.folder);
+        }
+        if let Some(log) = &mut self.log
+            && let Ok(written) = raw::write(log.file.fd(), bytes)
+        {
+            log.length += written as u64;
+        }
+    }
+}
+
+fn open(folder: Fd) -> Option<Log> {
+    let file = raw::open_log(folder, LOG).ok()?;
+    let length = raw::file_length(file.fd()).unwrap_or(0);
+    Some(Log { file, length })
+}

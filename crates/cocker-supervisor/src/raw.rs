@@ -1,0 +1,627 @@
+//! The system calls of the supervisor, each as a safe function. All `unsafe` of the program is here.
+//!
+//! The supervisor has one thread and no heap, and it never runs code in a signal handler: nothing changes its memory
+//! behind its back.
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::ffi::{CStr, c_char};
+use core::mem::size_of;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use linux_raw_sys::general::{self as kernel, kernel_sigset_t, pollfd, timespec};
+use linux_raw_sys::{errno, ioctl, net, prctl};
+
+/// The number of an error, positive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    pub const AGAIN: Self = Self(errno::EAGAIN as i32);
+    pub const INTR: Self = Self(errno::EINTR as i32);
+    pub const INVAL: Self = Self(errno::EINVAL as i32);
+    pub const PIPE: Self = Self(errno::EPIPE as i32);
+    pub const TOO_BIG: Self = Self(errno::E2BIG as i32);
+}
+
+pub type Result<T> = core::result::Result<T, Errno>;
+
+/// The number of an open descriptor, borrowed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fd(pub i32);
+
+/// An open descriptor, closed when dropped.
+pub struct Descriptor(i32);
+
+impl Descriptor {
+    /// Takes over the descriptor of this number, which has no other owner from now on.
+    pub fn own(fd: Fd) -> Self {
+        Self(fd.0)
+    }
+
+    fn new(returned: usize) -> Self {
+        // The kernel's descriptors are small numbers.
+        Self(returned as i32)
+    }
+
+    pub fn fd(&self) -> Fd {
+        Fd(self.0)
+    }
+
+    /// Gives the number away: the descriptor stays open.
+    pub fn release(self) -> Fd {
+        let fd = self.fd();
+        core::mem::forget(self);
+        fd
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: close takes a number only; this value is the number's one owner and ends here.
+        let _ = unsafe { call(kernel::__NR_close, [self.0 as usize]) };
+    }
+}
+
+/// Zeroed memory of the program's own, handed out once.
+pub struct Reserve<T> {
+    taken: AtomicBool,
+    memory: UnsafeCell<T>,
+}
+
+// SAFETY: `take` hands the memory out once, so there is never a second reference to it.
+unsafe impl<T> Sync for Reserve<T> {}
+
+impl<T> Reserve<T> {
+    pub const fn new(memory: T) -> Self {
+        Self {
+            taken: AtomicBool::new(false),
+            memory: UnsafeCell::new(memory),
+        }
+    }
+
+    /// Hands the memory out; `None` from the second time on.
+    #[expect(clippy::mut_from_ref, reason = "it is handed out once")]
+    pub fn take(&'static self) -> Option<&'static mut T> {
+        if self.taken.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: `taken` was false until now, so this is the only reference that is ever made.
+        Some(unsafe { &mut *self.memory.get() })
+    }
+}
+
+/// Gives whole pages inside `memory` back to the kernel; they read as zero afterwards.
+pub fn release_pages(memory: &mut [u8]) {
+    const PAGE: usize = 4096;
+    let skipped = memory.as_ptr().align_offset(PAGE).min(memory.len());
+    let whole = (memory.len() - skipped) & !(PAGE - 1);
+    let start = memory.as_mut_ptr().wrapping_add(skipped) as usize;
+    let advice = kernel::MADV_DONTNEED as usize;
+    // SAFETY: the pages lie wholly inside `memory`, which is borrowed mutably and whose bytes may take any value.
+    let _ = unsafe { call(kernel::__NR_madvise, [start, whole, advice]) };
+}
+
+/// The arguments and the environment, as the kernel laid them out on the stack.
+#[derive(Clone, Copy)]
+pub struct Invocation {
+    count: usize,
+    arguments: *const *const c_char,
+}
+
+impl Invocation {
+    /// # Safety
+    ///
+    /// `stack` is the stack pointer as the kernel set it at the program's entry.
+    pub unsafe fn from_stack(stack: *const usize) -> Self {
+        Self {
+            // SAFETY: the first word of the entry stack is the count of arguments.
+            count: unsafe { stack.read() },
+            arguments: stack.wrapping_add(1).cast(),
+        }
+    }
+
+    /// An argument, counted from the program's own name on.
+    pub fn argument(&self, index: usize) -> Option<&'static CStr> {
+        if index >= self.count {
+            return None;
+        }
+        let place = self.arguments.wrapping_add(index);
+        // SAFETY: the kernel laid `count` pointers out there, and `index` is below it.
+        let argument = unsafe { place.read() };
+        // SAFETY: an argument is NUL-terminated, and nothing here ever writes to the entry stack's strings.
+        Some(unsafe { CStr::from_ptr(argument) })
+    }
+
+    /// The environment, which begins behind the null that ends the arguments.
+    fn environment(&self) -> *const *const c_char {
+        self.arguments.wrapping_add(self.count + 1)
+    }
+}
+
+/// Ends the program.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: exit_group takes a number only and does not return.
+    let _ = unsafe { call(kernel::__NR_exit_group, [status as usize]) };
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// prctl(PR_SET_NAME): at most 15 bytes are kept.
+pub fn name_process(name: &CStr) {
+    let operation = prctl::PR_SET_NAME as usize;
+    // SAFETY: the kernel reads `name` up to its NUL.
+    let _ = unsafe { call(kernel::__NR_prctl, [operation, name.as_ptr() as usize]) };
+}
+
+/// Hides the process from every tracer, and its memory from everyone without rights over the host.
+pub fn forbid_dumps() {
+    let operation = prctl::PR_SET_DUMPABLE as usize;
+    // SAFETY: PR_SET_DUMPABLE takes a number only.
+    let _ = unsafe { call(kernel::__NR_prctl, [operation, 0]) };
+}
+
+/// Leaves the session, and with it the terminal, of whoever started this process.
+pub fn start_session() {
+    // SAFETY: setsid takes nothing.
+    let _ = unsafe { call(kernel::__NR_setsid, []) };
+}
+
+pub fn user_id() -> Result<u32> {
+    // SAFETY: geteuid takes nothing.
+    unsafe { call(kernel::__NR_geteuid, []) }.map(|uid| uid as u32)
+}
+
+/// CLOCK_MONOTONIC in milliseconds.
+pub fn now_ms() -> u64 {
+    let mut time = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let clock = kernel::CLOCK_MONOTONIC as usize;
+    // SAFETY: the kernel writes one timespec, and `time` is one.
+    let _ = unsafe { call(kernel::__NR_clock_gettime, [clock, &raw mut time as usize]) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// A set of signals, one bit each.
+#[derive(Clone, Copy)]
+pub struct Signals(u64);
+
+impl Signals {
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self(u64::MAX);
+
+    pub const fn of(signals: &[u32]) -> Self {
+        let mut set = 0;
+        let mut index = 0;
+        while index < signals.len() {
+            set |= 1 << (signals[index] - 1);
+            index += 1;
+        }
+        Self(set)
+    }
+}
+
+/// Blocks exactly these signals.
+pub fn block_signals(signals: Signals) {
+    let how = kernel::SIG_SETMASK as usize;
+    let (set, size) = (&raw const signals.0 as usize, size_of::<kernel_sigset_t>());
+    // SAFETY: the kernel reads a set of `size` bytes, which `signals` holds; the old set is not asked for.
+    let _ = unsafe { call(kernel::__NR_rt_sigprocmask, [how, set, 0, size]) };
+}
+
+/// Gives every signal its default disposition and forgets those that wait: ignoring a signal discards it.
+pub fn forget_signals() {
+    const SIG_IGN: usize = 1;
+    for signal in 1..=64 {
+        for disposition in [SIG_IGN, 0] {
+            // handler, flags, restorer, mask
+            let action = [disposition, 0, 0, 0];
+            let (start, size) = (action.as_ptr() as usize, size_of::<kernel_sigset_t>());
+            // SAFETY: the kernel reads one sigaction of four words, and `action` is that; it names no function.
+            let _ = unsafe { call(kernel::__NR_rt_sigaction, [signal, start, 0, size]) };
+        }
+    }
+}
+
+/// Opens a descriptor that gives these signals, which must be blocked; close-on-exec, non-blocking.
+pub fn signal_descriptor(signals: Signals) -> Result<Descriptor> {
+    let (set, size) = (&raw const signals.0 as usize, size_of::<kernel_sigset_t>());
+    // SFD_CLOEXEC and SFD_NONBLOCK are these two flags of open.
+    let flags = (kernel::O_CLOEXEC | kernel::O_NONBLOCK) as usize;
+    // SAFETY: the kernel reads a set of `size` bytes, which `signals` holds.
+    let opened = unsafe { call(kernel::__NR_signalfd4, [usize::MAX, set, size, flags]) };
+    opened.map(Descriptor::new)
+}
+
+/// The next signal of a signal descriptor.
+pub fn next_signal(signals: Fd) -> Result<u32> {
+    let mut information = [0; 128];
+    read(signals, &mut information)?;
+    let [a, b, c, d, ..] = information;
+    Ok(u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// Signals the process of a pidfd; a process that is gone is nothing to worry about.
+pub fn signal_process(pidfd: Fd, signal: u32) {
+    // SAFETY: without a siginfo pidfd_send_signal takes numbers only.
+    let _ = unsafe {
+        call(
+            kernel::__NR_pidfd_send_signal,
+            [pidfd.0 as usize, signal as usize],
+        )
+    };
+}
+
+/// Reaps the process of a pidfd, which has ended, and returns its status as wait4 gives it.
+pub fn reap(pidfd: Fd) -> Result<i32> {
+    let mut information = [0i32; 32];
+    let arguments = [
+        kernel::P_PIDFD as usize,
+        pidfd.0 as usize,
+        information.as_mut_ptr() as usize,
+        (kernel::WEXITED | kernel::WNOHANG) as usize,
+    ];
+    // SAFETY: the kernel writes one siginfo of 128 bytes, and `information` is that long.
+    unsafe { call(kernel::__NR_waitid, arguments) }?;
+    let (code, status) = (information[2], information[6]);
+    Ok(match code as u32 {
+        kernel::CLD_EXITED => (status & 0xff) << 8,
+        kernel::CLD_DUMPED => status | 0x80,
+        _ => status,
+    })
+}
+
+/// Waits until one of the descriptors is ready, or for so many milliseconds; -1 means without end.
+pub fn poll(descriptors: &mut [pollfd], timeout_ms: i32) -> Result<()> {
+    let (first, count) = (descriptors.as_mut_ptr() as usize, descriptors.len());
+    // SAFETY: the kernel reads and writes `count` entries, which is what `descriptors` holds.
+    unsafe { call(kernel::__NR_poll, [first, count, timeout_ms as usize]) }.map(drop)
+}
+
+pub fn read(from: Fd, buffer: &mut [u8]) -> Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr() as usize, buffer.len());
+    // SAFETY: the kernel writes at most `length` bytes, which is what `buffer` holds.
+    unsafe { call(kernel::__NR_read, [from.0 as usize, start, length]) }
+}
+
+pub fn write(to: Fd, bytes: &[u8]) -> Result<usize> {
+    let (start, length) = (bytes.as_ptr() as usize, bytes.len());
+    // SAFETY: the kernel reads at most `length` bytes, which is what `bytes` holds.
+    unsafe { call(kernel::__NR_write, [to.0 as usize, start, length]) }
+}
+
+/// Opens a file of the folder to append to it, close-on-exec; it is made where it is missing, and never a link.
+pub fn open_log(folder: Fd, name: &CStr) -> Result<Descriptor> {
+    let flags = kernel::O_WRONLY
+        | kernel::O_APPEND
+        | kernel::O_CREAT
+        | kernel::O_NOFOLLOW
+        | kernel::O_NONBLOCK
+        | kernel::O_CLOEXEC;
+    let arguments = [
+        folder.0 as usize,
+        name.as_ptr() as usize,
+        flags as usize,
+        0o600,
+    ];
+    // SAFETY: the kernel reads `name` up to its NUL.
+    unsafe { call(kernel::__NR_openat, arguments) }.map(Descriptor::new)
+}
+
+/// The length of an open file in bytes.
+pub fn file_length(file: Fd) -> Result<u64> {
+    // SAFETY: lseek takes numbers only; a file opened to append is not written at the position.
+    let end = unsafe {
+        call(
+            kernel::__NR_lseek,
+            [file.0 as usize, 0, kernel::SEEK_END as usize],
+        )
+    };
+    end.map(|end| end as u64)
+}
+
+/// Renames a file within the folder, over one that is there.
+pub fn rename(folder: Fd, old: &CStr, new: &CStr) -> Result<()> {
+    let (folder, old, new) = (
+        folder.0 as usize,
+        old.as_ptr() as usize,
+        new.as_ptr() as usize,
+    );
+    // SAFETY: the kernel reads both names up to their NULs.
+    unsafe { call(kernel::__NR_renameat, [folder, old, folder, new]) }.map(drop)
+}
+
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: u32) {
+    // SAFETY: close_range takes numbers only; at the program's start no descriptor has an owner here yet.
+    let _ = unsafe {
+        call(
+            kernel::__NR_close_range,
+            [first as usize, u32::MAX as usize, 0],
+        )
+    };
+}
+
+/// Makes every descriptor from `first` on close at the next exec.
+pub fn close_on_exec_from(first: u32) {
+    const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
+    // SAFETY: close_range takes numbers only, and with this flag it closes nothing.
+    let _ = unsafe {
+        call(
+            kernel::__NR_close_range,
+            [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC],
+        )
+    };
+}
+
+/// Lets a descriptor live through the next exec.
+pub fn keep_on_exec(descriptor: Fd) {
+    // SAFETY: F_SETFD takes numbers only.
+    let _ = unsafe {
+        call(
+            kernel::__NR_fcntl,
+            [descriptor.0 as usize, kernel::F_SETFD as usize, 0],
+        )
+    };
+}
+
+/// Makes reads and accepts on this open file return where they would wait.
+pub fn set_nonblocking(descriptor: Fd) -> Result<()> {
+    let (fd, get, set) = (
+        descriptor.0 as usize,
+        kernel::F_GETFL as usize,
+        kernel::F_SETFL as usize,
+    );
+    // SAFETY: F_GETFL takes numbers only.
+    let flags = unsafe { call(kernel::__NR_fcntl, [fd, get]) }?;
+    // SAFETY: F_SETFL takes numbers only.
+    unsafe {
+        call(
+            kernel::__NR_fcntl,
+            [fd, set, flags | kernel::O_NONBLOCK as usize],
+        )
+    }
+    .map(drop)
+}
+
+/// Whether this is the master of a terminal. Asked without ever waiting for a file system behind the descriptor.
+pub fn is_terminal_master(descriptor: Fd) -> bool {
+    const MASTER: (u32, u32) = (5, 2);
+    const TYPE: u16 = kernel::S_IFMT as u16;
+    const CHARACTER_DEVICE: u16 = kernel::S_IFCHR as u16;
+    let mut found = [0u8; size_of::<kernel::statx>()];
+    let flags = kernel::AT_EMPTY_PATH | kernel::AT_STATX_DONT_SYNC;
+    let arguments = [
+        descriptor.0 as usize,
+        c"".as_ptr() as usize,
+        flags as usize,
+        kernel::STATX_TYPE as usize,
+        found.as_mut_ptr() as usize,
+    ];
+    // SAFETY: the kernel reads an empty name and writes one statx, and `found` is as long as one.
+    if unsafe { call(kernel::__NR_statx, arguments) }.is_err() {
+        return false;
+    }
+    let number =
+        |at: usize| u32::from_ne_bytes([found[at], found[at + 1], found[at + 2], found[at + 3]]);
+    let mode_at = core::mem::offset_of!(kernel::statx, stx_mode);
+    let mode = u16::from_ne_bytes([found[mode_at], found[mode_at + 1]]);
+    let major = number(core::mem::offset_of!(kernel::statx, stx_rdev_major));
+    let minor = number(core::mem::offset_of!(kernel::statx, stx_rdev_minor));
+    mode & TYPE == CHARACTER_DEVICE && (major, minor) == MASTER
+}
+
+/// Takes a connection that waits; it is close-on-exec and non-blocking.
+pub fn accept(listener: Fd) -> Result<Descriptor> {
+    let flags = (kernel::O_CLOEXEC | kernel::O_NONBLOCK) as usize;
+    // SAFETY: without an address accept4 takes numbers only.
+    unsafe { call(kernel::__NR_accept4, [listener.0 as usize, 0, 0, flags]) }.map(Descriptor::new)
+}
+
+/// Says that nothing more will be sent; what was sent still arrives.
+pub fn end_sending(socket: Fd) {
+    const SHUT_WR: usize = 1;
+    // SAFETY: shutdown takes numbers only.
+    let _ = unsafe { call(kernel::__NR_shutdown, [socket.0 as usize, SHUT_WR]) };
+}
+
+/// The user who connected.
+pub fn peer_user_id(socket: Fd) -> Result<u32> {
+    let mut peer = net::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<net::ucred>() as u32;
+    let arguments = [
+        socket.0 as usize,
+        net::SOL_SOCKET as usize,
+        net::SO_PEERCRED as usize,
+        &raw mut peer as usize,
+        &raw mut length as usize,
+    ];
+    // SAFETY: the kernel writes at most `length` bytes, the size of `peer`, and then `length` itself.
+    unsafe { call(kernel::__NR_getsockopt, arguments) }?;
+    Ok(peer.uid)
+}
+
+/// One message of a SEQPACKET socket.
+pub struct Received {
+    pub length: usize,
+    pub is_whole: bool,
+    pub descriptors: [Option<Descriptor>; MAX_DESCRIPTORS],
+}
+
+/// The most descriptors that are taken from one message; the kernel closes what is beyond.
+pub const MAX_DESCRIPTORS: usize = 4;
+
+/// The one control message that travels here: descriptors.
+#[repr(C, align(8))]
+struct Control {
+    header: net::cmsghdr,
+    descriptors: [i32; MAX_DESCRIPTORS],
+}
+
+/// What becomes of the descriptors of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    /// The message stays where it is, and its descriptors with it.
+    Nothing,
+    /// The message is taken; descriptors never become ours, so there is nothing to close.
+    Message,
+    /// Descriptors come along, close-on-exec.
+    MessageAndDescriptors,
+}
+
+/// Takes a message that waits.
+pub fn receive(socket: Fd, buffer: &mut [u8], take: Take) -> Result<Received> {
+    let mut control = Control {
+        header: net::cmsghdr {
+            cmsg_len: 0,
+            cmsg_level: 0,
+            cmsg_type: 0,
+        },
+        descriptors: [-1; MAX_DESCRIPTORS],
+    };
+    let mut part = iovec(buffer.as_mut_ptr(), buffer.len());
+    let room = match take {
+        Take::MessageAndDescriptors => size_of::<Control>(),
+        Take::Message | Take::Nothing => 0,
+    };
+    let mut message = message_head(&mut part, &raw mut control, room);
+    let peek = if take == Take::Nothing {
+        net::MSG_PEEK
+    } else {
+        0
+    };
+    let flags = (net::MSG_CMSG_CLOEXEC | net::MSG_DONTWAIT | peek) as usize;
+    let arguments = [socket.0 as usize, &raw mut message as usize, flags];
+    // SAFETY: `message` names `buffer` and `control` with their sizes, and both are borrowed for the call.
+    let length = unsafe { call(kernel::__NR_recvmsg, arguments) }?;
+
+    let header = size_of::<net::cmsghdr>();
+    let mut count = 0;
+    if message.msg_controllen as usize >= header
+        && control.header.cmsg_level == net::SOL_SOCKET as i32
+        && control.header.cmsg_type == net::SCM_RIGHTS as i32
+    {
+        count = control.header.cmsg_len.saturating_sub(header) / size_of::<i32>();
+    }
+    let mut received = Received {
+        length,
+        is_whole: message.msg_flags & net::MSG_TRUNC == 0,
+        descriptors: [const { None }; MAX_DESCRIPTORS],
+    };
+    for (slot, &number) in received
+        .descriptors
+        .iter_mut()
+        .zip(&control.descriptors)
+        .take(count)
+    {
+        *slot = Some(Descriptor(number));
+    }
+    Ok(received)
+}
+
+/// Sends one message with at most [`MAX_DESCRIPTORS`] descriptors, or fails where it would wait.
+pub fn send(socket: Fd, bytes: &[u8], descriptors: &[Fd]) -> Result<()> {
+    let count = descriptors.len().min(MAX_DESCRIPTORS);
+    let length = size_of::<net::cmsghdr>() + count * size_of::<i32>();
+    let mut control = Control {
+        header: net::cmsghdr {
+            cmsg_len: length as _,
+            cmsg_level: net::SOL_SOCKET as i32,
+            cmsg_type: net::SCM_RIGHTS as i32,
+        },
+        descriptors: [-1; MAX_DESCRIPTORS],
+    };
+    for (slot, descriptor) in control.descriptors.iter_mut().zip(descriptors) {
+        *slot = descriptor.0;
+    }
+    // The kernel only reads from what it sends.
+    let mut part = iovec(bytes.as_ptr().cast_mut(), bytes.len());
+    let length = if count > 0 { length } else { 0 };
+    let message = message_head(&mut part, &raw mut control, length);
+    let flags = (net::MSG_NOSIGNAL | net::MSG_DONTWAIT) as usize;
+    let arguments = [socket.0 as usize, &raw const message as usize, flags];
+    // SAFETY: `message` names `bytes` and at most the whole of `control`, and both are borrowed for the call.
+    unsafe { call(kernel::__NR_sendmsg, arguments) }.map(drop)
+}
+
+fn iovec(start: *mut u8, length: usize) -> kernel::iovec {
+    kernel::iovec {
+        iov_base: start.cast(),
+        iov_len: length as _,
+    }
+}
+
+fn message_head(part: &mut kernel::iovec, control: *mut Control, length: usize) -> net::msghdr {
+    net::msghdr {
+        msg_name: core::ptr::null_mut(),
+        msg_namelen: 0,
+        msg_iov: (&raw mut *part).cast(),
+        msg_iovlen: 1,
+        msg_control: control.cast(),
+        msg_controllen: length as _,
+        msg_flags: 0,
+    }
+}
+
+/// Executes the program of a descriptor with these arguments and the environment of this one: returns only where
+/// that fails.
+pub fn execute(program: Fd, [name, verb, object]: [&CStr; 3], invocation: &Invocation) -> Errno {
+    let arguments = [
+        name.as_ptr(),
+        verb.as_ptr(),
+        object.as_ptr(),
+        core::ptr::null(),
+    ];
+    let arguments = [
+        program.0 as usize,
+        c"".as_ptr() as usize,
+        arguments.as_ptr() as usize,
+        invocation.environment() as usize,
+        kernel::AT_EMPTY_PATH as usize,
+    ];
+    // SAFETY: the arguments end with a null, and so does the environment, which the kernel itself laid out.
+    match unsafe { call(kernel::__NR_execveat, arguments) } {
+        Ok(_) => Errno::INVAL,
+        Err(error) => error,
+    }
+}
+
+/// Makes a system call of up to six arguments.
+///
+/// # Safety
+///
+/// The arguments are what call `number` takes: whatever memory the kernel reads or writes for it is there, and is
+/// borrowed as it needs to be.
+unsafe fn call<const COUNT: usize>(number: u32, arguments: [usize; COUNT]) -> Result<usize> {
+    const { assert!(COUNT <= 6) };
+    let mut registers = [0; 6];
+    registers[..COUNT].copy_from_slice(&arguments);
+    let [a, b, c, d, e, f] = registers;
+    let result: isize;
+    // SAFETY: the instruction changes rax, rcx and r11 only, all named here; memory is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as usize => result,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            in("r10") d,
+            in("r8") e,
+            in("r9") f,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    match result {
+        -4095..0 => Err(Errno(-result as i32)),
+        _ => Ok(result as usize),
+    }
+}

@@ -1,0 +1,72 @@
+//! Who this thread acts as.
+//!
+//! The calls here are the raw ones: they change this thread alone, where the C library's would signal all threads.
+
+use crate::process::checked;
+use rustix::io::Errno;
+use rustix::thread::CapabilitiesSecureBits;
+
+/// Becomes `uid`:`gid` for good, with no supplementary groups.
+///
+/// # Errors
+/// `EINVAL` when an id is not mapped in our user namespace, `EPERM` without the right to.
+pub fn become_user(uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: an empty list is not read.
+    let answer = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) };
+    checked(answer)?;
+    // SAFETY: the call takes numbers only.
+    let answer = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
+    checked(answer)?;
+    // SAFETY: the call takes numbers only.
+    let answer = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    checked(answer)
+}
+
+/// While it lives, this thread makes files as `uid`:`gid` and still holds every capability.
+///
+/// The kernel otherwise takes the file capabilities away from a thread whose fsuid is not 0;
+/// SECBIT_NO_SETUID_FIXUP (capabilities(7)) keeps them.
+pub struct ActingAs {
+    bits: CapabilitiesSecureBits,
+}
+
+impl ActingAs {
+    /// # Errors
+    /// `EPERM` without CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
+    pub fn new(uid: u32, gid: u32) -> Result<ActingAs, Errno> {
+        let bits = rustix::thread::capabilities_secure_bits()?;
+        rustix::thread::set_capabilities_secure_bits(bits | CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
+        let acting = ActingAs { bits };
+        // Group first: with a foreign fsuid only the kept capabilities allow it, before it nothing special is needed.
+        set_file_ids(uid, gid)?;
+        Ok(acting)
+    }
+}
+
+impl Drop for ActingAs {
+    fn drop(&mut self) {
+        let back = set_file_ids(
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        debug_assert!(back.is_ok(), "a thread may always take its own effective ids");
+        let _ = rustix::thread::set_capabilities_secure_bits(self.bits);
+    }
+}
+
+fn set_file_ids(uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: the call takes a number only.
+    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
+    // SAFETY: the call takes a number only.
+    unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
+    // These two never report failure; asked for an impossible id they answer what is in force.
+    // SAFETY: the call takes a number only.
+    let gid_now = unsafe { libc::syscall(libc::SYS_setfsgid, u32::MAX) };
+    // SAFETY: the call takes a number only.
+    let uid_now = unsafe { libc::syscall(libc::SYS_setfsuid, u32::MAX) };
+    if gid_now as u32 == gid && uid_now as u32 == uid {
+        Ok(())
+    } else {
+        Err(Errno::PERM)
+    }
+}

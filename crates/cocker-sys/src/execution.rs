@@ -1,0 +1,115 @@
+//! Executing programs: by path, and by descriptor without any path.
+
+use crate::process::last_errno;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+
+/// Executes `path` in this process; returns only when that failed (execve(2)).
+pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    let arguments = Pointers::to(arguments);
+    let environment = Pointers::to(environment);
+    // SAFETY: the path ends with NUL, and both tables are null-terminated arrays of such strings that outlive the call.
+    unsafe {
+        libc::execve(
+            path.as_ptr(),
+            arguments.0.as_ptr(),
+            environment.0.as_ptr(),
+        )
+    };
+    last_errno()
+}
+
+/// Executes the program that `program` is open on; returns only when that failed (execveat(2), AT_EMPTY_PATH).
+pub fn execute_descriptor(
+    program: BorrowedFd<'_>,
+    arguments: &[CString],
+    environment: &[CString],
+) -> Errno {
+    let arguments = Pointers::to(arguments);
+    let environment = Pointers::to(environment);
+    // SAFETY: the empty path ends with NUL, and both tables are null-terminated arrays of such strings that outlive
+    // the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            arguments.0.as_ptr(),
+            environment.0.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
+}
+
+/// A null-terminated table of pointers to strings that the caller keeps.
+struct Pointers(Vec<*const libc::c_char>);
+
+impl Pointers {
+    fn to(strings: &[CString]) -> Pointers {
+        let ends = std::iter::once(std::ptr::null());
+        Pointers(strings.iter().map(|s| s.as_ptr()).chain(ends).collect())
+    }
+}
+
+/// Marks every open descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).
+pub fn close_on_exec_from(first: i32) -> Result<(), Errno> {
+    range_from(first, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
+}
+
+/// Closes every open descriptor from `first` on.
+///
+/// Meant for a process whose further life uses only descriptors below `first`: owners of the others must not be
+/// dropped or used any more, which holds where this is followed by an execution or the end of the process.
+pub fn close_from(first: i32) -> Result<(), Errno> {
+    range_from(first, 0)
+}
+
+fn range_from(first: i32, flags: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the call touches no memory; what closing does to owned descriptors is said in `close_from`.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first as libc::c_uint,
+            libc::c_uint::MAX,
+            flags,
+        )
+    };
+    crate::process::checked(answer)
+}
+
+/// Puts `placed[i]` at descriptor number `first + i`, open across executions; whatever stood there is closed.
+///
+/// # Errors
+/// What dup3(2) or fcntl(2) answer; the process should then end.
+pub fn place_descriptors(first: i32, placed: Vec<OwnedFd>) -> Result<(), Errno> {
+    // A source may itself stand where another one goes, so all are lifted out of the way first.
+    let above = first + placed.len() as i32;
+    let lifted: Vec<OwnedFd> = placed
+        .iter()
+        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, above.max(64)))
+        .collect::<Result<_, _>>()?;
+    // The originals may stand in the places about to be filled: closing them later would close what was put there.
+    for fd in placed {
+        let _ = fd.into_raw_fd();
+    }
+    for (offset, fd) in lifted.iter().enumerate() {
+        // SAFETY: dup2 touches no memory; the descriptor that it replaces has no owner any more, see above.
+        let answer = unsafe { libc::dup2(fd.as_raw_fd(), first + offset as i32) };
+        crate::process::checked(answer.into())?;
+    }
+    Ok(())
+}
+
+/// Takes over descriptor `number`, which the program that executed us has left open for us.
+///
+/// # Errors
+/// `EBADF` when nothing is open there.
+pub fn inherited_descriptor(number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: borrowed for the length of this call only, to ask whether it is open.
+    let candidate = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_getfd(candidate)?;
+    // SAFETY: it is open, and by the convention between the two programs it is ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

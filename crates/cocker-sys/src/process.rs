@@ -1,0 +1,163 @@
+//! Birth and end of processes: fork, clone3 into new namespaces, and exit without clean-up.
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+/// The new namespaces of a process, see namespaces(7).
+///
+/// A cgroup namespace is not among them: clone3 would root it at the cgroup of the parent and not at the one that the
+/// child is born in, so the child makes it ([`unshare_cgroup_namespace`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NewNamespaces {
+    pub user: bool,
+    pub mount: bool,
+    pub pid: bool,
+    pub ipc: bool,
+    pub uts: bool,
+}
+
+impl NewNamespaces {
+    fn flags(self) -> u64 {
+        let chosen = [
+            (self.user, libc::CLONE_NEWUSER),
+            (self.mount, libc::CLONE_NEWNS),
+            (self.pid, libc::CLONE_NEWPID),
+            (self.ipc, libc::CLONE_NEWIPC),
+            (self.uts, libc::CLONE_NEWUTS),
+        ];
+        chosen
+            .iter()
+            .filter(|(wanted, _)| *wanted)
+            .fold(0, |flags, (_, flag)| flags | (*flag as u32 as u64))
+    }
+}
+
+/// Which side of a birth we are.
+pub enum Birth {
+    /// In the parent: the new process's pidfd (close-on-exec) and its pid in our pid namespace.
+    Parent { pidfd: OwnedFd, pid: Pid },
+    /// In the new process.
+    Child,
+}
+
+/// The argument of clone3(2), as the kernel lays it out since Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// clone3's flag for "be born in this cgroup"; libc's constant of that name does not fit its type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Makes a copy of this process in new namespaces and, where given, in the cgroup whose folder `cgroup` is
+/// (clone3(2), Linux 5.7).
+///
+/// The child has copies of all descriptors and of the whole memory, and this thread as its only one.
+///
+/// # Errors
+/// `EDEADLK` when this process has more than one thread: another thread might hold a lock (of the allocator, say)
+/// that the child would then wait for forever. Else what the kernel answers.
+pub fn clone(namespaces: NewNamespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Birth, Errno> {
+    if !is_single_threaded() {
+        return Err(Errno::DEADLK);
+    }
+    let mut pidfd: libc::c_int = -1;
+    let mut arguments = CloneArguments {
+        flags: namespaces.flags() | libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArguments::default()
+    };
+    if let Some(folder) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = folder.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child gets its own copy of memory and stack, the argument lives until the call
+    // returns, its size is that of the struct, and no other thread exists whose locks the child could inherit.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut arguments,
+            size_of::<CloneArguments>(),
+        )
+    };
+    match answer {
+        -1 => Err(last_errno()),
+        0 => Ok(Birth::Child),
+        pid => {
+            let pid = Pid::from_raw(pid as i32).expect("the kernel returns positive pids");
+            // SAFETY: the kernel has just put a descriptor there that nobody else knows of.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Birth::Parent { pidfd, pid })
+        }
+    }
+}
+
+/// Ends this process at once: no destructors, no exit handlers, nothing flushed twice after a fork.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no conditions and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Runs `work` in a mount namespace that nobody else is in and whose mounts reach nobody, then comes back to the present
+/// one and to the present working folder.
+///
+/// # Errors
+/// What `work` answers, or what entering and leaving answer (CAP_SYS_ADMIN and CAP_SYS_CHROOT are needed); `EDEADLK` when
+/// this process has more than one thread.
+pub fn in_private_mount_namespace<T>(
+    work: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    use rustix::fs::{CWD, Mode, OFlags};
+    use rustix::mount::MountPropagationFlags;
+    use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+    if !is_single_threaded() {
+        return Err(Errno::DEADLK);
+    }
+    let here = OFlags::RDONLY | OFlags::CLOEXEC;
+    let outside = rustix::fs::openat(CWD, "/proc/self/ns/mnt", here, Mode::empty())?;
+    let folder = rustix::fs::openat(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    // SAFETY: the file system context that this stops sharing is shared with no other thread, see above.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    let answer = rustix::mount::mount_change("/", private).and_then(|()| work());
+    move_into_link_name_space(outside.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    rustix::process::fchdir(&folder)?;
+    answer
+}
+
+/// Makes the cgroup that this process is in the root of a new cgroup namespace (cgroup_namespaces(7)).
+pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: the cgroup namespace holds nothing that memory or descriptors depend on.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
+/// Says whether this thread is the process's only one.
+fn is_single_threaded() -> bool {
+    match std::fs::read_dir("/proc/self/task") {
+        Ok(tasks) => tasks.count() == 1,
+        Err(_) => false,
+    }
+}
+
+pub(crate) fn last_errno() -> Errno {
+    let code = std::io::Error::last_os_error().raw_os_error();
+    Errno::from_raw_os_error(code.expect("a failed system call leaves an errno"))
+}
+
+/// Turns the answer of a raw call that returns 0 or -1 into a result.
+pub(crate) fn checked(answer: libc::c_long) -> Result<(), Errno> {
+    if answer == -1 { Err(last_errno()) } else { Ok(()) }
+}

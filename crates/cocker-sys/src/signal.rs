@@ -1,0 +1,30 @@
+//! Signals, as a process wants them right before it executes another program.
+
+use crate::process::checked;
+use rustix::io::Errno;
+
+/// Gives every signal its default action and blocks none: what a program expects at its start.
+///
+/// A handler is reset by execution itself, but an ignored signal (Rust ignores SIGPIPE) stays ignored.
+pub fn reset_all() -> Result<(), Errno> {
+    for signal in 1..=libc::SIGRTMAX() {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // The C library keeps two signals for itself and refuses them; they are never ignored.
+        // SAFETY: SIG_DFL installs no function of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let none: u64 = 0;
+    // SAFETY: the set is one 64-bit word that outlives the call, its size is given, and no old set is asked for.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
+    checked(answer)
+}

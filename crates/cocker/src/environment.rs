@@ -1,0 +1,96 @@
+//! What cocker reads from its environment, and the engine made from it.
+
+use crate::failure::Failure;
+use crate::residents;
+use cocker_engine::{Engine, Settings};
+use std::env;
+use std::ffi::OsString;
+use std::path::{self, Component, Path, PathBuf};
+
+const DEFAULT_HOME: &str = "/var/cocker";
+const DEFAULT_CGROUP: &str = "cocker";
+/// What a container's programs are told of the terminal when we know nothing: only plain lines.
+const DEFAULT_TERM: &str = "dumb";
+
+/// Opens the engine on `COCKER_HOME`; needs root, as everything does that the engine can do.
+pub fn engine() -> Result<Engine, Failure> {
+    refuse_others_than_root()?;
+    debug_assert_eq!(thread_count(), 1, "the engine forks: no thread may have been started");
+    Ok(Engine::open(settings()?)?)
+}
+
+/// What TERM shall be inside the container.
+pub fn terminal_type() -> String {
+    let is_harmless = |term: &String| {
+        (1..=64).contains(&term.len()) && term.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    env::var("TERM").ok().filter(is_harmless).unwrap_or_else(|| DEFAULT_TERM.into())
+}
+
+fn refuse_others_than_root() -> Result<(), Failure> {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return Ok(());
+    }
+    let message = format!("cocker must be run by root (now: uid {})", user.as_raw());
+    Err(Failure::not_done(message).hint("run it with sudo."))
+}
+
+fn settings() -> Result<Settings, Failure> {
+    Ok(Settings {
+        home: home(said("COCKER_HOME"))?,
+        cgroup_parent: cgroup_parent(said("COCKER_CGROUP"))?,
+        supervisor: residents::SUPERVISOR,
+        init: residents::INIT,
+    })
+}
+
+/// An empty variable says nothing.
+fn said(variable: &str) -> Option<OsString> {
+    env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+fn home(said: Option<OsString>) -> Result<PathBuf, Failure> {
+    let said = said.unwrap_or_else(|| DEFAULT_HOME.into());
+    path::absolute(&said).map_err(|error| Failure::not_done("cannot find out the current folder").caused_by(&error))
+}
+
+/// Relative to the root of the cgroup hierarchy, and never out of it.
+fn cgroup_parent(said: Option<OsString>) -> Result<String, Failure> {
+    let said = said.unwrap_or_else(|| DEFAULT_CGROUP.into());
+    let stays_below = Path::new(&said).components().all(|part| matches!(part, Component::Normal(_)));
+    match said.into_string() {
+        Ok(folder) if stays_below => Ok(folder),
+        Ok(folder) => Err(bad_cgroup_parent(&folder)),
+        Err(folder) => Err(bad_cgroup_parent(&folder.to_string_lossy())),
+    }
+}
+
+fn bad_cgroup_parent(said: &str) -> Failure {
+    Failure::not_done(format!("cannot use COCKER_CGROUP=`{said}`"))
+        .hint("say a folder below the root of the cgroup hierarchy, as `cocker` or `machine.slice/cocker`.")
+}
+
+fn thread_count() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_absolute_and_has_a_default() {
+        assert_eq!(home(None).unwrap(), Path::new("/var/cocker"));
+        assert!(home(Some("here".into())).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn the_cgroup_folder_stays_below_the_hierarchy() {
+        assert_eq!(cgroup_parent(None).unwrap(), "cocker");
+        assert_eq!(cgroup_parent(Some("a/b".into())).unwrap(), "a/b");
+        for bad in ["/cocker", "../cocker", "a/../b"] {
+            assert!(cgroup_parent(Some(bad.into())).is_err(), "{bad}");
+        }
+    }
+}

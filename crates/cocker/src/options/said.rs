@@ -1,0 +1,418 @@
+//! What the user said: one value a command, its options as text. The modern spelling's definitions for clap.
+//!
+//! Nothing is checked here beyond which options a command has; `meaning.rs` does the rest.
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::ffi::OsString;
+
+// A `///` on one of the structs below would become the help of the command that has it.
+
+// Allowed on every command.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Everywhere {
+    /// Print each step with its time
+    #[arg(short, long, global = true)]
+    pub debug: bool,
+    /// Go on over what can be gone on over
+    #[arg(short, long, global = true)]
+    pub forcely: bool,
+}
+
+#[derive(Subcommand, Debug, PartialEq, Eq)]
+#[command(defer = true)]
+pub enum Said {
+    /// List the images
+    Images(Listing),
+    /// List the containers
+    #[command(visible_alias = "ps")]
+    Containers(Listing),
+    /// Print where a booted container's files can be seen from outside
+    Root(TheContainer),
+    /// Make image `test` from the host's own programs
+    InstallTest(InstallTest),
+    /// Make a container from stacked images, the first lowest
+    Create(Create),
+    /// Boot a container
+    Boot(Boot),
+    /// Open a terminal in a booted container
+    Attach(Attach),
+    /// Run a command in a booted container, with its output and its exit status
+    Run(Run),
+    /// Shut a container down: TERM, wait, KILL
+    Shutdown(Shutdown),
+    /// Kill a container at once
+    Kill(TheContainer),
+    /// Remove a container
+    Destroy(Destroy),
+    /// Print the version
+    Version,
+    /// Print a script that completes commands in the given shell
+    Completion { shell: Shell },
+    /// Show all commands, or how one is used
+    Help {
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
+    /// List a container's sessions (not built yet)
+    Sessions(TheContainer),
+    /// List the images of the ssh repository (not built yet)
+    Ssearch(Ssearch),
+    /// Give an image another version (not built yet)
+    SetVersion(SetVersion),
+    /// Set a container's address (not built yet)
+    SetVip(SetVip),
+    /// Replace a container's port mappings (not built yet)
+    SetPortMapping(SetPortMapping),
+    /// Replace a container's volumes (not built yet)
+    SetVolume(SetVolume),
+    /// Convert a container into an image (not built yet)
+    ToImage(ToImage),
+    /// Convert an image into a container (not built yet)
+    ToContainer(ToContainer),
+    /// Give an image's layers a second name (not built yet)
+    CopyImage(CopyImage),
+    /// Remove an image (not built yet)
+    RmImage(TheImage),
+    /// Write an image into a file (not built yet)
+    Export(Export),
+    /// Read an image from a file (not built yet)
+    Import(Import),
+    /// Push an image to the ssh repository (not built yet)
+    Spush(Transfer),
+    /// Pull an image from the ssh repository (not built yet)
+    Spull(Transfer),
+    /// Replace keys in a file of a container (not built yet)
+    Instantiate(Instantiate),
+    /// Copy files into a container (not built yet)
+    Put(FileTransfer),
+    /// Copy files out of a container (not built yet)
+    Get(FileTransfer),
+    /// The last act of a container's supervisor
+    #[command(hide = true)]
+    Release { wait_status: i32 },
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Print for a program, not for a person
+    #[arg(long, value_name = "FORMAT", conflicts_with = "quiet")]
+    pub format: Option<Format>,
+    /// Print names only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+}
+
+// A container, as the first word after the command or by `-c`.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct TheContainer {
+    /// The container's name
+    #[arg(value_name = "C", required_unless_present = "container", conflicts_with = "container")]
+    first_word: Option<String>,
+    /// The container's name
+    #[arg(short, long, value_name = "C", hide_short_help = true)]
+    container: Option<String>,
+}
+
+// An image, as the first word after the command or by `-m`.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct TheImage {
+    /// The image's name and version
+    #[arg(value_name = "I[:V]", required_unless_present = "image", conflicts_with = "image")]
+    first_word: Option<String>,
+    /// The image's name and version
+    #[arg(short = 'm', long, value_name = "I[:V]", hide_short_help = true)]
+    image: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct InstallTest {
+    /// The new image's version; none by default
+    #[arg(long, value_name = "V")]
+    pub version: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Create {
+    /// The images, the first lowest, the last on top
+    #[arg(short = 'm', long, value_name = "I[:V][,I[:V]]…")]
+    pub image: String,
+    /// The container's name; by default the first image's
+    #[arg(short, long, value_name = "C")]
+    pub container: Option<String>,
+    #[command(flatten)]
+    pub options: CreateOptions,
+    /// Boot it at once
+    #[arg(short, long)]
+    pub boot: bool,
+    #[command(flatten)]
+    pub boot_options: BootOptions,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// A host's file or folder in the container; repeatable
+    #[arg(long, value_name = "HOST[:CONTAINER][:ro]")]
+    pub volume: Vec<OsString>,
+    /// The hostname; by default the container's name
+    #[arg(long, value_name = "HOSTNAME")]
+    pub host: Option<String>,
+    /// HOST (BRIDGE and CUSTOM are not built yet)
+    #[arg(long, value_name = "BRIDGE|HOST|CUSTOM")]
+    pub net: Option<String>,
+    /// The host's network interface (not built yet)
+    #[arg(long, value_name = "IF")]
+    pub host_eth: Option<String>,
+    /// The container's address (not built yet)
+    #[arg(long, value_name = "IP")]
+    pub vip: Option<String>,
+    /// Ports of the host that lead into the container (not built yet)
+    #[arg(long, value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]")]
+    pub port_mapping: Option<String>,
+    /// Root inside is root outside: no own ids, no filter, nothing masked
+    #[arg(long)]
+    pub privileged: bool,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct BootOptions {
+    /// Open a terminal at once
+    #[arg(short = 't', long)]
+    pub attach: bool,
+    /// The root process, instead of cockerinit
+    #[arg(short, long, value_name = "PROGRAM ARGS", allow_hyphen_values = true)]
+    pub exec: Option<OsString>,
+    /// The processors that may be used (not built yet)
+    #[arg(long, value_name = "0,2-3")]
+    pub cpus: Option<String>,
+    /// The processor time that may be used; 100% is one core (not built yet)
+    #[arg(long, value_name = "25%")]
+    pub cpu_quota: Option<String>,
+    /// The memory that may be used (not built yet)
+    #[arg(long, value_name = "100M")]
+    pub mem_limit: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Boot {
+    #[command(flatten)]
+    pub container: TheContainer,
+    #[command(flatten)]
+    pub options: BootOptions,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Attach {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// Open a new session (every session is new so far)
+    #[arg(long, conflicts_with = "session")]
+    pub new: bool,
+    /// Come back to this session (not built yet)
+    #[arg(long, value_name = "N")]
+    pub session: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// A line for the container's shell
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true, conflicts_with = "arguments")]
+    pub cmd: Option<OsString>,
+    /// The program and its arguments
+    #[arg(last = true, value_name = "CMD", required_unless_present = "cmd")]
+    pub arguments: Vec<OsString>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// How long to wait before KILL; 10 by default
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub timeout: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Destroy {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// Shut it down first when it is booted
+    #[arg(long)]
+    pub shutdown: bool,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Ssearch {
+    /// The repository; remembered
+    #[arg(long, value_name = "U@H")]
+    pub srepo: Option<String>,
+    /// Only images whose names have this in them
+    #[arg(long = "match", value_name = "S")]
+    pub pattern: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetVersion {
+    #[command(flatten)]
+    pub image: TheImage,
+    /// The other version; none by default
+    #[arg(long, value_name = "V2")]
+    pub version: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetVip {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// The address
+    #[arg(long, value_name = "IP")]
+    pub vip: String,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetPortMapping {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// Ports of the host that lead into the container
+    #[arg(long, value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]")]
+    pub port_mapping: String,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetVolume {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// A host's file or folder in the container; repeatable
+    #[arg(long, value_name = "HOST[:CONTAINER][:ro]", required = true)]
+    pub volume: Vec<OsString>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct ToImage {
+    /// The container, which is gone afterwards
+    #[arg(long, value_name = "C")]
+    pub from_container: String,
+    /// The image's version
+    #[arg(long, value_name = "V")]
+    pub version: Option<String>,
+    /// The image's name
+    #[arg(long, value_name = "I")]
+    pub to_image: String,
+    /// Keep the container
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct ToContainer {
+    /// The image, which is gone afterwards
+    #[arg(long, value_name = "I[:V]")]
+    pub from_image: String,
+    /// The images below; by default what the image was built on
+    #[arg(short = 'm', long, value_name = "I[:V][,I[:V]]…")]
+    pub image: Option<String>,
+    #[command(flatten)]
+    pub options: CreateOptions,
+    /// The container's name
+    #[arg(long, value_name = "C")]
+    pub to_container: String,
+    /// Keep the image
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct CopyImage {
+    /// The image
+    #[arg(long, value_name = "I[:V]")]
+    pub from_image: String,
+    /// The second name
+    #[arg(long, value_name = "I2[:V2]")]
+    pub to_image: String,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Export {
+    #[command(flatten)]
+    pub image: TheImage,
+    /// How the file is compressed; gzip by default
+    #[arg(long, value_name = "zstd")]
+    pub compress: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Import {
+    /// The file, named I[:V].cockerimage
+    #[arg(long, value_name = "F")]
+    pub image_file: OsString,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Transfer {
+    #[command(flatten)]
+    pub image: TheImage,
+    /// The repository; remembered
+    #[arg(long, value_name = "U@H")]
+    pub srepo: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Instantiate {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// The file with keys in it
+    #[arg(long, value_name = "T")]
+    pub template_file: OsString,
+    /// The file that gives each key its value
+    #[arg(long, value_name = "M")]
+    pub mapping_file: OsString,
+    /// Where the result goes; by default in place
+    #[arg(long, value_name = "F")]
+    pub instance_file: Option<OsString>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct FileTransfer {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// What is copied
+    #[arg(long, value_name = "S")]
+    pub src_file: OsString,
+    /// Where to; a folder when it ends in `/`
+    #[arg(long, value_name = "D")]
+    pub dst_file: OsString,
+}
+
+impl TheContainer {
+    pub fn by_option(container: String) -> TheContainer {
+        TheContainer { first_word: None, container: Some(container) }
+    }
+
+    pub fn name(&self) -> &str {
+        one_of(&self.first_word, &self.container)
+    }
+}
+
+impl TheImage {
+    pub fn by_option(image: String) -> TheImage {
+        TheImage { first_word: None, image: Some(image) }
+    }
+
+    pub fn reference(&self) -> &str {
+        one_of(&self.first_word, &self.image)
+    }
+}
+
+fn one_of<'a>(first_word: &'a Option<String>, option: &'a Option<String>) -> &'a str {
+    let said = first_word.as_ref().or(option.as_ref());
+    said.expect("either spelling refuses a command without it")
+}

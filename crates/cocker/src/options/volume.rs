@@ -1,0 +1,105 @@
+//! `--volume HOST[:CONTAINER][:ro]`.
+
+use crate::failure::Failure;
+use cocker_engine::{VolumeAccess, VolumeRequest};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// Reads one volume; a relative host path begins at `current_folder`.
+///
+/// Colons separate, so neither path can have one in it.
+pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failure> {
+    let refuse = |why: &str| {
+        let message = format!("`--volume {}`: {why}", said.to_string_lossy());
+        Err(Failure::usage(message).hint("say HOST[:CONTAINER][:ro], as `--volume /srv/data:/data:ro`."))
+    };
+    let mut parts: Vec<&[u8]> = said.as_bytes().split(|byte| *byte == b':').collect();
+    let access = match parts.last() {
+        Some(last) if *last == b"ro" && parts.len() > 1 => {
+            parts.pop();
+            VolumeAccess::ReadOnly
+        }
+        _ => VolumeAccess::ReadWrite,
+    };
+    if parts.len() > 2 {
+        return refuse("has more parts than HOST:CONTAINER:ro");
+    }
+    if parts.iter().any(|part| part.is_empty()) {
+        return refuse("has an empty part");
+    }
+    let host = current_folder.join(path(parts[0]));
+    let container = match parts.get(1) {
+        Some(said) => path(said).to_path_buf(),
+        None => host.clone(),
+    };
+    if !container.is_absolute() {
+        return refuse("the path in the container must be absolute");
+    }
+    if container.components().any(|part| part == Component::ParentDir) {
+        return refuse("the path in the container must not have `..` in it");
+    }
+    // Without doubled slashes and single dots, so that two spellings of one place are seen to be one.
+    let container: PathBuf = container.components().collect();
+    if container == Path::new("/") {
+        return refuse("the container's root cannot be a volume");
+    }
+    Ok(VolumeRequest { host: host.components().collect(), container, access })
+}
+
+fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(said: &str) -> Result<(String, String, VolumeAccess), Failure> {
+        let volume = parse(OsStr::new(said), Path::new("/here"))?;
+        let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
+        Ok((text(volume.host), text(volume.container), volume.access))
+    }
+
+    fn is(said: &str, host: &str, container: &str, access: VolumeAccess) {
+        assert_eq!(read(said).unwrap(), (host.into(), container.into(), access), "{said}");
+    }
+
+    #[test]
+    fn volumes_are_read_part_by_part() {
+        use VolumeAccess::{ReadOnly, ReadWrite};
+        is("/srv", "/srv", "/srv", ReadWrite);
+        is("/srv:/data", "/srv", "/data", ReadWrite);
+        is("/srv:/data:ro", "/srv", "/data", ReadOnly);
+        is("/srv:ro", "/srv", "/srv", ReadOnly);
+        is("data", "/here/data", "/here/data", ReadWrite);
+        is("./data/:/d//e/./f/", "/here/data", "/d/e/f", ReadWrite);
+        is("../data:/data", "/here/../data", "/data", ReadWrite);
+        is("/with a space/x:/a b", "/with a space/x", "/a b", ReadWrite);
+        is("ro", "/here/ro", "/here/ro", ReadWrite);
+        is("/a:/ro", "/a", "/ro", ReadWrite);
+    }
+
+    #[test]
+    fn odd_volumes_are_refused() {
+        let odd = [
+            "", ":", ":ro", "C:", "C:\\data", ":/data", "/a:", "/a::ro", "/a:data", "/a:/b:rw", "/a:/b:/c", "/a:/b:ro:ro",
+            "/a:ro:ro", "/a:/b/../c", "../data", "/a:/", "/", "/a:/..",
+        ];
+        for said in odd {
+            let failure = read(said).expect_err(said);
+            assert_eq!(failure, failure_of_usage(&failure), "{said}");
+        }
+    }
+
+    /// The same failure with the code of wrong usage.
+    fn failure_of_usage(failure: &Failure) -> Failure {
+        failure.clone().exit_with(crate::failure::USAGE)
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_as_they_are() {
+        let volume = parse(OsStr::from_bytes(b"/\xff:/d"), Path::new("/")).unwrap();
+        assert_eq!(volume.host.as_os_str().as_bytes(), b"/\xff");
+    }
+}

@@ -1,0 +1,404 @@
+//! What every test stands on: a host of its own, with a `COCKER_HOME`, a cgroup folder and a cleared environment.
+//!
+//! ```text
+//! $COCKER_TEST_DIR/cocker-test-<pid>/     default: below /var/tmp, which is a disk on most machines
+//! ├── bin/cocker                          the program under test, where other users can execute it
+//! ├── store/                              a store with image `test`, made once
+//! └── <n>/                                one test's `COCKER_HOME`: the store's layers as hard links
+//! ```
+
+mod leftovers;
+mod outcome;
+mod prepared;
+mod terminal;
+
+pub use leftovers::{Process, processes};
+pub use outcome::{Outcome, Started};
+pub use prepared::Image;
+pub use terminal::Terminal;
+
+use libtest_mimic::Trial;
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, process, thread};
+
+/// How long anything may take before a test calls it stuck.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What `PATH` is for every command that a test types, before the folder of `cocker` itself.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Marks that this process already is in its own namespaces.
+const INSIDE: &str = "COCKER_TESTS_INSIDE";
+
+/// Makes a trial of a test that wants a store with image `test`; its name is the module's and the function's.
+macro_rules! with_image_test {
+    ($($test:ident),* $(,)?) => { vec![$($crate::host::trial(module_path!(), stringify!($test), $crate::host::Stock::ImageTest, $test)),*] };
+}
+/// Makes a trial of a test that begins on an empty store.
+macro_rules! on_an_empty_store {
+    ($($test:ident),* $(,)?) => { vec![$($crate::host::trial(module_path!(), stringify!($test), $crate::host::Stock::Nothing, $test)),*] };
+}
+pub(crate) use {on_an_empty_store, with_image_test};
+
+/// What lies in a test's store when it begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stock {
+    Nothing,
+    ImageTest,
+}
+
+/// Executes this program again in mount and network namespaces of its own, unless it is there already.
+///
+/// Before, while the machine's network is there, it makes what the tests on Debian stand on, where it is wanted.
+/// `unshare` makes them before our first thread, and sets every mount private, so no mount reaches the host.
+pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
+    if env::var_os(INSIDE).is_some() {
+        fs::create_dir_all(base().join("bin"))
+            .map_err(|why| format!("cannot make {}: {why}", base().display()))?;
+        // Loopback is up in a fresh network namespace only when someone says so.
+        let up = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        if !up.is_ok_and(|status| status.success()) {
+            return Err(
+                "cannot bring the loopback interface up: `ip` of package iproute2 is needed".into(),
+            );
+        }
+        let program = base().join("bin/cocker");
+        fs::copy(env!("CARGO_BIN_EXE_cocker"), &program)
+            .map_err(|why| format!("cannot copy cocker to {}: {why}", program.display()))?;
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err("these tests boot containers and need root: `sudo make test`".into());
+    }
+    if wants_debian && let Err(why) = prepared::keep_debian() {
+        eprintln!("The tests on a Debian root file system will fail: {why}");
+    }
+    let why = Command::new("unshare")
+        .args(["--mount", "--net", "--propagation", "private", "--"])
+        .arg(env::current_exe().map_err(|why| why.to_string())?)
+        .args(env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .exec();
+    Err(format!("cannot execute `unshare`: {why}"))
+}
+
+/// Removes what all tests shared; says what the host still shows of them.
+pub fn clear_away() -> Result<(), String> {
+    let left = leftovers::of_the_whole_run();
+    prepared::clear_away();
+    let _ = fs::remove_dir_all(base());
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(left.join("\n"))
+    }
+}
+
+/// Makes one trial: a fresh host, the test, and the question what is left.
+pub fn trial(module: &'static str, name: &'static str, stock: Stock, test: fn(&Host)) -> Trial {
+    let topic = module.rsplit("::").next().unwrap_or(module);
+    Trial::test(format!("{topic}::{name}"), move || {
+        let host = Host::new(stock);
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            test(&host);
+            host.leave();
+        }));
+        host.clean_up();
+        ran.map_err(|panic| {
+            let why = panic.downcast_ref::<String>().map(String::as_str);
+            why.or(panic.downcast_ref::<&str>().copied())
+                .unwrap_or("panicked")
+                .to_string()
+                .into()
+        })
+    })
+}
+
+/// Waits until `holds`; fails with `what` when it does not come true.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain until {what}"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The folder of this run.
+fn base() -> PathBuf {
+    let parent =
+        env::var_os("COCKER_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    parent.join(format!("cocker-test-{}", process::id()))
+}
+
+/// One test's machine, as far as cocker sees it.
+pub struct Host {
+    home: PathBuf,
+    cgroup: String,
+}
+
+impl Host {
+    fn new(stock: Stock) -> Host {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let host = Host {
+            home: base().join(n.to_string()),
+            cgroup: format!("cocker-test-{}-{n}", process::id()),
+        };
+        fs::create_dir_all(&host.home).expect("the base folder is ours");
+        fs::set_permissions(&host.home, fs::Permissions::from_mode(0o700))
+            .expect("the home is ours");
+        if stock == Stock::ImageTest {
+            prepared::link_image_test(&host.home);
+        }
+        host
+    }
+
+    /// `COCKER_HOME`.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// A folder for a test's own files, outside the store and gone with the test.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.home.with_extension("files").join(name);
+        fs::create_dir_all(&folder).expect("the base folder is ours");
+        folder
+    }
+
+    /// The program under test, where every user may execute it.
+    pub fn program(&self) -> PathBuf {
+        base().join("bin/cocker")
+    }
+
+    /// A program in the environment that a test's commands get: `PATH`, and where cocker's things are.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear();
+        command.env("PATH", format!("{}:{PATH}", base().join("bin").display()));
+        command
+            .env("COCKER_HOME", &self.home)
+            .env("COCKER_CGROUP", &self.cgroup);
+        command.current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    /// `cocker` with the words of `line`, not yet started.
+    pub fn cocker_command(&self, line: &str) -> Command {
+        let mut command = self.command(self.program());
+        command.args(words(line));
+        command
+    }
+
+    /// Types `cocker LINE` with nothing on standard input, and waits for its end. Quotes work as in a shell.
+    #[track_caller]
+    pub fn cocker(&self, line: &str) -> Outcome {
+        self.start(line).feed(b"").outcome()
+    }
+
+    /// Types `cocker` with these words, none of which is touched.
+    #[track_caller]
+    pub fn cocker_words(&self, words: &[&str]) -> Outcome {
+        let mut command = self.command(self.program());
+        command.args(words);
+        Started::new(command, format!("{words:?}"))
+            .feed(b"")
+            .outcome()
+    }
+
+    /// Starts `cocker LINE` on three pipes.
+    #[track_caller]
+    pub fn start(&self, line: &str) -> Started {
+        Started::new(self.cocker_command(line), line.to_string())
+    }
+
+    /// Types a line into the host's shell, where `cocker` is in the `PATH`.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> Outcome {
+        let mut command = self.command("sh");
+        command.arg("-c").arg(line);
+        Started::new(command, line.to_string()).feed(b"").outcome()
+    }
+
+    /// Types `cocker LINE` in a terminal of its own.
+    #[track_caller]
+    pub fn terminal(&self, line: &str) -> Terminal {
+        let mut words = words(line);
+        words.insert(0, self.program().to_string_lossy().into_owned());
+        Terminal::open(self, &words)
+    }
+
+    /// Creates container `name` from image `test` and boots it.
+    #[track_caller]
+    pub fn booted(&self, name: &str) {
+        self.cocker_words(&["create", "-m", "test", "-c", name])
+            .ok();
+        self.cocker_words(&["boot", name]).ok();
+    }
+
+    /// What `command` prints in booted container `name`, without the last line's end.
+    #[track_caller]
+    pub fn inside(&self, name: &str, command: &str) -> String {
+        self.cocker_words(&["-a", "run", "-c", name, "--cmd", command])
+            .succeeds()
+            .stdout()
+            .trim_end()
+            .to_string()
+    }
+
+    /// The status column of container `name`.
+    #[track_caller]
+    pub fn status(&self, name: &str) -> String {
+        let listing = self.cocker("-s containers").succeeds().stdout();
+        let line = listing
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("no container {name} in\n{listing}"));
+        line.split_whitespace()
+            .last()
+            .expect("a line of a listing has words")
+            .to_string()
+    }
+
+    /// Pid of the root process of booted container `name`, as its listing says.
+    #[track_caller]
+    pub fn root_process(&self, name: &str) -> i32 {
+        let status = self.status(name);
+        let pid = status
+            .strip_prefix("RUNNING(")
+            .and_then(|rest| rest.strip_suffix(')'));
+        pid.and_then(|pid| pid.parse().ok())
+            .unwrap_or_else(|| panic!("{name} is {status}, not running"))
+    }
+
+    /// Pid of the supervisor of booted container `name`: its root process's parent.
+    #[track_caller]
+    pub fn supervisor(&self, name: &str) -> i32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.root_process(name)))
+            .expect("it runs");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        parent
+            .and_then(|pid| pid.trim().parse().ok())
+            .expect("every process has a parent")
+    }
+
+    /// Every process in this test's cgroups: those of its containers.
+    pub fn contained(&self) -> Vec<Process> {
+        processes()
+            .into_iter()
+            .filter(|process| process.is_in_cgroup(&self.cgroup))
+            .collect()
+    }
+
+    /// Waits until a process of that name runs in one of this test's containers; returns its pid on the host.
+    #[track_caller]
+    pub fn until_inside_runs(&self, name: &str) -> i32 {
+        let mut pid = 0;
+        eventually(&format!("`{name}` runs in a container"), || {
+            let found = self
+                .contained()
+                .into_iter()
+                .find(|process| process.name() == name);
+            pid = found.map_or(0, |process| process.pid);
+            pid != 0
+        });
+        pid
+    }
+
+    /// Waits until no process of that name runs in one of this test's containers.
+    #[track_caller]
+    pub fn until_inside_is_gone(&self, name: &str) {
+        eventually(&format!("`{name}` is gone from the container"), || {
+            !self
+                .contained()
+                .iter()
+                .any(|process| process.name() == name)
+        });
+    }
+
+    /// Puts a handmade image of one layer into the store.
+    pub fn add_image(&self, name: &str, fill: impl FnOnce(&Path)) -> Image {
+        prepared::add_image(&self.home, name, fill)
+    }
+
+    /// Puts an image of `count` layers into the store, the lowest ones those of image `test`.
+    pub fn add_image_of_many_layers(&self, name: &str, count: usize) {
+        prepared::add_image_of_many_layers(&self.home, name, count);
+    }
+
+    /// Puts image `debian` into the store: a root file system as debootstrap leaves it.
+    pub fn add_image_debian(&self) {
+        prepared::add_image_debian(&self.home);
+    }
+
+    /// Removes the test's containers as a user would, and asserts that nothing is left of them.
+    #[track_caller]
+    fn leave(&self) {
+        let listing = self.cocker("-s containers -q").succeeds().stdout();
+        for container in listing.lines() {
+            self.cocker_words(&["-a", "destroy", "-h", "-c", container])
+                .ok();
+        }
+        self.nothing_is_left();
+    }
+
+    /// Asserts that the kernel and the store know no container of this test any more.
+    #[track_caller]
+    pub fn nothing_is_left(&self) {
+        // A process that was killed is still listed for the moment its parent needs to take notice.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let left = leftovers::of_one_test(&self.home, &self.cgroup);
+            if left.is_empty() {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "left behind:\n{}",
+                left.join("\n")
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends and removes what the test left, whatever happened to it.
+    fn clean_up(&self) {
+        leftovers::end_processes(&self.home, &self.cgroup);
+        leftovers::remove_cgroups(&self.cgroup);
+        let _ = fs::remove_dir_all(self.home.with_extension("files"));
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+/// Splits a line into words as a shell does: at blanks, with single and double quotes around what belongs together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(end), c) if c == end => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    assert!(quote.is_none(), "a quote is not closed in: {line}");
+    words.extend(word);
+    words
+}

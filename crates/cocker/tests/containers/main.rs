@@ -1,0 +1,66 @@
+//! Containers as a user has them: every test types commands and looks at what the user, or the kernel, would see.
+//!
+//! The tests need root and Linux 5.19. They run in mount and network namespaces of their own, each on its own
+//! `COCKER_HOME` and below its own cgroup folder, and each is asked afterwards whether it left anything behind.
+//!
+//! ```text
+//! host/            what the tests stand on: commands, terminals, prepared images, what is left
+//! quick_start.rs   the session of the manual, word for word
+//! …                one file a topic
+//! ```
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod boot;
+mod debian;
+mod host;
+mod isolation;
+mod quick_start;
+mod run;
+mod sessions;
+mod shutdown;
+mod stacking;
+mod volumes;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = libtest_mimic::Arguments::from_args();
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials()).exit_code();
+    }
+    let filter = arguments.filter.as_deref().unwrap_or_default();
+    let wants_debian = debian::trials()
+        .iter()
+        .any(|trial| trial.name().contains(filter));
+    if let Err(why) = host::enter_namespaces(wants_debian) {
+        eprintln!("Error: {why}");
+        return ExitCode::FAILURE;
+    }
+    let ended = libtest_mimic::run(&arguments, trials());
+    match host::clear_away() {
+        Ok(()) => ended.exit_code(),
+        Err(left) => {
+            eprintln!("Error: the tests left something behind\n{left}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trials() -> Vec<libtest_mimic::Trial> {
+    [
+        quick_start::trials(),
+        boot::trials(),
+        sessions::trials(),
+        run::trials(),
+        shutdown::trials(),
+        isolation::trials(),
+        stacking::trials(),
+        volumes::trials(),
+        bad_input::trials(),
+        debian::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,253 @@
+//! `run`: a command's streams, its exit status, and its signals, as if it ran on the host.
+
+use crate::host::{Host, with_image_test};
+use rustix::process::Signal;
+use std::time::Duration;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    with_image_test![
+        exit_statuses_come_back,
+        the_shells_line_and_the_words_of_a_command_are_both_taken,
+        a_large_output_arrives_whole,
+        output_and_errors_stay_apart,
+        standard_input_is_passed_on_unchanged,
+        a_command_that_does_not_read_does_not_block_its_feeder,
+        a_closed_output_ends_the_command,
+        a_child_in_the_background_does_not_hold_run,
+        run_works_with_closed_standard_input_and_without_a_terminal,
+        run_at_a_terminal_copies_and_holds_no_terminal,
+        fifty_runs_at_once_each_get_their_own,
+        run_in_a_stopped_container_is_cockers_own_failure,
+        signals_to_the_client_reach_the_command,
+        a_command_ends_with_its_client,
+        a_command_is_reaped_and_leaves_no_zombie,
+    ]
+}
+
+fn exit_statuses_come_back(host: &Host) {
+    host.booted("web");
+    host.cocker("run web -- true")
+        .exits(0)
+        .prints("")
+        .complains("");
+    host.cocker("run web -- false")
+        .exits(1)
+        .prints("")
+        .complains("");
+    host.cocker("run web -- sh -c 'exit 7'")
+        .exits(7)
+        .prints("")
+        .complains("");
+    host.cocker("-a run -c web --cmd 'exit 255'").exits(255);
+    host.cocker("run web -- sh -c 'kill -KILL $$'").exits(137);
+    host.cocker("run web -- sh -c 'kill -SEGV $$'")
+        .exits(128 + 11);
+    host.cocker("run web -- no-such-command")
+        .fails(127, &["no-such-command"]);
+    host.cocker("run web -- /no/such/command")
+        .fails(127, &["/no/such/command"]);
+    host.cocker("run web -- /etc/profile")
+        .fails(126, &["/etc/profile"]);
+    host.cocker("run web -- /etc").fails(126, &["/etc"]);
+    host.cocker("-a run -c web --cmd no-such-command")
+        .exits(127);
+}
+
+fn the_shells_line_and_the_words_of_a_command_are_both_taken(host: &Host) {
+    host.booted("web");
+    host.cocker("-a run -c web --cmd 'echo $((6 * 7)); echo done'")
+        .succeeds()
+        .prints("42\ndone\n");
+    host.cocker_words(&[
+        "run", "web", "--", "echo", "$HOME", "a  b", "", "-c", "--", "*",
+    ])
+    .succeeds()
+    .prints("$HOME a  b  -c -- *\n");
+    host.cocker("run web -- id -u").succeeds().prints("0\n");
+    host.cocker("run web -- pwd").succeeds();
+}
+
+fn a_large_output_arrives_whole(host: &Host) {
+    host.booted("web");
+    let meant: String = (1..=1_000_000)
+        .map(|number| format!("{number}\n"))
+        .collect();
+    let outcome = host
+        .cocker("run web -- seq 1 1000000")
+        .succeeds()
+        .complains("");
+    assert_eq!(outcome.stdout.len(), meant.len());
+    assert!(
+        outcome.stdout == meant.as_bytes(),
+        "the numbers are not those that seq writes"
+    );
+}
+
+fn output_and_errors_stay_apart(host: &Host) {
+    host.booted("web");
+    host.cocker("run web -- sh -c 'echo out; echo err >&2'")
+        .succeeds()
+        .prints("out\n")
+        .complains("err\n");
+    let both = host
+        .cocker("run web -- sh -c 'seq 1 50000; seq 1 50000 >&2'")
+        .succeeds();
+    assert_eq!(both.stdout().lines().count(), 50_000);
+    assert_eq!(both.stderr.lines().count(), 50_000);
+}
+
+fn standard_input_is_passed_on_unchanged(host: &Host) {
+    host.booted("web");
+    let bytes = noise(1024 * 1024);
+    let outcome = host
+        .start("run web -- cat")
+        .feed(&bytes)
+        .outcome()
+        .succeeds();
+    assert_eq!(outcome.stdout.len(), bytes.len());
+    assert!(
+        outcome.stdout == bytes,
+        "what cat gave back is not what it got"
+    );
+    host.start("run web -- wc -c")
+        .feed(b"")
+        .outcome()
+        .succeeds()
+        .prints("0\n");
+}
+
+fn a_command_that_does_not_read_does_not_block_its_feeder(host: &Host) {
+    host.booted("web");
+    host.start("run web -- echo unread")
+        .feed(&noise(1024 * 1024))
+        .outcome()
+        .succeeds()
+        .prints("unread\n");
+}
+
+fn a_closed_output_ends_the_command(host: &Host) {
+    host.booted("web");
+    host.shell("cocker run web -- yes | head -n 2")
+        .succeeds()
+        .prints("y\ny\n")
+        .within(Duration::from_secs(10));
+    host.until_inside_is_gone("yes");
+}
+
+fn a_child_in_the_background_does_not_hold_run(host: &Host) {
+    host.booted("web");
+    host.cocker("-a run -c web --cmd 'sleep 100 & echo hi'")
+        .succeeds()
+        .prints("hi\n")
+        .within(Duration::from_secs(10));
+}
+
+fn run_works_with_closed_standard_input_and_without_a_terminal(host: &Host) {
+    host.booted("web");
+    host.shell("cocker run web -- echo works <&-")
+        .succeeds()
+        .prints("works\n");
+    host.shell("setsid --wait cocker run web -- echo works < /dev/null")
+        .succeeds()
+        .prints("works\n");
+    host.shell("cocker run web -- sh -c 'cat; echo end' < /dev/null")
+        .succeeds()
+        .prints("end\n");
+    host.shell("cocker run web -- cat < /etc/hostname | cmp - /etc/hostname")
+        .succeeds();
+}
+
+fn run_at_a_terminal_copies_and_holds_no_terminal(host: &Host) {
+    host.booted("web");
+    let mut terminal = host.terminal(
+        "run web -- sh -c 'test -t 0 || echo no-terminal-in; test -t 1 || echo no-terminal-out'",
+    );
+    terminal.expect("no-terminal-in");
+    terminal.expect("no-terminal-out");
+    terminal.exits(0);
+    let mut terminal = host.terminal("run web -- sh -c 'read line; echo got $line'");
+    terminal.type_line("words");
+    terminal.expect("got words");
+    terminal.exits(0);
+}
+
+fn fifty_runs_at_once_each_get_their_own(host: &Host) {
+    host.booted("web");
+    let started: Vec<_> = (0..50)
+        .map(|n| host.start(&format!("run web -- sh -c 'cat; echo {n}; exit {n}'")))
+        .collect();
+    for (n, started) in started.into_iter().enumerate() {
+        let outcome = started.feed(format!("to {n}\n").as_bytes()).outcome();
+        outcome
+            .exits(n as i32)
+            .prints(&format!("to {n}\n{n}\n"))
+            .complains("");
+    }
+}
+
+fn run_in_a_stopped_container_is_cockers_own_failure(host: &Host) {
+    host.cocker("-a create -m test -c web").ok();
+    host.cocker("-a run -c web --cmd true").fails(125, &["web"]);
+    host.cocker("run web -- true").fails(125, &["web"]);
+    host.cocker("run nobody -- true").fails(125, &["nobody"]);
+}
+
+fn signals_to_the_client_reach_the_command(host: &Host) {
+    host.booted("web");
+    for (signal, name) in [
+        (Signal::TERM, "TERM"),
+        (Signal::INT, "INT"),
+        (Signal::HUP, "HUP"),
+    ] {
+        let line = format!(
+            "run web -- sh -c 'trap \"echo got {name}; exit 3\" {name}; echo ready; while :; do sleep 0.05; done'"
+        );
+        let mut started = host.start(&line);
+        started.until_prints("ready");
+        started.signal(signal);
+        started
+            .outcome()
+            .exits(3)
+            .prints(&format!("ready\ngot {name}\n"));
+    }
+    let mut started = host.start("run web -- sh -c 'echo ready; exec sleep 100'");
+    started.until_prints("ready");
+    started.signal(Signal::TERM);
+    started.outcome().exits(128 + 15);
+    host.until_inside_is_gone("sleep");
+}
+
+fn a_command_ends_with_its_client(host: &Host) {
+    host.booted("web");
+    let mut started = host.start("run web -- sh -c 'echo ready; exec sleep 100'");
+    started.until_prints("ready");
+    host.until_inside_runs("sleep");
+    started.signal(Signal::KILL);
+    started.outcome().dies_of(Signal::KILL);
+    host.until_inside_is_gone("sleep");
+    host.cocker("run web -- echo works")
+        .succeeds()
+        .prints("works\n");
+}
+
+fn a_command_is_reaped_and_leaves_no_zombie(host: &Host) {
+    host.booted("web");
+    // Grandchildren whose parent has gone fall to the root process.
+    host.cocker("run web -- sh -c '(sleep 0 & sleep 0 &) ; exit 0'")
+        .succeeds();
+    host.until_inside_is_gone("sleep");
+    host.until_inside_is_gone("sh");
+}
+
+/// Bytes without a pattern, the same ones each time.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        // xorshift64, as in Marsaglia 2003.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
