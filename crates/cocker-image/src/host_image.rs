@@ -37,6 +37,7 @@ use std::{
 
 use closure::Collector;
 pub use closure::Unavailable;
+pub use elf::ElfError;
 use host::Host;
 use plan::Plan;
 use programs::STANDARD_FOLDERS;

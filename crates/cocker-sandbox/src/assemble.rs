@@ -101,7 +101,7 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     become_root(plan.ids.is_some()).map_err(at(Phase::TakeIdentity))?;
     tie_to_supervisor().map_err(at(Phase::Tie))?;
     separate_mounts().map_err(at(Phase::Separate))?;
-    cocker_sys::process::unshare_cgroup_namespace().map_err(at(Phase::CgroupNamespace))?;
+    cocker_sys::process::unshare_late_namespaces().map_err(at(Phase::LateNamespaces))?;
 
     let root = &inside.prepared.root;
     attach_root(root).map_err(at(Phase::Root))?;

@@ -25,7 +25,7 @@ pub(crate) enum Phase {
     // Init-to-be, root of its own namespaces.
     Tie,
     Separate,
-    CgroupNamespace,
+    LateNamespaces,
     Root,
     Mount,
     Console,
@@ -49,7 +49,7 @@ const ALL: [Phase; 19] = [
     Phase::TakeIdentity,
     Phase::Tie,
     Phase::Separate,
-    Phase::CgroupNamespace,
+    Phase::LateNamespaces,
     Phase::Root,
     Phase::Mount,
     Phase::Console,

@@ -187,7 +187,6 @@ fn supervisor_to_be(
         user: prepared.plan.ids.is_some(),
         mount: true,
         pid: true,
-        ipc: true,
         uts: true,
     };
     let cgroup = prepared.cgroup.folder.as_ref().map(AsFd::as_fd);
@@ -285,7 +284,7 @@ fn meaning(plan: &Plan, report: Report) -> SandboxError {
         Phase::TakeIdentity => "become the root of the new namespaces".into(),
         Phase::Tie => "tie the root process to its supervisor".into(),
         Phase::Separate => "separate the new mounts from the host's".into(),
-        Phase::CgroupNamespace => "make the cgroup namespace".into(),
+        Phase::LateNamespaces => "make the cgroup and ipc namespaces".into(),
         Phase::Root => "attach the root file system".into(),
         Phase::Mount => match plan.mounts.get(report.object as usize) {
             Some(mount) => format!("mount {mount}"),

@@ -17,6 +17,14 @@ pub struct Console {
     log: Option<Log>,
 }
 
+/// What the master had to give.
+#[derive(PartialEq, Eq)]
+pub enum Output {
+    Logged,
+    NoneNow,
+    Ended,
+}
+
 struct Log {
     file: Descriptor,
     length: u64,
@@ -27,18 +35,18 @@ impl Console {
         Self { folder, log: None }
     }
 
-    /// Moves what is there, at most one buffer of it, from the master to the log; says whether more may come.
-    pub fn log_once(&mut self, master: Fd) -> bool {
+    /// Moves what is there, at most one buffer of it, from the master to the log.
+    pub fn log_once(&mut self, master: Fd) -> Output {
         let mut buffer = [0; 4096];
         match raw::read(master, &mut buffer) {
-            Ok(0) => false,
+            Ok(0) => Output::Ended,
             Ok(length) => {
                 self.append(&buffer[..length]);
-                true
+                Output::Logged
             }
-            Err(Errno::AGAIN | Errno::INTR) => true,
+            Err(Errno::AGAIN | Errno::INTR) => Output::NoneNow,
             // Every slave is closed, which init, whose console this is, does only by ending.
-            Err(_) => false,
+            Err(_) => Output::Ended,
         }
     }
 

@@ -4,6 +4,7 @@ use core::ffi::CStr;
 use cocker_protocol::ClientReply;
 use linux_raw_sys::general::{SIGKILL, SIGTERM};
 
+use crate::console::Output;
 use crate::raw::{self, Errno, Signals};
 use crate::watch::{Slot, State};
 use crate::{BROKEN, FOLDER, LOCK, PROGRAM, ROOT, Supervisor};
@@ -113,7 +114,7 @@ impl Supervisor {
             let Some(master) = self.watch.fd(Slot::Console) else {
                 break;
             };
-            if !self.console.log_once(master) {
+            if self.console.log_once(master) != Output::Logged {
                 break;
             }
         }

@@ -33,7 +33,7 @@ use core::ffi::CStr;
 use cocker_protocol::{ClientReply, MAX_MESSAGE, Refusal};
 use linux_raw_sys::general::{POLLIN, SIGTERM};
 
-use console::Console;
+use console::{Console, Output};
 use ending::Ending;
 use raw::{Descriptor, Errno, Fd, Invocation, Reserve, Signals, Take};
 use watch::{Slot, Watch};
@@ -181,7 +181,7 @@ impl Supervisor {
 
     fn log_console(&mut self) {
         if let Some(master) = self.watch.fd(Slot::Console)
-            && !self.console.log_once(master)
+            && self.console.log_once(master) == Output::Ended
         {
             self.watch.close(Slot::Console);
         }

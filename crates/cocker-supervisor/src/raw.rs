@@ -9,7 +9,7 @@ use core::mem::size_of;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use linux_raw_sys::general::{self as kernel, kernel_sigset_t, pollfd, timespec};
-use linux_raw_sys::{errno, ioctl, net, prctl};
+use linux_raw_sys::{errno, net, prctl};
 
 /// The number of an error, positive.
 #[derive(Clone, Copy, PartialEq, Eq)]

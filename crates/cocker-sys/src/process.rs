@@ -6,14 +6,14 @@ use rustix::process::Pid;
 
 /// The new namespaces of a process, see namespaces(7).
 ///
-/// A cgroup namespace is not among them: clone3 would root it at the cgroup of the parent and not at the one that the
-/// child is born in, so the child makes it ([`unshare_cgroup_namespace`]).
+/// Two are not among them and are made by the child ([`unshare_late_namespaces`]): clone3 would root a cgroup namespace at
+/// the cgroup of the parent and not at the one that the child is born in, and would give the message queues of an ipc
+/// namespace to the ids that the child has before it takes on its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NewNamespaces {
     pub user: bool,
     pub mount: bool,
     pub pid: bool,
-    pub ipc: bool,
     pub uts: bool,
 }
 
@@ -23,7 +23,6 @@ impl NewNamespaces {
             (self.user, libc::CLONE_NEWUSER),
             (self.mount, libc::CLONE_NEWNS),
             (self.pid, libc::CLONE_NEWPID),
-            (self.ipc, libc::CLONE_NEWIPC),
             (self.uts, libc::CLONE_NEWUTS),
         ];
         chosen
@@ -138,10 +137,12 @@ pub fn in_private_mount_namespace<T>(
     answer
 }
 
-/// Makes the cgroup that this process is in the root of a new cgroup namespace (cgroup_namespaces(7)).
-pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
-    // SAFETY: the cgroup namespace holds nothing that memory or descriptors depend on.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+/// Makes the cgroup that this process is in the root of a new cgroup namespace (cgroup_namespaces(7)), and a new ipc
+/// namespace (ipc_namespaces(7)) that belongs to the ids that this process has.
+pub fn unshare_late_namespaces() -> Result<(), Errno> {
+    let late = rustix::thread::UnshareFlags::NEWCGROUP | rustix::thread::UnshareFlags::NEWIPC;
+    // SAFETY: neither namespace holds anything that memory or descriptors depend on; this process uses no ipc objects.
+    unsafe { rustix::thread::unshare_unsafe(late) }
 }
 
 /// Says whether this thread is the process's only one.

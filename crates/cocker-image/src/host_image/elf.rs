@@ -46,7 +46,7 @@ pub(super) enum Class {
 
 /// Why a file is no use as a program or library.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ElfError {
+pub enum ElfError {
     #[error("cannot make sense of its ELF headers")]
     Malformed(#[source] object::read::Error),
     #[error("cannot use a file that is neither ELF nor a script")]

@@ -47,14 +47,13 @@ const LINKS: [(&str, &str); 3] = [
     ("/var/run", "../run"),
 ];
 
-const FILES: [(&str, u32, &str); 10] = [
+const FILES: [(&str, u32, &str); 9] = [
     (
         "/etc/fstab",
         0o644,
         "# What is mounted here was mounted from outside.\n",
     ),
     ("/etc/group", 0o644, GROUPS),
-    ("/etc/gshadow", 0o640, "root:*::\n"),
     (
         "/etc/hosts",
         0o644,

@@ -1,0 +1,81 @@
+# cocker: build, install, show, test, measure.
+#
+#   make             the program, ready to run
+#   make install     below PREFIX (/usr/local), inside DESTDIR where one is given
+#   make demo        the quick start, before your eyes, on a store of its own that is gone afterwards
+#   make test        every test; needs root (or sudo), installs what is missing from Debian's packages
+#   make bench       what the commands cost on this machine
+#   make ci          what must hold before a change is taken: format, lints, tests
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+TRIPLE     := x86_64-unknown-linux-gnu
+COCKER     := $(TARGET_DIR)/$(TRIPLE)/release/cocker
+RESIDENTS  := $(TARGET_DIR)/residents
+# As crates/cocker/build.rs builds them: static, at a fixed address, without an unwinder.
+RESIDENT_FLAGS := -Ctarget-feature=+crt-static -Crelocation-model=static -Cpanic=abort
+
+comma := ,
+# Nothing where we are root already. Cargo's own environment is kept, so that root finds it.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE env HOME="$$HOME")
+
+# A program, and the Debian package that has it. Rust itself is expected to be there.
+BUILD_NEEDS := cc=build-essential
+DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
+TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
+               vi=vim-tiny less=less file=file nc=netcat-openbsd
+BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux
+
+.PHONY: all build residents install uninstall demo test bench ci format lint clean
+
+all: build
+
+build:
+	$(CARGO) build --release --locked -p cocker
+
+residents:
+	RUSTFLAGS="$(RESIDENT_FLAGS)" $(CARGO) build --profile resident --locked --target $(TRIPLE) \
+	    --target-dir $(RESIDENTS) -p cocker-init -p cocker-supervisor
+
+install: build residents
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/cocker $(DESTDIR)$(PREFIX)/share/doc/cocker
+	install -m 755 $(COCKER) $(DESTDIR)$(PREFIX)/bin/cocker
+	install -m 755 $(RESIDENTS)/$(TRIPLE)/resident/cockerinit $(RESIDENTS)/$(TRIPLE)/resident/cocker-supervisor \
+	    $(DESTDIR)$(PREFIX)/lib/cocker/
+	install -m 644 README.md README.zh-CN.md CHANGELOG.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/cocker/
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/cocker
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/cocker/,cockerinit cocker-supervisor)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/doc/cocker/,README.md README.zh-CN.md CHANGELOG.md LICENSE)
+	-rmdir $(DESTDIR)$(PREFIX)/lib/cocker $(DESTDIR)$(PREFIX)/share/doc/cocker
+
+demo:
+	.ci/install-missing $(DEMO_NEEDS)
+	$(MAKE) build
+	$(AS_ROOT) demo/quick-start.sh $(COCKER)
+
+test:
+	.ci/install-missing $(TEST_NEEDS)
+	$(CARGO) test --workspace --locked --no-run
+	$(AS_ROOT) $(CARGO) test --workspace --locked
+
+bench:
+	.ci/install-missing $(BENCH_NEEDS)
+	$(MAKE) build
+	$(AS_ROOT) bench/commands.sh $(COCKER)
+
+format:
+	$(CARGO) fmt --all --check
+
+lint:
+	.ci/install-missing $(BUILD_NEEDS)
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+ci: format lint test
+
+clean:
+	$(CARGO) clean

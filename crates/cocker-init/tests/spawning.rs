@@ -1,0 +1,315 @@
+//! Commands on pipes and terminals, as a real `cockerinit` starts and ends them.
+mod support;
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+
+use cocker_protocol::{InitReport, InitRequest, Stage, Stream};
+use rustix::io::Errno;
+use support::{PATH, Pipes, Request, Resident};
+
+const EXITED_WITH_7: i32 = 7 << 8;
+
+fn errno(error: Errno) -> i32 {
+    error.raw_os_error()
+}
+
+#[test]
+fn a_command_runs_on_its_pipes_and_its_status_comes_back() {
+    let init = Resident::as_first_child();
+    let started = init.start_command(1, &Request::shell("read word; echo \"got $word\"; exit 7"));
+    std::fs::File::from(started.input)
+        .write_all(b"this\n")
+        .unwrap();
+    assert_eq!(init.exited(1), EXITED_WITH_7);
+    let mut text = String::new();
+    std::fs::File::from(started.output)
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, "got this\n");
+}
+
+#[test]
+fn a_command_killed_by_a_signal_says_by_which() {
+    let init = Resident::as_first_child();
+    assert_eq!(init.run(1, &Request::shell("kill -SEGV $$")).0 & 0x7f, 11);
+    let _running = init.start_command(2, &Request::shell("exec cat"));
+    init.ask(InitRequest::Signal { id: 2, signal: 15 }, &[]);
+    assert_eq!(init.exited(2), 15);
+}
+
+#[test]
+fn what_cannot_be_done_is_named_by_stage_and_errno() {
+    let init = Resident::as_first_child();
+    let missing = Request::new(c"/no/such/program", &["x"]);
+    assert_eq!(
+        init.fail(1, &missing),
+        (Stage::Execute, errno(Errno::NOENT))
+    );
+    let folder = Request::new(c"/etc", &["x"]);
+    assert_eq!(
+        init.fail(2, &folder),
+        (Stage::Execute, errno(Errno::ACCESS))
+    );
+    let unknown = Request::new(c"no-such-program", &["x"]);
+    assert_eq!(
+        init.fail(3, &unknown),
+        (Stage::Execute, errno(Errno::NOENT))
+    );
+    let nameless = Request::new(c"", &["x"]);
+    assert_eq!(
+        init.fail(4, &nameless),
+        (Stage::Execute, errno(Errno::NOENT))
+    );
+    let homeless = Request {
+        directory: c"/no/such/folder",
+        ..Request::shell("true")
+    };
+    assert_eq!(
+        init.fail(5, &homeless),
+        (Stage::Directory, errno(Errno::NOENT))
+    );
+    let nobody = Request {
+        identity: (u32::MAX, u32::MAX),
+        ..Request::shell("id -u")
+    };
+    // The id that means "leave it as it is" must not leave it as it is.
+    assert_eq!(
+        init.fail(6, &nobody),
+        (Stage::Identity, errno(Errno::INVAL))
+    );
+    // Nothing of all that is left, and nothing was reported twice.
+    assert_eq!(init.run(7, &Request::shell("exit 7")).0, EXITED_WITH_7);
+}
+
+#[test]
+fn a_folder_that_is_not_required_gives_way_to_the_root() {
+    let init = Resident::as_first_child();
+    let request = Request {
+        directory: c"/no/such/folder",
+        directory_required: false,
+        ..Request::shell("pwd")
+    };
+    assert_eq!(init.run(1, &request), (0, "/\n".into()));
+}
+
+#[test]
+fn a_name_is_looked_for_in_every_folder_of_path() {
+    let init = Resident::as_first_child();
+    let folder = std::env::temp_dir().join(format!("cockerinit-path-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let forbidden = folder.join("forbidden");
+    std::fs::write(&forbidden, "").unwrap();
+    let script = folder.join("script");
+    std::fs::write(&script, "echo \"$0 $1\"\n").unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("PATH=/no/such:/etc/passwd:{}:/bin\0", folder.display());
+
+    let echo = Request {
+        environment: path.as_bytes(),
+        ..Request::new(c"sh", &["sh", "-c", "exit 7"])
+    };
+    assert_eq!(init.run(1, &echo).0, EXITED_WITH_7);
+    let file = Request {
+        environment: path.as_bytes(),
+        ..Request::new(c"forbidden", &["x"])
+    };
+    assert_eq!(init.fail(2, &file), (Stage::Execute, errno(Errno::ACCESS)));
+    let text = Request {
+        environment: path.as_bytes(),
+        ..Request::new(c"script", &["script", "argument"])
+    };
+    let expected = format!("{} argument\n", script.display());
+    assert_eq!(init.run(3, &text), (0, expected));
+    let default = Request {
+        environment: b"",
+        ..Request::new(c"sh", &["sh", "-c", "exit 7"])
+    };
+    assert_eq!(init.run(4, &default).0, EXITED_WITH_7);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_command_is_who_the_request_says_and_inherits_nothing() {
+    let init = Resident::as_first_child();
+    let request = Request {
+        identity: (1234, 567),
+        groups: &[21, 0, 0, 0, 22, 0, 0, 0],
+        environment: b"PATH=/usr/bin:/bin\0WORD=a b\0",
+        ..Request::shell(
+            "umask; id -u; id -g; id -G; echo \"$WORD\"; ls /proc/self/fd | wc -l; \
+             grep -E '^Sig(Blk|Ign)' /proc/self/status",
+        )
+    };
+    let (status, text) = init.run(1, &request);
+    assert_eq!(status, 0);
+    // Of four descriptors `ls` has opened the fourth itself.
+    assert_eq!(
+        text,
+        "0022\n1234\n567\n567 21 22\na b\n4\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+    );
+}
+
+#[test]
+fn a_terminal_has_the_size_asked_for_and_belongs_to_the_session() {
+    let init = Resident::as_first_child();
+    let request = Request {
+        stream: Stream::Terminal {
+            rows: 33,
+            columns: 101,
+        },
+        identity: (1234, 567),
+        ..Request::shell(
+            "stty size; stty -a | grep -o ' iutf8'; test -c \"$(tty)\" && : <\"$(tty)\" && : </dev/tty && echo mine; exit 7",
+        )
+    };
+    init.ask(request.spawn(1), &[]);
+    let (InitReport::Started { id: 1, .. }, Some(master)) = init.report() else {
+        panic!("no terminal");
+    };
+    let mut text = Vec::new();
+    let mut master = std::fs::File::from(master);
+    // With the last slave closed the master fails with EIO, after everything was read.
+    let _ = master.read_to_end(&mut text);
+    assert_eq!(init.exited(1), EXITED_WITH_7);
+    assert_eq!(
+        String::from_utf8_lossy(&text),
+        "33 101\r\n iutf8\r\nmine\r\n"
+    );
+}
+
+#[test]
+fn a_client_that_is_gone_takes_its_command_along() {
+    let init = Resident::as_first_child();
+    let _pipes = init.start_command(1, &Request::shell("trap '' HUP TERM; exec cat"));
+    init.ask(InitRequest::End { id: 1 }, &[]);
+    assert_eq!(init.exited(1), 9);
+
+    let request = Request {
+        stream: Stream::Terminal {
+            rows: 24,
+            columns: 80,
+        },
+        ..Request::shell("exec cat")
+    };
+    init.ask(request.spawn(2), &[]);
+    let (InitReport::Started { id: 2, .. }, Some(_master)) = init.report() else {
+        panic!("no terminal");
+    };
+    init.ask(InitRequest::End { id: 2 }, &[]);
+    assert_eq!(init.exited(2), 1);
+}
+
+#[test]
+fn three_hundred_commands_run_at_once() {
+    let init = Resident::as_first_child();
+    let pipes = Pipes::new();
+    let cat = Request::new(c"cat", &["cat"]);
+    let mut started = HashSet::new();
+    for id in 1..=300 {
+        init.ask(cat.spawn(id), &pipes.theirs());
+        match init.report() {
+            (InitReport::Started { id, pid }, None) => {
+                assert!(pid > 1);
+                assert!(started.insert(id));
+            }
+            (other, _) => panic!("not started: {other:?}"),
+        }
+    }
+    // Every one of them ends when the one pipe they all read from does.
+    drop(pipes);
+    while !started.is_empty() {
+        match init.report() {
+            (InitReport::Exited { id, wait_status: 0 }, None) => assert!(started.remove(&id)),
+            (other, _) => panic!("not an end: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn messages_that_are_none_change_nothing() {
+    let init = Resident::as_first_child();
+    let pipes = Pipes::new();
+    let mut whole = vec![0; 4096];
+    let length = Request::shell("exit 7")
+        .spawn(1)
+        .encode(&mut whole)
+        .unwrap();
+    whole.truncate(length);
+    for end in 1..whole.len() {
+        init.send(&whole[..end], &pipes.theirs());
+    }
+    init.send(&[0xff; 100_000], &pipes.theirs());
+    // Far too long for its buffer.
+    init.send(&vec![1; 200_000], &[]);
+    for id in [0, 7, u32::MAX] {
+        init.ask(InitRequest::Signal { id, signal: 9 }, &[]);
+        init.ask(InitRequest::End { id }, &[]);
+    }
+    assert_eq!(init.run(1, &Request::shell("exit 7")).0, EXITED_WITH_7);
+}
+
+#[test]
+fn pipes_come_as_exactly_three() {
+    let init = Resident::as_first_child();
+    let pipes = Pipes::new();
+    let request = Request::shell("true");
+    let [input, output, error] = pipes.theirs();
+    for descriptors in [
+        &[][..],
+        &[input, output],
+        &[input, output, error, output],
+        &[input, output, error, output, output, output],
+    ] {
+        init.ask(request.spawn(1), descriptors);
+        let (InitReport::NotStarted { id: 1, stage, .. }, None) = init.report() else {
+            panic!("started with {} descriptors", descriptors.len());
+        };
+        assert_eq!(stage, Stage::Fork);
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", init.pid()))
+        .unwrap()
+        .count();
+    assert_eq!(open, 6, "0 1 2, the socket, the terminals and the signals");
+}
+
+#[test]
+fn arguments_may_fill_a_whole_message() {
+    let init = Resident::as_first_child();
+    let long = "x".repeat(100_000);
+    let many = vec!["y"; 30_000];
+    let mut arguments = vec!["sh", "-c", "echo ${#1} $#", "sh", &long];
+    arguments.extend(many);
+    let request = Request::new(c"sh", &arguments);
+    assert_eq!(init.run(1, &request), (0, "100000 30001\n".into()));
+}
+
+#[test]
+fn an_orphan_is_nobodys_and_still_reaped() {
+    let init = Resident::as_process_one();
+    let request = Request::shell(
+        "for i in 1 2 3 4 5 6 7 8 9; do (: & ) ; done; exec 2>/dev/null; \
+         while grep -q ') Z 1 ' /proc/[0-9]*/stat; do :; done; exit 7",
+    );
+    assert_eq!(init.run(1, &request).0, EXITED_WITH_7);
+}
+
+#[test]
+fn init_ends_with_its_supervisor() {
+    let mut first_child = Resident::as_first_child();
+    first_child.lose_supervisor();
+    assert!(first_child.ended().success());
+
+    let mut process_one = Resident::as_process_one();
+    let started = process_one.start_command(1, &Request::shell("trap '' HUP TERM; exec cat"));
+    process_one.lose_supervisor();
+    assert!(process_one.ended().success());
+    // The kernel killed the command, and its end of the pipe closed.
+    assert!(support::is_readable(
+        started.output.as_fd(),
+        support::PATIENCE
+    ));
+    let _ = PATH;
+}

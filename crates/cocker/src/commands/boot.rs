@@ -1,0 +1,28 @@
+//! `boot`: a stopped container gets its namespaces and its root process; with `-t` a terminal at once.
+
+use super::attach;
+use crate::environment;
+use crate::failure::Failure;
+use crate::options::Booting;
+use crate::output;
+use crate::terminal;
+use cocker_engine::{BootRequest, Engine};
+use std::process::ExitCode;
+
+pub fn execute(booting: Booting) -> Result<ExitCode, Failure> {
+    if booting.then_attach {
+        terminal::require()?;
+    }
+    boot(&environment::engine()?, booting)
+}
+
+/// Boots and, where that is meant, attaches; needs a terminal for that already.
+pub fn boot(engine: &Engine, booting: Booting) -> Result<ExitCode, Failure> {
+    let request = BootRequest { root_process: booting.root_process };
+    engine.boot(&booting.container, &request)?;
+    if booting.then_attach {
+        return attach::open_session(engine, &booting.container);
+    }
+    output::print_ok()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,49 @@
+//! One file a command: the engine's call, and what is printed.
+
+mod attach;
+mod boot;
+mod create;
+mod destroy;
+mod install_test;
+mod kill;
+mod list;
+mod root;
+mod run;
+mod shutdown;
+
+use crate::environment;
+use crate::failure::Failure;
+use crate::options::{self, Command};
+use crate::output;
+use std::process::ExitCode;
+
+/// Does what was meant and says how the process ends.
+pub fn execute(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Help(text) => output::print(text)?,
+        Command::Version => output::print(version())?,
+        Command::Completion(shell) => output::print(options::completion_script(shell))?,
+        Command::NotBuilt(what) => return Err(Failure::not_built(&what)),
+        Command::Images(form) => list::images(&environment::engine()?, form)?,
+        Command::Containers(form) => list::containers(&environment::engine()?, form)?,
+        Command::Root(container) => root::execute(&environment::engine()?, &container)?,
+        Command::InstallTest(version) => install_test::execute(&environment::engine()?, &version)?,
+        Command::Create(creation) => return create::execute(creation),
+        Command::Boot(booting) => return boot::execute(booting),
+        Command::Attach(container) => return attach::execute(&container),
+        Command::Run(container, program) => return run::execute(&container, program),
+        Command::Shutdown(container, timeout, on_error) => {
+            shutdown::execute(&environment::engine()?, &container, timeout, on_error)?;
+        }
+        Command::Kill(container, on_error) => kill::execute(&environment::engine()?, &container, on_error)?,
+        Command::Destroy(container, if_booted, on_error) => {
+            destroy::execute(&environment::engine()?, &container, if_booted, on_error)?;
+        }
+        Command::Release(wait_status) => environment::engine()?.release(wait_status)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn version() -> String {
+    format!("cocker v{} build {}\n", env!("CARGO_PKG_VERSION"), env!("COCKER_BUILD_TIME"))
+}

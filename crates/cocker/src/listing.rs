@@ -1,0 +1,208 @@
+//! Listings: a table for people, names, or JSON for programs.
+//!
+//! Columns are as wide as the seed made them and widen for longer values; the line of dashes widens with them.
+//! An empty listing prints nothing, or `[]` for programs.
+
+use crate::escape::escape;
+use crate::local_time::Clock;
+use crate::options::ListingForm;
+use cocker_engine::{ContainerSummary, ImageRecord, Isolation, Status, Version};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// One column: its title and its least width.
+type Column = (&'static str, usize);
+
+const IMAGE_COLUMNS: [Column; 4] = [("image_id", 30), ("version", 10), ("modify_datetime", 19), ("size", 10)];
+const IMAGE_DASHES: usize = 68;
+
+const CONTAINER_COLUMNS: [Column; 7] = [
+    ("container_id", 20),
+    ("image", 20),
+    ("hostname", 10),
+    ("net", 10),
+    ("netns", 16),
+    ("size", 10),
+    ("status", 14),
+];
+const CONTAINER_DASHES: usize = 107;
+
+pub fn images(images: &[ImageRecord], form: ListingForm) -> String {
+    match form {
+        ListingForm::Table => image_table(images, &Clock::local()),
+        ListingForm::Names => images.iter().fold(String::new(), |names, image| names + &full_name(image) + "\n"),
+        ListingForm::Json => {
+            let clock = Clock::local();
+            json(images.iter().map(|image| ImageEntry::of(image, &clock)).collect())
+        }
+    }
+}
+
+pub fn containers(containers: &[ContainerSummary], form: ListingForm) -> String {
+    match form {
+        ListingForm::Table => container_table(containers),
+        ListingForm::Names => containers.iter().fold(String::new(), |names, it| names + it.name.as_str() + "\n"),
+        ListingForm::Json => json(containers.iter().map(ContainerEntry::of).collect()),
+    }
+}
+
+fn image_table(images: &[ImageRecord], clock: &Clock) -> String {
+    let row = |image: &ImageRecord| {
+        [
+            image.name.to_string(),
+            image.version.as_str().to_string(),
+            clock.show(image.modified),
+            size(image.size),
+        ]
+    };
+    // The seed pads the title of the last column here, and not for containers.
+    table(&IMAGE_COLUMNS, IMAGE_DASHES, IMAGE_COLUMNS[3].1, images.iter().map(row).collect())
+}
+
+fn container_table(containers: &[ContainerSummary]) -> String {
+    let row = |container: &ContainerSummary| {
+        [
+            container.name.to_string(),
+            container.image.clone(),
+            container.hostname.clone(),
+            container.net.to_string(),
+            container.netns.clone(),
+            size(container.size),
+            status(container),
+        ]
+    };
+    table(&CONTAINER_COLUMNS, CONTAINER_DASHES, 0, containers.iter().map(row).collect())
+}
+
+/// `dashes` belongs to columns of their least widths; `last_title` is how wide the last title is padded.
+fn table<const N: usize>(columns: &[Column; N], dashes: usize, last_title: usize, rows: Vec<[String; N]>) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| escape(&cell).into_owned())).collect();
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0).max(columns[column].1)
+    });
+    let widened: usize = widths.iter().zip(columns).map(|(width, column)| width - column.1).sum();
+
+    let mut text = String::new();
+    let titles = columns.map(|(title, _)| title.to_string());
+    write_row(&mut text, &titles, &widths, last_title);
+    text.extend(std::iter::repeat_n('-', dashes + widened));
+    text.push('\n');
+    for row in &rows {
+        write_row(&mut text, row, &widths, 0);
+    }
+    text
+}
+
+fn write_row<const N: usize>(text: &mut String, cells: &[String; N], widths: &[usize; N], last_width: usize) {
+    for (column, cell) in cells.iter().enumerate() {
+        let is_last = column + 1 == N;
+        let width = if is_last { last_width } else { widths[column] };
+        let _ = write!(text, "{cell:<width$}{}", if is_last { '\n' } else { ' ' });
+    }
+}
+
+/// `24 MB`: whole units, rounded down, the largest of which there is more than one.
+fn size(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    match bytes {
+        more if more > GIB => format!("{} GB", more / GIB),
+        more if more > MIB => format!("{} MB", more / MIB),
+        more if more > KIB => format!("{} KB", more / KIB),
+        few => format!("{few} B"),
+    }
+}
+
+fn status(container: &ContainerSummary) -> String {
+    let state = match &container.status {
+        Status::Stopped => "STOPPED".to_string(),
+        Status::Running(pid) => format!("RUNNING({pid})"),
+        Status::Exception { why, .. } => format!("EXCEPTION({why})"),
+    };
+    match container.isolation {
+        Isolation::Contained => state,
+        Isolation::Privileged => state + " PRIVILEGED",
+    }
+}
+
+/// `name:version`, or the name where there is no version.
+fn full_name(image: &ImageRecord) -> String {
+    match image.version == Version::none() {
+        true => image.name.to_string(),
+        false => format!("{}:{}", image.name, image.version.as_str()),
+    }
+}
+
+fn json(entries: Vec<impl Serialize>) -> String {
+    let mut text = serde_json::to_string_pretty(&entries).expect("texts and numbers always have a JSON form");
+    text.push('\n');
+    text
+}
+
+/// The names of the fields are an interface: they stay.
+#[derive(Serialize)]
+struct ImageEntry<'a> {
+    image_id: &'a str,
+    version: &'a str,
+    modify_datetime: String,
+    size: u64,
+}
+
+impl<'a> ImageEntry<'a> {
+    fn of(image: &'a ImageRecord, clock: &Clock) -> ImageEntry<'a> {
+        ImageEntry {
+            image_id: image.name.as_str(),
+            version: image.version.as_str(),
+            modify_datetime: clock.show_with_offset(image.modified),
+            size: image.size,
+        }
+    }
+}
+
+/// The names of the fields are an interface: they stay.
+#[derive(Serialize)]
+struct ContainerEntry<'a> {
+    container_id: &'a str,
+    image: &'a str,
+    hostname: &'a str,
+    net: &'a str,
+    netns: &'a str,
+    size: u64,
+    /// STOPPED, RUNNING or EXCEPTION.
+    status: &'static str,
+    pid: Option<i32>,
+    why: Option<&'a str>,
+    remedy: Option<&'a str>,
+    privileged: bool,
+}
+
+impl<'a> ContainerEntry<'a> {
+    fn of(container: &'a ContainerSummary) -> ContainerEntry<'a> {
+        let (status, pid, why, remedy) = match &container.status {
+            Status::Stopped => ("STOPPED", None, None, None),
+            Status::Running(pid) => ("RUNNING", Some(*pid), None, None),
+            Status::Exception { why, remedy } => ("EXCEPTION", None, Some(&**why), Some(&**remedy)),
+        };
+        ContainerEntry {
+            container_id: container.name.as_str(),
+            image: &container.image,
+            hostname: &container.hostname,
+            net: container.net,
+            netns: &container.netns,
+            size: container.size,
+            status,
+            pid,
+            why,
+            remedy,
+            privileged: container.isolation == Isolation::Privileged,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
+
+use super::said::{self, BootOptions, CreateOptions, Everywhere, Said};
+use super::volume;
+use crate::failure::Failure;
+use clap_complete::Shell;
+use cocker_engine::{IfBooted, Isolation, Name, OnError, Reference, Version, VolumeRequest};
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long `shutdown` waits before it kills.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One command line, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    pub debug: bool,
+    pub command: Command,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The text to print.
+    Help(String),
+    Version,
+    Completion(Shell),
+    /// What the user asked for and a later release has.
+    NotBuilt(String),
+    Images(ListingForm),
+    Containers(ListingForm),
+    Root(Name),
+    InstallTest(Version),
+    Create(Creation),
+    Boot(Booting),
+    Attach(Name),
+    Run(Name, RunProgram),
+    Shutdown(Name, Duration, OnError),
+    Kill(Name, OnError),
+    Destroy(Name, IfBooted, OnError),
+    Release(i32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListingForm {
+    Table,
+    Names,
+    Json,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Creation {
+    pub container: Name,
+    /// Lowest first.
+    pub images: Vec<Reference>,
+    pub hostname: Option<String>,
+    pub volumes: Vec<VolumeRequest>,
+    pub isolation: Isolation,
+    /// `-b`.
+    pub then_boot: Option<Booting>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Booting {
+    pub container: Name,
+    /// `-e`: the root process instead of cockerinit.
+    pub root_process: Option<Vec<OsString>>,
+    /// `-t`.
+    pub then_attach: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum RunProgram {
+    Shell(OsString),
+    Arguments(Vec<OsString>),
+}
+
+impl Options {
+    pub fn of(command: Command) -> Options {
+        Options { debug: false, command }
+    }
+}
+
+/// Makes sense of what was said.
+pub fn of(said: Said, everywhere: Everywhere) -> Result<Options, Failure> {
+    let on_error = if everywhere.forcely { OnError::GoOn } else { OnError::Stop };
+    Ok(Options { debug: everywhere.debug, command: command(said, on_error)? })
+}
+
+fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
+    Ok(match said {
+        Said::Images(listing) => Command::Images(listing_form(&listing)),
+        Said::Containers(listing) => Command::Containers(listing_form(&listing)),
+        Said::Root(container) => Command::Root(name(container.name())?),
+        Said::InstallTest(said) => Command::InstallTest(said.version.map_or(Ok(Version::none()), |text| version(&text))?),
+        Said::Create(said) => create(said)?,
+        Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
+        Said::Attach(said) => attach(&said)?,
+        Said::Run(said) => Command::Run(name(said.container.name())?, run_program(said)),
+        Said::Shutdown(said) => {
+            let timeout = said.timeout.as_deref().map_or(Ok(DEFAULT_TIMEOUT), timeout)?;
+            Command::Shutdown(name(said.container.name())?, timeout, on_error)
+        }
+        Said::Kill(container) => Command::Kill(name(container.name())?, on_error),
+        Said::Destroy(said) => {
+            let if_booted = if said.shutdown { IfBooted::ShutDownFirst } else { IfBooted::Refuse };
+            Command::Destroy(name(said.container.name())?, if_booted, on_error)
+        }
+        Said::Version => Command::Version,
+        Said::Completion { shell } => Command::Completion(shell),
+        // Both spellings answer a question for help themselves, each with its own text.
+        Said::Help { .. } => Command::Help(super::seed::HELP.into()),
+        Said::Release { wait_status } => Command::Release(wait_status),
+        later => Command::NotBuilt(later_release(later)?),
+    })
+}
+
+/// What the release lacks, after the names in it proved good.
+fn later_release(said: Said) -> Result<String, Failure> {
+    let what = match said {
+        Said::Sessions(container) => (name(container.name())?, "sessions").1,
+        Said::Ssearch(_) => "ssearch",
+        Said::SetVersion(said) => {
+            reference(said.image.reference())?;
+            said.version.as_deref().map(version).transpose()?;
+            "set-version"
+        }
+        Said::SetVip(said) => (name(said.container.name())?, "set-vip").1,
+        Said::SetPortMapping(said) => (name(said.container.name())?, "set-port-mapping").1,
+        Said::SetVolume(said) => {
+            name(said.container.name())?;
+            volumes(&said.volume)?;
+            "set-volume"
+        }
+        Said::ToImage(said) => {
+            name(&said.from_container)?;
+            name(&said.to_image)?;
+            said.version.as_deref().map(version).transpose()?;
+            "to-image"
+        }
+        Said::ToContainer(said) => {
+            reference(&said.from_image)?;
+            name(&said.to_container)?;
+            said.image.as_deref().map(references).transpose()?;
+            volumes(&said.options.volume)?;
+            "to-container"
+        }
+        Said::CopyImage(said) => {
+            reference(&said.from_image)?;
+            reference(&said.to_image)?;
+            "copy-image"
+        }
+        Said::RmImage(image) => (reference(image.reference())?, "rm-image").1,
+        Said::Export(said) => (reference(said.image.reference())?, "export").1,
+        Said::Import(_) => "import",
+        Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
+        Said::Spull(said) => (reference(said.image.reference())?, "spull").1,
+        Said::Instantiate(said) => (name(said.container.name())?, "instantiate").1,
+        Said::Put(said) => (name(said.container.name())?, "put").1,
+        Said::Get(said) => (name(said.container.name())?, "get").1,
+        built => unreachable!("{built:?} is built"),
+    };
+    Ok(format!("`{what}`"))
+}
+
+fn create(said: said::Create) -> Result<Command, Failure> {
+    let images = references(&said.image)?;
+    let container = match &said.container {
+        Some(text) => name(text)?,
+        None => images[0].name.clone(),
+    };
+    let volumes = volumes(&said.options.volume)?;
+    let hostname = said.options.host.as_deref().map(hostname).transpose()?;
+    let unbuilt = unbuilt_create_option(&said.options)?;
+    let then_boot = match said.boot {
+        true => match boot(container.clone(), said.boot_options)? {
+            Command::Boot(booting) => Some(booting),
+            not_built => return Ok(not_built),
+        },
+        false => {
+            refuse_boot_options(&said.boot_options)?;
+            None
+        }
+    };
+    if let Some(option) = unbuilt {
+        return Ok(Command::NotBuilt(option));
+    }
+    let isolation = if said.options.privileged { Isolation::Privileged } else { Isolation::Contained };
+    Ok(Command::Create(Creation { container, images, hostname, volumes, isolation, then_boot }))
+}
+
+fn boot(container: Name, said: BootOptions) -> Result<Command, Failure> {
+    let root_process = said.exec.as_deref().map(root_process).transpose()?;
+    let limits = [("--cpus", &said.cpus), ("--cpu-quota", &said.cpu_quota), ("--mem-limit", &said.mem_limit)];
+    if let Some((option, _)) = limits.iter().find(|(_, value)| value.is_some()) {
+        return Ok(Command::NotBuilt(format!("`{option}`")));
+    }
+    Ok(Command::Boot(Booting { container, root_process, then_attach: said.attach }))
+}
+
+fn attach(said: &said::Attach) -> Result<Command, Failure> {
+    let container = name(said.container.name())?;
+    Ok(match said.session {
+        None => Command::Attach(container),
+        Some(_) => Command::NotBuilt("`--session`".into()),
+    })
+}
+
+/// Only the host's network is there so far; everything about others is for a later release.
+fn unbuilt_create_option(said: &CreateOptions) -> Result<Option<String>, Failure> {
+    match said.net.as_deref() {
+        None | Some("HOST") => {}
+        Some(net @ ("BRIDGE" | "CUSTOM")) => return Ok(Some(format!("`--net {net}`"))),
+        Some(net) => return Err(Failure::usage(format!("there is no network `{net}`; there are BRIDGE, HOST, CUSTOM"))),
+    }
+    let options = [("--host-eth", &said.host_eth), ("--vip", &said.vip), ("--port-mapping", &said.port_mapping)];
+    let unbuilt = options.iter().find(|(_, value)| value.is_some());
+    Ok(unbuilt.map(|(option, _)| format!("`{option}`")))
+}
+
+fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {
+    let given = [
+        ("--attach", said.attach),
+        ("--exec", said.exec.is_some()),
+        ("--cpus", said.cpus.is_some()),
+        ("--cpu-quota", said.cpu_quota.is_some()),
+        ("--mem-limit", said.mem_limit.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => Err(Failure::usage(format!("`{option}` means nothing without `--boot`"))),
+    }
+}
+
+fn listing_form(said: &said::Listing) -> ListingForm {
+    match (said.format, said.quiet) {
+        (Some(said::Format::Json), _) => ListingForm::Json,
+        (None, true) => ListingForm::Names,
+        (None, false) => ListingForm::Table,
+    }
+}
+
+fn run_program(said: said::Run) -> RunProgram {
+    match said.cmd {
+        Some(line) => RunProgram::Shell(line),
+        None => RunProgram::Arguments(said.arguments),
+    }
+}
+
+/// Splits as a shell would, with quotes and backslashes and without expansions.
+fn root_process(line: &OsStr) -> Result<Vec<OsString>, Failure> {
+    let words = shlex::bytes::split(line.as_bytes());
+    match words {
+        None => Err(Failure::usage(format!("`--exec {}`: a quote is not closed", line.to_string_lossy()))),
+        Some(words) if words.first().is_none_or(Vec::is_empty) => Err(Failure::usage("`--exec` names no program")),
+        Some(words) => Ok(words.into_iter().map(OsString::from_vec).collect()),
+    }
+}
+
+fn volumes(said: &[OsString]) -> Result<Vec<VolumeRequest>, Failure> {
+    if said.is_empty() {
+        return Ok(Vec::new());
+    }
+    let current_folder: PathBuf = std::env::current_dir()
+        .map_err(|error| Failure::not_done("cannot find out the current folder").caused_by(&error))?;
+    said.iter().map(|said| volume::parse(said, &current_folder)).collect()
+}
+
+/// `10`, `2.5`; up to a year.
+fn timeout(text: &str) -> Result<Duration, Failure> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = text.parse::<f64>().ok().filter(|seconds| is_plain && *seconds <= 31_536_000.0);
+    let refused = || Failure::usage(format!("`--timeout {text}` is not a number of seconds"));
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(refused)
+}
+
+/// What the kernel and programs inside can stand: the rule for names, without doubled dots.
+fn hostname(text: &str) -> Result<String, Failure> {
+    match Name::parse(text) {
+        Ok(_) if !text.contains("..") => Ok(text.into()),
+        Ok(_) => Err(Failure::usage(format!("`{text}` is not a hostname: it has two dots in a row"))),
+        Err(error) => Err(Failure::usage(format!("`{text}` is not a hostname")).caused_by(&error)),
+    }
+}
+
+fn name(text: &str) -> Result<Name, Failure> {
+    Name::parse(text).map_err(|error| misspelt(&error))
+}
+
+fn version(text: &str) -> Result<Version, Failure> {
+    Version::parse(text).map_err(|error| misspelt(&error))
+}
+
+fn reference(text: &str) -> Result<Reference, Failure> {
+    Reference::parse(text).map_err(|error| misspelt(&error))
+}
+
+fn references(text: &str) -> Result<Vec<Reference>, Failure> {
+    Reference::parse_list(text).map_err(|error| misspelt(&error))
+}
+
+fn misspelt(error: &(dyn Error + 'static)) -> Failure {
+    let failure = Failure::usage(error.to_string());
+    match error.source() {
+        Some(cause) => failure.caused_by(cause),
+        None => failure,
+    }
+}

@@ -1,0 +1,362 @@
+//! The seed's spelling: `cocker -a ACTION …`, `cocker -s WHAT …`, options in any order.
+//!
+//! Read by hand: it is a short table, and a listing must not pay for a parser that knows every command's help.
+
+use super::meaning::{self, Command, Options};
+use super::said::{self, BootOptions, CreateOptions, Everywhere, Said, TheContainer, TheImage};
+use crate::failure::Failure;
+use std::ffi::OsString;
+
+/// All commands and options.
+pub const HELP: &str = include_str!("help.txt");
+
+const HOW_TO_GET_HELP: &str = "`cocker --help` shows all commands and options.";
+
+/// Understands a command line that begins with an option.
+pub fn parse(arguments: Vec<OsString>) -> Result<Options, Failure> {
+    understand(arguments).map_err(|failure| failure.hint(HOW_TO_GET_HELP))
+}
+
+fn understand(arguments: Vec<OsString>) -> Result<Options, Failure> {
+    // `--version` takes a version elsewhere; alone it can only be the question.
+    if arguments.len() == 1 && arguments[0] == "--version" {
+        return Ok(Options::of(Command::Version));
+    }
+    let mut words = Words::read(arguments)?;
+    if words.help {
+        return Ok(Options::of(Command::Help(HELP.into())));
+    }
+    let everywhere = Everywhere { debug: words.flag("--debug"), forcely: words.flag("--forcely") };
+    let (what, said) = words.command()?;
+    words.refuse_what_is_left(&what)?;
+    meaning::of(said, everywhere)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Value,
+    Values,
+}
+
+/// Long name, short name, what it takes.
+const OPTIONS: [(&str, &str, Takes); 42] = [
+    ("--action", "-a", Takes::Value),
+    ("--show", "-s", Takes::Value),
+    ("--print-version", "-v", Takes::Nothing),
+    ("--debug", "-d", Takes::Nothing),
+    ("--forcely", "-f", Takes::Nothing),
+    ("--quiet", "-q", Takes::Nothing),
+    ("--format", "", Takes::Value),
+    ("--container", "-c", Takes::Value),
+    ("--image", "-m", Takes::Value),
+    ("--boot", "-b", Takes::Nothing),
+    ("--attach", "-t", Takes::Nothing),
+    ("--exec", "-e", Takes::Value),
+    ("--shutdown", "-h", Takes::Nothing),
+    ("--cmd", "", Takes::Value),
+    ("--version", "", Takes::Value),
+    ("--timeout", "", Takes::Value),
+    ("--new", "", Takes::Nothing),
+    ("--session", "", Takes::Value),
+    ("--volume", "", Takes::Values),
+    ("--host", "", Takes::Value),
+    ("--net", "", Takes::Value),
+    ("--host-eth", "", Takes::Value),
+    ("--vip", "", Takes::Value),
+    ("--port-mapping", "", Takes::Value),
+    ("--privileged", "", Takes::Nothing),
+    ("--cpus", "", Takes::Value),
+    ("--cpu-quota", "", Takes::Value),
+    ("--mem-limit", "", Takes::Value),
+    ("--from-container", "", Takes::Value),
+    ("--to-container", "", Takes::Value),
+    ("--from-image", "", Takes::Value),
+    ("--to-image", "", Takes::Value),
+    ("--keep", "", Takes::Nothing),
+    ("--compress", "", Takes::Value),
+    ("--image-file", "", Takes::Value),
+    ("--srepo", "", Takes::Value),
+    ("--match", "", Takes::Value),
+    ("--template-file", "", Takes::Value),
+    ("--mapping-file", "", Takes::Value),
+    ("--instance-file", "", Takes::Value),
+    ("--src-file", "", Takes::Value),
+    ("--dst-file", "", Takes::Value),
+];
+
+fn option_named(word: &str) -> Option<(&'static str, Takes)> {
+    let found = OPTIONS.iter().find(|(long, short, _)| *long == word || (!short.is_empty() && *short == word));
+    found.map(|(long, _, takes)| (*long, *takes))
+}
+
+/// The options given and not yet asked for, by long name.
+struct Words {
+    given: Vec<(&'static str, Option<OsString>)>,
+    help: bool,
+}
+
+impl Words {
+    fn read(arguments: Vec<OsString>) -> Result<Words, Failure> {
+        let mut words = Words { given: Vec::new(), help: false };
+        let mut arguments = arguments.into_iter().peekable();
+        while let Some(argument) = arguments.next() {
+            if argument == "--help" {
+                words.help = true;
+                continue;
+            }
+            let (word, value) = split_at_equals(&argument);
+            let Some((option, takes)) = word.as_deref().and_then(option_named) else {
+                return Err(unexpected(&argument));
+            };
+            let value = match (takes, value) {
+                (Takes::Nothing, None) => None,
+                (Takes::Nothing, Some(_)) => return Err(Failure::usage(format!("`{option}` takes no value"))),
+                (_, Some(value)) => Some(value),
+                (_, None) => Some(arguments.next_if(|next| !is_option(next)).ok_or_else(|| no_value(option))?),
+            };
+            if takes != Takes::Values && words.given.iter().any(|(given, _)| *given == option) {
+                return Err(Failure::usage(format!("`{option}` is given twice")));
+            }
+            words.given.push((option, value));
+        }
+        Ok(words)
+    }
+
+    /// The command, and what the user called it.
+    fn command(&mut self) -> Result<(String, Said), Failure> {
+        if self.flag("--print-version") {
+            return Ok(("-v".into(), Said::Version));
+        }
+        match (self.text("--action")?, self.text("--show")?) {
+            (Some(action), None) => {
+                let what = format!("-a {action}");
+                Ok((what, self.action(&action)?))
+            }
+            (None, Some(listing)) => {
+                let what = format!("-s {listing}");
+                Ok((what, self.show(&listing)?))
+            }
+            (Some(_), Some(_)) => Err(Failure::usage("`-a` and `-s` exclude each other")),
+            (None, None) => Err(Failure::usage("nothing to do: neither `-a ACTION` nor `-s WHAT` is given")),
+        }
+    }
+
+    fn show(&mut self, what: &str) -> Result<Said, Failure> {
+        Ok(match what {
+            "images" => Said::Images(self.listing()?),
+            "containers" => Said::Containers(self.listing()?),
+            "container_root" => Said::Root(self.container()?),
+            "ssearch" => Said::Ssearch(said::Ssearch {
+                srepo: self.text("--srepo")?,
+                pattern: self.text("--match")?,
+                listing: self.listing()?,
+            }),
+            unknown => {
+                let hint = "`-s` knows images, containers, container_root, ssearch.";
+                return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
+            }
+        })
+    }
+
+    fn action(&mut self, action: &str) -> Result<Said, Failure> {
+        Ok(match action {
+            "install_test" => Said::InstallTest(said::InstallTest { version: self.text("--version")? }),
+            "create" => Said::Create(said::Create {
+                image: self.needed_text("--image")?,
+                container: self.text("--container")?,
+                options: self.create_options()?,
+                boot: self.flag("--boot"),
+                boot_options: self.boot_options()?,
+            }),
+            "boot" => Said::Boot(said::Boot { container: self.container()?, options: self.boot_options()? }),
+            "attach" => Said::Attach(said::Attach {
+                container: self.container()?,
+                new: self.flag("--new"),
+                session: self.text("--session")?,
+            }),
+            "run" => Said::Run(said::Run {
+                container: self.container()?,
+                cmd: Some(self.needed("--cmd")?),
+                arguments: Vec::new(),
+            }),
+            "shutdown" => {
+                Said::Shutdown(said::Shutdown { container: self.container()?, timeout: self.text("--timeout")? })
+            }
+            "kill" => Said::Kill(self.container()?),
+            "destroy" => {
+                Said::Destroy(said::Destroy { container: self.container()?, shutdown: self.flag("--shutdown") })
+            }
+            _ => return self.action_of_a_later_release(action),
+        })
+    }
+
+    fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
+        Ok(match action {
+            "version" => Said::SetVersion(said::SetVersion { image: self.image()?, version: self.text("--version")? }),
+            "vip" => Said::SetVip(said::SetVip { container: self.container()?, vip: self.needed_text("--vip")? }),
+            "port_mapping" => Said::SetPortMapping(said::SetPortMapping {
+                container: self.container()?,
+                port_mapping: self.needed_text("--port-mapping")?,
+            }),
+            "volume" => {
+                let first = self.needed("--volume")?;
+                let mut volume = vec![first];
+                volume.extend(self.every("--volume"));
+                Said::SetVolume(said::SetVolume { container: self.container()?, volume })
+            }
+            "to_image" => Said::ToImage(said::ToImage {
+                from_container: self.needed_text("--from-container")?,
+                version: self.text("--version")?,
+                to_image: self.needed_text("--to-image")?,
+                keep: self.flag("--keep"),
+            }),
+            "to_container" => Said::ToContainer(said::ToContainer {
+                from_image: self.needed_text("--from-image")?,
+                image: self.text("--image")?,
+                options: self.create_options()?,
+                to_container: self.needed_text("--to-container")?,
+                keep: self.flag("--keep"),
+            }),
+            "copy_image" => Said::CopyImage(said::CopyImage {
+                from_image: self.needed_text("--from-image")?,
+                to_image: self.needed_text("--to-image")?,
+            }),
+            "del_image" => Said::RmImage(self.image()?),
+            "export" => Said::Export(said::Export { image: self.image()?, compress: self.text("--compress")? }),
+            "import" => Said::Import(said::Import { image_file: self.needed("--image-file")? }),
+            "spush" => Said::Spush(self.transfer()?),
+            "spull" => Said::Spull(self.transfer()?),
+            "rplfile" => Said::Instantiate(said::Instantiate {
+                container: self.container()?,
+                template_file: self.needed("--template-file")?,
+                mapping_file: self.needed("--mapping-file")?,
+                instance_file: self.value("--instance-file"),
+            }),
+            "putfile" => Said::Put(self.file_transfer()?),
+            "getfile" => Said::Get(self.file_transfer()?),
+            unknown => return Err(Failure::usage(format!("there is no action `{unknown}`"))),
+        })
+    }
+
+    fn listing(&mut self) -> Result<said::Listing, Failure> {
+        let format = match self.text("--format")?.as_deref() {
+            None => None,
+            Some("json") => Some(said::Format::Json),
+            Some(other) => return Err(Failure::usage(format!("there is no format `{other}`; there is json"))),
+        };
+        let quiet = self.flag("--quiet");
+        if quiet && format.is_some() {
+            return Err(Failure::usage("`--format` and `--quiet` exclude each other"));
+        }
+        Ok(said::Listing { format, quiet })
+    }
+
+    fn container(&mut self) -> Result<TheContainer, Failure> {
+        self.needed_text("--container").map(TheContainer::by_option)
+    }
+
+    fn image(&mut self) -> Result<TheImage, Failure> {
+        self.needed_text("--image").map(TheImage::by_option)
+    }
+
+    fn create_options(&mut self) -> Result<CreateOptions, Failure> {
+        Ok(CreateOptions {
+            volume: self.every("--volume"),
+            host: self.text("--host")?,
+            net: self.text("--net")?,
+            host_eth: self.text("--host-eth")?,
+            vip: self.text("--vip")?,
+            port_mapping: self.text("--port-mapping")?,
+            privileged: self.flag("--privileged"),
+        })
+    }
+
+    fn boot_options(&mut self) -> Result<BootOptions, Failure> {
+        Ok(BootOptions {
+            attach: self.flag("--attach"),
+            exec: self.value("--exec"),
+            cpus: self.text("--cpus")?,
+            cpu_quota: self.text("--cpu-quota")?,
+            mem_limit: self.text("--mem-limit")?,
+        })
+    }
+
+    fn transfer(&mut self) -> Result<said::Transfer, Failure> {
+        Ok(said::Transfer { image: self.image()?, srepo: self.text("--srepo")? })
+    }
+
+    fn file_transfer(&mut self) -> Result<said::FileTransfer, Failure> {
+        Ok(said::FileTransfer {
+            container: self.container()?,
+            src_file: self.needed("--src-file")?,
+            dst_file: self.needed("--dst-file")?,
+        })
+    }
+
+    fn take(&mut self, option: &str) -> Option<Option<OsString>> {
+        let place = self.given.iter().position(|(given, _)| *given == option)?;
+        Some(self.given.remove(place).1)
+    }
+
+    fn flag(&mut self, option: &str) -> bool {
+        self.take(option).is_some()
+    }
+
+    fn value(&mut self, option: &str) -> Option<OsString> {
+        self.take(option).flatten()
+    }
+
+    fn every(&mut self, option: &str) -> Vec<OsString> {
+        std::iter::from_fn(|| self.value(option)).collect()
+    }
+
+    fn needed(&mut self, option: &str) -> Result<OsString, Failure> {
+        self.value(option).ok_or_else(|| Failure::usage(format!("`{option}` is missing")))
+    }
+
+    fn text(&mut self, option: &str) -> Result<Option<String>, Failure> {
+        let text = self.value(option).map(OsString::into_string).transpose();
+        text.map_err(|bytes| Failure::usage(format!("`{option} {}` is not UTF-8", bytes.to_string_lossy())))
+    }
+
+    fn needed_text(&mut self, option: &str) -> Result<String, Failure> {
+        self.text(option)?.ok_or_else(|| Failure::usage(format!("`{option}` is missing")))
+    }
+
+    fn refuse_what_is_left(&self, command: &str) -> Result<(), Failure> {
+        match self.given.first() {
+            None => Ok(()),
+            Some((option, _)) => Err(Failure::usage(format!("`{option}` means nothing with `{command}`"))),
+        }
+    }
+}
+
+/// `--opt=value`; the value may be any bytes, the name is text or unknown.
+fn split_at_equals(argument: &OsString) -> (Option<String>, Option<OsString>) {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let bytes = argument.as_bytes();
+    let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+        Some(place) => (&bytes[..place], Some(OsString::from_vec(bytes[place + 1..].to_vec()))),
+        None => (bytes, None),
+    };
+    (String::from_utf8(name.to_vec()).ok(), value)
+}
+
+/// A forgotten value is noticed where an option follows; `--opt=--value` says such a value all the same.
+fn is_option(argument: &OsString) -> bool {
+    argument.to_str().is_some_and(|word| word == "--help" || option_named(word).is_some())
+}
+
+fn no_value(option: &str) -> Failure {
+    Failure::usage(format!("`{option}` needs a value"))
+}
+
+fn unexpected(argument: &OsString) -> Failure {
+    let word = argument.to_string_lossy();
+    if word.starts_with('-') {
+        Failure::usage(format!("there is no option `{word}`"))
+    } else {
+        Failure::usage(format!("`{word}` belongs to no option"))
+    }
+}
