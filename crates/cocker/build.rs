@@ -36,7 +36,11 @@ fn main() {
         .expect("the crate lies in `crates/`");
     build_residents(crates, &out);
     for (_, program) in RESIDENTS {
-        let built = out.join("residents").join(TARGET).join("resident").join(program);
+        let built = out
+            .join("residents")
+            .join(TARGET)
+            .join("resident")
+            .join(program);
         copy_if_changed(&built, &out.join(program));
     }
     println!("cargo:rustc-env=COCKER_BUILD_TIME={}", build_time());
@@ -47,7 +51,14 @@ fn build_residents(crates: &Path, out: &Path) {
     let workspace = crates.parent().expect("`crates/` lies in the workspace");
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo.current_dir(workspace);
-    cargo.args(["build", "--profile", "resident", "--target", TARGET, "--target-dir"]);
+    cargo.args([
+        "build",
+        "--profile",
+        "resident",
+        "--target",
+        TARGET,
+        "--target-dir",
+    ]);
     cargo.arg(out.join("residents"));
     if workspace.join("Cargo.lock").exists() {
         cargo.arg("--locked");
@@ -76,7 +87,11 @@ fn is_meant_for_the_outer_build(variable: &str) -> bool {
         || variable.starts_with("CARGO_FEATURE_")
         || matches!(
             variable,
-            "RUSTC_WRAPPER" | "RUSTC_WORKSPACE_WRAPPER" | "CLIPPY_ARGS" | "CARGO_TARGET_DIR" | "RUSTC_LINKER"
+            "RUSTC_WRAPPER"
+                | "RUSTC_WORKSPACE_WRAPPER"
+                | "CLIPPY_ARGS"
+                | "CARGO_TARGET_DIR"
+                | "RUSTC_LINKER"
         )
 }
 
@@ -90,7 +105,13 @@ fn copy_if_changed(from: &Path, to: &Path) {
 }
 
 fn tell_what_is_watched(crates: &Path) {
-    for watched in ["cocker-init", "cocker-supervisor", "cocker-protocol", "../Cargo.toml", "../Cargo.lock"] {
+    for watched in [
+        "cocker-init",
+        "cocker-supervisor",
+        "cocker-protocol",
+        "../Cargo.toml",
+        "../Cargo.lock",
+    ] {
         println!("cargo:rerun-if-changed={}", crates.join(watched).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -100,7 +121,9 @@ fn tell_what_is_watched(crates: &Path) {
 /// `2026-11-23 21:00:00` in UTC; SOURCE_DATE_EPOCH makes it reproducible (reproducible-builds.org).
 fn build_time() -> String {
     let epoch = match env::var("SOURCE_DATE_EPOCH") {
-        Ok(seconds) => seconds.parse().expect("SOURCE_DATE_EPOCH is a number of seconds"),
+        Ok(seconds) => seconds
+            .parse()
+            .expect("SOURCE_DATE_EPOCH is a number of seconds"),
         Err(_) => SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("the clock is past 1970")

@@ -39,10 +39,9 @@ fn open_root(container: &Container) -> Result<OwnedFd, TalkError> {
     let standing = container.state.standing().map(|(standing, _)| standing);
     match (root, standing) {
         (Ok(root), Ok(Standing::Booted { pid: now })) if now == pid => Ok(root),
-        (Err(source), Ok(Standing::Booted { .. })) => Err(TalkError::ReadAccount {
-            file: "/",
-            source,
-        }),
+        (Err(source), Ok(Standing::Booted { .. })) => {
+            Err(TalkError::ReadAccount { file: "/", source })
+        }
         _ => {
             let container = container.name.clone();
             Err(crate::failure::ContainerError::NotBooted { container }.into())

@@ -309,9 +309,12 @@ fn choose_root_process(
     let program = program
         .iter()
         .map(|argument: &OsString| {
-            argument.to_str().map(String::from).ok_or_else(|| BootError::BadArgument {
-                text: argument.to_string_lossy().escape_default().collect(),
-            })
+            argument
+                .to_str()
+                .map(String::from)
+                .ok_or_else(|| BootError::BadArgument {
+                    text: argument.to_string_lossy().escape_default().collect(),
+                })
         })
         .collect::<Result<Vec<_>, _>>()?;
     let chosen = match program.first().map(String::as_str) {

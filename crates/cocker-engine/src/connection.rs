@@ -109,15 +109,17 @@ impl Connection {
 
     /// Waits for the ending.
     pub fn ending(&self) -> Result<Ending, EngineError> {
-        let reply = self
-            .receive()
-            .map_err(|source| EngineError::Follow { source: Box::new(source) })?;
+        let reply = self.receive().map_err(|source| EngineError::Follow {
+            source: Box::new(source),
+        })?;
         Ok(match reply.map(|message| message.reply) {
             Some(ClientReply::Exited { wait_status }) => Ending::from_wait_status(wait_status),
             None => Ending::ContainerGone,
             Some(_) => {
                 let source = TalkError::Confused;
-                return Err(EngineError::Follow { source: Box::new(source) });
+                return Err(EngineError::Follow {
+                    source: Box::new(source),
+                });
             }
         })
     }
@@ -125,7 +127,9 @@ impl Connection {
     /// Sends a signal (a number of signal(7)) to the command's process group.
     pub fn signal(&self, signal: i32) -> Result<(), EngineError> {
         self.send(&ClientRequest::Signal { signal }, &[])
-            .map_err(|source| EngineError::Follow { source: Box::new(source) })
+            .map_err(|source| EngineError::Follow {
+                source: Box::new(source),
+            })
     }
 }
 

@@ -84,9 +84,7 @@ impl Container {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&self.folder, ".", flags, Mode::empty());
         let locked = lock.and_then(|lock| {
-            rustix::io::retry_on_intr(|| {
-                rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-            })?;
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))?;
             Ok(WorkLock(lock))
         });
         locked.map_err(|source| ContainerError::Lock {

@@ -98,7 +98,9 @@ impl Engine {
 fn may_go_on(error: &ContainerError, on_error: OnError) -> bool {
     let is_damage = matches!(
         error,
-        ContainerError::Read { .. } | ContainerError::Damaged { .. } | ContainerError::TooNew { .. }
+        ContainerError::Read { .. }
+            | ContainerError::Damaged { .. }
+            | ContainerError::TooNew { .. }
     );
     is_damage && on_error == OnError::GoOn
 }

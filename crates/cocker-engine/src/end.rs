@@ -107,10 +107,7 @@ fn forgiven(ended: Result<(), TalkError>, on_error: OnError) -> Result<(), TalkE
 fn wait_for_release(connection: &Connection, limit: Duration) -> Result<(), TalkError> {
     let deadline = Instant::now() + limit;
     loop {
-        let mut waiting = [PollFd::from_borrowed_fd(
-            connection.as_fd(),
-            PollFlags::IN,
-        )];
+        let mut waiting = [PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN)];
         match poll(&mut waiting, Some(&until(deadline))) {
             Ok(0) => {
                 let seconds = limit.as_secs();
@@ -141,7 +138,9 @@ fn wait_for_any(pids: &[Pid], connection: &Connection, deadline: Instant) -> boo
         .collect();
     waiting.push(PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN));
     let woken = poll(&mut waiting, Some(&until(deadline)));
-    let is_released = waiting.last().is_some_and(|last| !last.revents().is_empty());
+    let is_released = waiting
+        .last()
+        .is_some_and(|last| !last.revents().is_empty());
     matches!(woken, Ok(1..) | Err(Errno::INTR)) && !is_released
 }
 

@@ -45,9 +45,9 @@ impl ContainerError {
             ContainerError::Unknown { .. } => {
                 Some("`cocker containers` lists the containers.".into())
             }
-            ContainerError::Booted { container, .. } => Some(format!(
-                "shut it down first: cocker shutdown {container}"
-            )),
+            ContainerError::Booted { container, .. } => {
+                Some(format!("shut it down first: cocker shutdown {container}"))
+            }
             ContainerError::NotBooted { container } => {
                 Some(format!("boot it first: cocker boot {container}"))
             }
@@ -75,10 +75,7 @@ pub enum CreateError {
         source: Errno,
     },
     #[error("`{hostname}` is no host name: {why}")]
-    BadHostname {
-        hostname: String,
-        why: &'static str,
-    },
+    BadHostname { hostname: String, why: &'static str },
     #[error("there are {count} layers in the stack; the kernel takes at most 500")]
     TooManyLayers { count: usize },
     #[error("all {count} ranges of host ids are taken")]
@@ -334,9 +331,10 @@ fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
         CreateError::NameInUse => Some(format!(
             "choose another name with --container, or remove it: cocker destroy {container}"
         )),
-        CreateError::NoSuchVolume { path, .. } => {
-            Some(format!("make `{}` first, or correct the path.", path.display()))
-        }
+        CreateError::NoSuchVolume { path, .. } => Some(format!(
+            "make `{}` first, or correct the path.",
+            path.display()
+        )),
         CreateError::NoIdsLeft { .. } => {
             Some("destroy a container that is not needed any more.".into())
         }

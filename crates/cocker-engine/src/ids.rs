@@ -39,7 +39,11 @@ pub(crate) fn take(store: &Store, container: &Name) -> Result<Option<u32>, Errno
             if !is_left_over {
                 continue;
             }
-            rustix::fs::unlinkat(store.ids_folder(), slot.to_string(), rustix::fs::AtFlags::empty())?;
+            rustix::fs::unlinkat(
+                store.ids_folder(),
+                slot.to_string(),
+                rustix::fs::AtFlags::empty(),
+            )?;
         }
         rustix::fs::symlinkat(container.as_str(), store.ids_folder(), slot.to_string())?;
         return Ok(Some(slot));

@@ -20,9 +20,7 @@ mod request;
 mod session;
 mod state;
 
-pub use cocker_image::{
-    BadName, BadReference, BadVersion, ImageRecord, Name, Reference, Version,
-};
+pub use cocker_image::{BadName, BadReference, BadVersion, ImageRecord, Name, Reference, Version};
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;

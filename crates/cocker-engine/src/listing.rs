@@ -13,7 +13,10 @@ pub enum Status {
     /// Pid of the root process on the host.
     Running(i32),
     /// The state is broken: why, and what the user can do.
-    Exception { why: String, remedy: String },
+    Exception {
+        why: String,
+        remedy: String,
+    },
 }
 
 /// One line of the list.

@@ -36,13 +36,17 @@ impl Engine {
             exit: Some(wait_status),
             ..before
         };
-        state.write(record).map_err(failed("cannot write its record"))?;
+        state
+            .write(record)
+            .map_err(failed("cannot write its record"))?;
         // The clients that wait for the end see it now: the lock is held on for the measuring alone, and whoever wants
         // it waits for that.
         close_from(FOLDER + 1).map_err(failed("cannot let the clients go"))?;
         if let Ok(size) = measure_upper(&folder) {
             let record = Record { size, ..record };
-            state.write(record).map_err(failed("cannot write its size"))?;
+            state
+                .write(record)
+                .map_err(failed("cannot write its size"))?;
         }
         removed.map_err(failed("cannot remove its cgroup"))?;
         match unlinked {

@@ -101,7 +101,11 @@ impl StateFile {
 
     pub(crate) fn write(&self, record: Record) -> Result<(), Errno> {
         let written = rustix::io::pwrite(&self.file, render(record).as_bytes(), 0)?;
-        if written == SIZE { Ok(()) } else { Err(Errno::NOSPC) }
+        if written == SIZE {
+            Ok(())
+        } else {
+            Err(Errno::NOSPC)
+        }
     }
 
     /// A second descriptor of the same open file: it holds the same lock.

@@ -239,3 +239,21 @@ pub(crate) fn open_again(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
         Mode::empty(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_or_a_link_is_not_opened() {
+        let root = std::fs::File::open("/").unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let open = |path| open_beneath(root.as_fd(), path, flags).map(drop);
+        assert_eq!(open(c"proc"), Err(Errno::XDEV));
+        let process = std::fs::File::open("/proc/self").unwrap();
+        let open = |path| open_beneath(process.as_fd(), path, flags).map(drop);
+        assert_eq!(open(c"cwd/.."), Err(Errno::LOOP));
+        assert_eq!(open(c".."), Err(Errno::XDEV));
+        assert_eq!(open(c"fd"), Ok(()));
+    }
+}

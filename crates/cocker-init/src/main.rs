@@ -31,6 +31,9 @@ use spawn::Failure;
 const SOCKET: Fd = Fd(3);
 const DEVPTS: Fd = Fd(4);
 
+/// The first number behind the fixed descriptors.
+const FIRST_FREE: u32 = 5;
+
 /// What `exit` says when init itself is wrong (EX_SOFTWARE of sysexits.h).
 const BROKEN: i32 = 70;
 
@@ -77,6 +80,8 @@ impl Init {
     fn new(role: Role) -> Option<Self> {
         // Executed from a descriptor, the process would be named after that descriptor's number.
         raw::name_process(c"cockerinit");
+        // Whatever else was left open by those who made the container must not be found in it.
+        raw::close_from(FIRST_FREE);
         raw::close_on_exec_from(3);
         // Commands inherit dispositions, so they are made plain once here; whatever arrives is taken from the
         // signal descriptor, and what is not taken stays blocked and does nothing.

@@ -305,6 +305,17 @@ pub fn duplicate(source: Fd, target: i32) -> Result<()> {
     unsafe { call(kernel::__NR_dup2, [source.0 as usize, target as usize]) }.map(drop)
 }
 
+/// Closes every descriptor from `first` on.
+pub fn close_from(first: u32) {
+    // SAFETY: close_range takes numbers only; at the program's start no descriptor has an owner here yet.
+    let _ = unsafe {
+        call(
+            kernel::__NR_close_range,
+            [first as usize, u32::MAX as usize, 0],
+        )
+    };
+}
+
 /// Makes every descriptor from `first` on close at the next exec.
 pub fn close_on_exec_from(first: u32) {
     const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
@@ -520,6 +531,7 @@ pub fn set_groups(groups: &[u32]) -> Result<()> {
 
 /// Sets the real, effective and saved group id.
 pub fn set_group_id(gid: u32) -> Result<()> {
+    refuse_unchanged(gid)?;
     let gid = gid as usize;
     // SAFETY: setresgid takes numbers only.
     unsafe { call(kernel::__NR_setresgid, [gid, gid, gid]) }.map(drop)
@@ -527,9 +539,19 @@ pub fn set_group_id(gid: u32) -> Result<()> {
 
 /// Sets the real, effective and saved user id.
 pub fn set_user_id(uid: u32) -> Result<()> {
+    refuse_unchanged(uid)?;
     let uid = uid as usize;
     // SAFETY: setresuid takes numbers only.
     unsafe { call(kernel::__NR_setresuid, [uid, uid, uid]) }.map(drop)
+}
+
+/// The kernel takes -1 for "leave it as it is", which would be root.
+fn refuse_unchanged(id: u32) -> Result<()> {
+    if id == u32::MAX {
+        Err(Errno::INVAL)
+    } else {
+        Ok(())
+    }
 }
 
 pub fn set_file_mask(mask: u32) {

@@ -13,8 +13,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::Signal;
@@ -367,11 +367,7 @@ fn execute_init(inside: &Inside<'_>, assembled: &Assembled, arguments: &[&CStr])
     }
 }
 
-fn execute_given(
-    assembled: &Assembled,
-    arguments: &[CString],
-    environment: &[CString],
-) -> Errno {
+fn execute_given(assembled: &Assembled, arguments: &[CString], environment: &[CString]) -> Errno {
     let prepare = || -> Result<(), Errno> {
         leave_only(vec![
             copy(&assembled.console)?,

@@ -35,7 +35,8 @@ pub(crate) fn make() -> Result<OwnedFd, SandboxError> {
     let umask = rustix::process::umask(Mode::empty());
     let devices = file_system().map_err(failed(".")).and_then(|devices| {
         for name in FOLDERS {
-            rustix::fs::mkdirat(&devices, name, Mode::from_raw_mode(0o755)).map_err(failed(name))?;
+            rustix::fs::mkdirat(&devices, name, Mode::from_raw_mode(0o755))
+                .map_err(failed(name))?;
         }
         for (name, major, minor) in NODES {
             make_node(devices.as_fd(), name, major, minor).map_err(failed(name))?;

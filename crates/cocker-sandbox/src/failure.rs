@@ -137,9 +137,10 @@ impl SandboxError {
             | SandboxError::ReadOnlyRoot { file_system } => Some(format!(
                 "put COCKER_HOME on ext4, xfs or btrfs (now: {file_system})."
             )),
-            SandboxError::OpenVolume { path, .. } => {
-                Some(format!("make `{}` first, or correct the path.", path.display()))
-            }
+            SandboxError::OpenVolume { path, .. } => Some(format!(
+                "make `{}` first, or correct the path.",
+                path.display()
+            )),
             SandboxError::ExecuteRootProcess { .. } => {
                 Some("look with `cocker run` what programs the image has.".into())
             }
@@ -159,7 +160,10 @@ pub(crate) fn or_too_old(
     feature: &'static str,
     since: &'static str,
 ) -> SandboxError {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
     let is_unknown_call = errno == Errno::NOSYS;
     let is_unknown_use = errno == Errno::INVAL && version_of(&release) < version_of(since);
     if is_unknown_call || is_unknown_use {
@@ -229,7 +233,11 @@ mod tests {
             "id-mapped mounts",
             "5.12",
         );
-        assert!(error.to_string().starts_with("cannot do without id-mapped mounts"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot do without id-mapped mounts")
+        );
         assert!(error.hint().is_some_and(|hint| hint.contains("5.12")));
     }
 }

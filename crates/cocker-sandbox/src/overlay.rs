@@ -32,14 +32,33 @@ pub(crate) fn stack(
         .transpose()
         .map_err(|source| stacking(root, source.into()))?;
     let overlay = match by_descriptors(&base, root) {
-        Err(SandboxError::StackLayers { source, .. }) if source.errno == Errno::INVAL => {
+        Err(first) if takes_no_descriptors(&first) => {
             tracing::debug!("the kernel takes no layers by descriptor; stacking by paths");
-            by_paths(&base, root)?
+            match by_paths(&base, root) {
+                // What a kernel that knows descriptors said of the layers themselves is the better answer.
+                Err(_) if has_words(&first) => return Err(first),
+                other => other?,
+            }
         }
         other => other?,
     };
     check_writable(&overlay, root)?;
     Ok(overlay)
+}
+
+/// Before Linux 6.5 overlayfs was a file system of the old kind, which answers EOPNOTSUPP; from then to 6.13 it knew only
+/// paths and answers EINVAL.
+fn takes_no_descriptors(error: &SandboxError) -> bool {
+    match error {
+        SandboxError::StackLayers { source, .. } => {
+            matches!(source.errno, Errno::INVAL | Errno::OPNOTSUPP)
+        }
+        _ => false,
+    }
+}
+
+fn has_words(error: &SandboxError) -> bool {
+    matches!(error, SandboxError::StackLayers { source, .. } if source.words.is_some())
 }
 
 fn clone_base(base: &Path, id_map: Option<BorrowedFd<'_>>) -> Result<OwnedFd, SandboxError> {
@@ -80,7 +99,8 @@ fn by_descriptors(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, Sandbox
     let said = |source| stacking(root, answer_of(&context, source));
     rustix::mount::fsconfig_set_string(context.as_fd(), "source", "cocker").map_err(said)?;
     for lower in &lowers {
-        rustix::mount::fsconfig_set_fd(context.as_fd(), "lowerdir+", lower.as_fd()).map_err(said)?;
+        rustix::mount::fsconfig_set_fd(context.as_fd(), "lowerdir+", lower.as_fd())
+            .map_err(said)?;
     }
     rustix::mount::fsconfig_set_fd(context.as_fd(), "upperdir", upper.as_fd()).map_err(said)?;
     rustix::mount::fsconfig_set_fd(context.as_fd(), "workdir", work.as_fd()).map_err(said)?;
@@ -120,7 +140,13 @@ fn by_paths(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError>
         rustix::mount::move_mount(base, "", CWD, "base", attach)?;
         let options = short_options(root)?;
         rustix::fs::mkdir("root", Mode::RWXU)?;
-        rustix::mount::mount("cocker", "root", "overlay", MountFlags::NODEV, options.as_c_str())?;
+        rustix::mount::mount(
+            "cocker",
+            "root",
+            "overlay",
+            MountFlags::NODEV,
+            options.as_c_str(),
+        )?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         rustix::mount::open_tree(CWD, "root", flags)
     });

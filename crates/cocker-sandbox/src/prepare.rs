@@ -24,7 +24,6 @@ pub struct Prepared {
     pub(crate) init: OwnedFd,
 }
 
-
 /// A cgroup folder that goes away with its holder unless a sandbox lives in it.
 pub(crate) struct CgroupHold {
     pub(crate) cgroup: Cgroup,
@@ -62,8 +61,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         .iter()
         .map(|mount| source(mount, plan.ids, id_map))
         .collect::<Result<Vec<_>, _>>()?;
-    let init =
-        seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
+    let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
     let cgroup = make_cgroup(&plan.cgroup)?;
     tracing::debug!("mounts, init and cgroup prepared");
 

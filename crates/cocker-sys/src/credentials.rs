@@ -35,7 +35,9 @@ impl ActingAs {
     /// `EPERM` without CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
     pub fn new(uid: u32, gid: u32) -> Result<ActingAs, Errno> {
         let bits = rustix::thread::capabilities_secure_bits()?;
-        rustix::thread::set_capabilities_secure_bits(bits | CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
+        rustix::thread::set_capabilities_secure_bits(
+            bits | CapabilitiesSecureBits::NO_SETUID_FIXUP,
+        )?;
         let acting = ActingAs { bits };
         // Group first: with a foreign fsuid only the kept capabilities allow it, before it nothing special is needed.
         set_file_ids(uid, gid)?;
@@ -49,7 +51,10 @@ impl Drop for ActingAs {
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         );
-        debug_assert!(back.is_ok(), "a thread may always take its own effective ids");
+        debug_assert!(
+            back.is_ok(),
+            "a thread may always take its own effective ids"
+        );
         let _ = rustix::thread::set_capabilities_secure_bits(self.bits);
     }
 }

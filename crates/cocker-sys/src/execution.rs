@@ -10,13 +10,7 @@ pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> E
     let arguments = Pointers::to(arguments);
     let environment = Pointers::to(environment);
     // SAFETY: the path ends with NUL, and both tables are null-terminated arrays of such strings that outlive the call.
-    unsafe {
-        libc::execve(
-            path.as_ptr(),
-            arguments.0.as_ptr(),
-            environment.0.as_ptr(),
-        )
-    };
+    unsafe { libc::execve(path.as_ptr(), arguments.0.as_ptr(), environment.0.as_ptr()) };
     last_errno()
 }
 

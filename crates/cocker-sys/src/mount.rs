@@ -50,7 +50,11 @@ pub fn change(mount: BorrowedFd<'_>, change: MountChange<'_>) -> Result<(), Errn
         propagation: if change.private { libc::MS_PRIVATE } else { 0 },
         user_namespace: change.id_map.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
-    let recursive = if change.recursive { libc::AT_RECURSIVE } else { 0 };
+    let recursive = if change.recursive {
+        libc::AT_RECURSIVE
+    } else {
+        0
+    };
     // SAFETY: the empty path ends with NUL, the struct outlives the call and its size is given with it.
     let answer = unsafe {
         libc::syscall(

@@ -116,9 +116,7 @@ pub fn exit_now(code: i32) -> ! {
 /// # Errors
 /// What `work` answers, or what entering and leaving answer (CAP_SYS_ADMIN and CAP_SYS_CHROOT are needed); `EDEADLK` when
 /// this process has more than one thread.
-pub fn in_private_mount_namespace<T>(
-    work: impl FnOnce() -> Result<T, Errno>,
-) -> Result<T, Errno> {
+pub fn in_private_mount_namespace<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     use rustix::fs::{CWD, Mode, OFlags};
     use rustix::mount::MountPropagationFlags;
     use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -160,5 +158,9 @@ pub(crate) fn last_errno() -> Errno {
 
 /// Turns the answer of a raw call that returns 0 or -1 into a result.
 pub(crate) fn checked(answer: libc::c_long) -> Result<(), Errno> {
-    if answer == -1 { Err(last_errno()) } else { Ok(()) }
+    if answer == -1 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
 }

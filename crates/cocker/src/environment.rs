@@ -15,7 +15,11 @@ const DEFAULT_TERM: &str = "dumb";
 /// Opens the engine on `COCKER_HOME`; needs root, as everything does that the engine can do.
 pub fn engine() -> Result<Engine, Failure> {
     refuse_others_than_root()?;
-    debug_assert_eq!(thread_count(), 1, "the engine forks: no thread may have been started");
+    debug_assert_eq!(
+        thread_count(),
+        1,
+        "the engine forks: no thread may have been started"
+    );
     Ok(Engine::open(settings()?)?)
 }
 
@@ -24,7 +28,10 @@ pub fn terminal_type() -> String {
     let is_harmless = |term: &String| {
         (1..=64).contains(&term.len()) && term.bytes().all(|byte| byte.is_ascii_graphic())
     };
-    env::var("TERM").ok().filter(is_harmless).unwrap_or_else(|| DEFAULT_TERM.into())
+    env::var("TERM")
+        .ok()
+        .filter(is_harmless)
+        .unwrap_or_else(|| DEFAULT_TERM.into())
 }
 
 fn refuse_others_than_root() -> Result<(), Failure> {
@@ -52,13 +59,16 @@ fn said(variable: &str) -> Option<OsString> {
 
 fn home(said: Option<OsString>) -> Result<PathBuf, Failure> {
     let said = said.unwrap_or_else(|| DEFAULT_HOME.into());
-    path::absolute(&said).map_err(|error| Failure::not_done("cannot find out the current folder").caused_by(&error))
+    path::absolute(&said)
+        .map_err(|error| Failure::not_done("cannot find out the current folder").caused_by(&error))
 }
 
 /// Relative to the root of the cgroup hierarchy, and never out of it.
 fn cgroup_parent(said: Option<OsString>) -> Result<String, Failure> {
     let said = said.unwrap_or_else(|| DEFAULT_CGROUP.into());
-    let stays_below = Path::new(&said).components().all(|part| matches!(part, Component::Normal(_)));
+    let stays_below = Path::new(&said)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
     match said.into_string() {
         Ok(folder) if stays_below => Ok(folder),
         Ok(folder) => Err(bad_cgroup_parent(&folder)),

@@ -39,11 +39,19 @@ pub struct Failure {
 
 impl Failure {
     pub fn not_done(message: impl Into<String>) -> Failure {
-        Failure { code: NOT_DONE, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        Failure {
+            code: NOT_DONE,
+            message: message.into(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+        }
     }
 
     pub fn usage(message: impl Into<String>) -> Failure {
-        Failure { code: USAGE, ..Failure::not_done(message) }
+        Failure {
+            code: USAGE,
+            ..Failure::not_done(message)
+        }
     }
 
     /// Something that a later release has.
@@ -70,7 +78,8 @@ impl Failure {
 
     /// Puts a message in front; what was the first line becomes the first cause.
     pub fn under(mut self, message: impl Into<String>) -> Failure {
-        self.causes.insert(0, std::mem::replace(&mut self.message, message.into()));
+        self.causes
+            .insert(0, std::mem::replace(&mut self.message, message.into()));
         self
     }
 
@@ -105,9 +114,13 @@ impl From<EngineError> for Failure {
 }
 
 fn causes_of(error: &(dyn Error + 'static)) -> Vec<String> {
-    std::iter::successors(error.source(), |cause| cause.source())
-        .map(ToString::to_string)
-        .collect()
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes
 }
 
 /// From here on a panic gives the terminal back, says that it is a bug, and ends the process with 70.
@@ -120,8 +133,14 @@ pub fn report_bugs() {
 }
 
 fn bug(panic: &PanicHookInfo<'_>) -> String {
-    let what = panic.payload_as_str().unwrap_or("no message");
-    let place = panic.location().map(|place| format!(" ({place})")).unwrap_or_default();
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    let what = text.unwrap_or("no message");
+    let place = panic
+        .location()
+        .map(|place| format!(" ({place})"))
+        .unwrap_or_default();
     format!("Error: a bug in cocker: {}{place}\n", escape(what))
 }
 
@@ -133,7 +152,9 @@ mod tests {
     #[test]
     fn a_failure_reads_as_error_causes_and_hints() {
         let failure = Failure::not_done("cannot boot container `web`")
-            .caused_by(&io::Error::other("cannot mount the layers of image `rhel:1.0.0`"))
+            .caused_by(&io::Error::other(
+                "cannot mount the layers of image `rhel:1.0.0`",
+            ))
             .caused_by(&io::Error::other("Invalid argument (os error 22)"))
             .hint("put COCKER_HOME on ext4, xfs or btrfs (now: nfs).");
         assert_eq!(

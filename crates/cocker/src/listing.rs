@@ -13,7 +13,12 @@ use std::fmt::Write;
 /// One column: its title and its least width.
 type Column = (&'static str, usize);
 
-const IMAGE_COLUMNS: [Column; 4] = [("image_id", 30), ("version", 10), ("modify_datetime", 19), ("size", 10)];
+const IMAGE_COLUMNS: [Column; 4] = [
+    ("image_id", 30),
+    ("version", 10),
+    ("modify_datetime", 19),
+    ("size", 10),
+];
 const IMAGE_DASHES: usize = 68;
 
 const CONTAINER_COLUMNS: [Column; 7] = [
@@ -30,10 +35,17 @@ const CONTAINER_DASHES: usize = 107;
 pub fn images(images: &[ImageRecord], form: ListingForm) -> String {
     match form {
         ListingForm::Table => image_table(images, &Clock::local()),
-        ListingForm::Names => images.iter().fold(String::new(), |names, image| names + &full_name(image) + "\n"),
+        ListingForm::Names => images.iter().fold(String::new(), |names, image| {
+            names + &full_name(image) + "\n"
+        }),
         ListingForm::Json => {
             let clock = Clock::local();
-            json(images.iter().map(|image| ImageEntry::of(image, &clock)).collect())
+            json(
+                images
+                    .iter()
+                    .map(|image| ImageEntry::of(image, &clock))
+                    .collect(),
+            )
         }
     }
 }
@@ -41,7 +53,9 @@ pub fn images(images: &[ImageRecord], form: ListingForm) -> String {
 pub fn containers(containers: &[ContainerSummary], form: ListingForm) -> String {
     match form {
         ListingForm::Table => container_table(containers),
-        ListingForm::Names => containers.iter().fold(String::new(), |names, it| names + it.name.as_str() + "\n"),
+        ListingForm::Names => containers
+            .iter()
+            .fold(String::new(), |names, it| names + it.name.as_str() + "\n"),
         ListingForm::Json => json(containers.iter().map(ContainerEntry::of).collect()),
     }
 }
@@ -56,7 +70,12 @@ fn image_table(images: &[ImageRecord], clock: &Clock) -> String {
         ]
     };
     // The seed pads the title of the last column here, and not for containers.
-    table(&IMAGE_COLUMNS, IMAGE_DASHES, IMAGE_COLUMNS[3].1, images.iter().map(row).collect())
+    table(
+        &IMAGE_COLUMNS,
+        IMAGE_DASHES,
+        IMAGE_COLUMNS[3].1,
+        images.iter().map(row).collect(),
+    )
 }
 
 fn container_table(containers: &[ContainerSummary]) -> String {
@@ -71,20 +90,37 @@ fn container_table(containers: &[ContainerSummary]) -> String {
             status(container),
         ]
     };
-    table(&CONTAINER_COLUMNS, CONTAINER_DASHES, 0, containers.iter().map(row).collect())
+    table(
+        &CONTAINER_COLUMNS,
+        CONTAINER_DASHES,
+        0,
+        containers.iter().map(row).collect(),
+    )
 }
 
 /// `dashes` belongs to columns of their least widths; `last_title` is how wide the last title is padded.
-fn table<const N: usize>(columns: &[Column; N], dashes: usize, last_title: usize, rows: Vec<[String; N]>) -> String {
+fn table<const N: usize>(
+    columns: &[Column; N],
+    dashes: usize,
+    last_title: usize,
+    rows: Vec<[String; N]>,
+) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| escape(&cell).into_owned())).collect();
+    let rows: Vec<[String; N]> = rows
+        .into_iter()
+        .map(|row| row.map(|cell| escape(&cell).into_owned()))
+        .collect();
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0).max(columns[column].1)
     });
-    let widened: usize = widths.iter().zip(columns).map(|(width, column)| width - column.1).sum();
+    let widened: usize = widths
+        .iter()
+        .zip(columns)
+        .map(|(width, column)| width - column.1)
+        .sum();
 
     let mut text = String::new();
     let titles = columns.map(|(title, _)| title.to_string());
@@ -97,7 +133,12 @@ fn table<const N: usize>(columns: &[Column; N], dashes: usize, last_title: usize
     text
 }
 
-fn write_row<const N: usize>(text: &mut String, cells: &[String; N], widths: &[usize; N], last_width: usize) {
+fn write_row<const N: usize>(
+    text: &mut String,
+    cells: &[String; N],
+    widths: &[usize; N],
+    last_width: usize,
+) {
     for (column, cell) in cells.iter().enumerate() {
         let is_last = column + 1 == N;
         let width = if is_last { last_width } else { widths[column] };
@@ -139,7 +180,8 @@ fn full_name(image: &ImageRecord) -> String {
 }
 
 fn json(entries: Vec<impl Serialize>) -> String {
-    let mut text = serde_json::to_string_pretty(&entries).expect("texts and numbers always have a JSON form");
+    let mut text =
+        serde_json::to_string_pretty(&entries).expect("texts and numbers always have a JSON form");
     text.push('\n');
     text
 }

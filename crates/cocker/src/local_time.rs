@@ -14,12 +14,16 @@ impl Clock {
     pub fn local() -> Clock {
         let said = env::var("TZ").ok().filter(|zone| !zone.is_empty());
         let zone = said.and_then(|zone| TimeZone::from_posix_tz(&zone).ok());
-        Clock(zone.or_else(|| TimeZone::local().ok()).unwrap_or_else(TimeZone::utc))
+        Clock(
+            zone.or_else(|| TimeZone::local().ok())
+                .unwrap_or_else(TimeZone::utc),
+        )
     }
 
     /// `2018-11-10T09:21:12`.
     pub fn show(&self, moment: SystemTime) -> String {
-        self.read(moment).map_or_else(String::new, |time| date_and_time(&time))
+        self.read(moment)
+            .map_or_else(String::new, |time| date_and_time(&time))
     }
 
     /// `2018-11-10T09:21:12+08:00`.
@@ -27,7 +31,12 @@ impl Clock {
         self.read(moment).map_or_else(String::new, |time| {
             let minutes = time.local_time_type().ut_offset() / 60;
             let (sign, minutes) = (if minutes < 0 { '-' } else { '+' }, minutes.abs());
-            format!("{}{sign}{:02}:{:02}", date_and_time(&time), minutes / 60, minutes % 60)
+            format!(
+                "{}{sign}{:02}:{:02}",
+                date_and_time(&time),
+                minutes / 60,
+                minutes % 60
+            )
         })
     }
 
@@ -70,9 +79,15 @@ mod tests {
     fn times_are_shown_as_the_local_clock_has_them() {
         let moment = UNIX_EPOCH + Duration::from_secs(1_541_812_872);
         assert_eq!(Clock::ahead_of_utc(0).show(moment), "2018-11-10T01:21:12");
-        assert_eq!(Clock::ahead_of_utc(8 * 3600).show(moment), "2018-11-10T09:21:12");
+        assert_eq!(
+            Clock::ahead_of_utc(8 * 3600).show(moment),
+            "2018-11-10T09:21:12"
+        );
         let newfoundland = Clock::ahead_of_utc(-(3 * 3600 + 1800));
-        assert_eq!(newfoundland.show_with_offset(moment), "2018-11-09T21:51:12-03:30");
+        assert_eq!(
+            newfoundland.show_with_offset(moment),
+            "2018-11-09T21:51:12-03:30"
+        );
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The one way to stdout and stderr. stdout carries data only.
 
 use crate::failure::Failure;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 /// Writes `text` to stdout at once. A reader that has gone away is not a failure: it had what it wanted.
 pub fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_ref())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::not_done("cannot write to stdout").caused_by(&error)),
         Ok(()) => Ok(()),
@@ -21,11 +24,4 @@ pub fn print_ok() -> Result<(), Failure> {
 /// Writes a whole message to stderr; when even that fails there is nobody to tell.
 pub fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Tells a person, not a program: silent unless stderr is a terminal.
-pub fn remark(text: &str) {
-    if io::stderr().is_terminal() {
-        complain(&format!("{}\n", crate::escape::escape(text)));
-    }
 }

@@ -25,9 +25,21 @@ const FIRST_LINE_AT_MOST: u64 = 256;
 /// Scripts whose interpreters are scripts are followed this deep, as by the kernel.
 const INTERPRETERS_AT_MOST: u32 = 4;
 
-/// Interpreters that are whole without a library of modules of their own.
-const PLAIN_INTERPRETERS: [&str; 11] = [
-    "ash", "awk", "bash", "busybox", "dash", "gawk", "ksh", "mawk", "mksh", "sed", "sh",
+/// Interpreters that are whole without a library of modules of their own. `coreutils` is the one program that holds all
+/// others where a distribution builds it so; each of those is then a script for it.
+const PLAIN_INTERPRETERS: [&str; 12] = [
+    "ash",
+    "awk",
+    "bash",
+    "busybox",
+    "coreutils",
+    "dash",
+    "gawk",
+    "ksh",
+    "mawk",
+    "mksh",
+    "sed",
+    "sh",
 ];
 
 /// A program of the host with all that it needs.
@@ -45,8 +57,8 @@ pub(super) struct Program {
 /// Why a program is not in the image.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
-    #[error("no program of this name in {searched}")]
-    NotFound { searched: String },
+    #[error("the host has no program of this name")]
+    NotFound,
     #[error("`{path}` would be hidden by a booted container's own file systems")]
     Covered { path: PathBuf },
     #[error("loader `{loader}` not found")]
@@ -134,14 +146,7 @@ impl<'h> Collector<'h> {
             .iter()
             .map(|folder| folder.join(name))
             .find_map(|path| self.executable(&path).map(|trail| (path, trail)))
-            .ok_or_else(|| Unavailable::NotFound {
-                searched: self
-                    .search
-                    .iter()
-                    .map(|folder| format!("`{}`", folder.display()))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
+            .ok_or(Unavailable::NotFound)
     }
 
     /// The way to the program at `path`, where there is one.

@@ -145,7 +145,7 @@ const BASIC: [&str; 33] = [
     "top", "tset", "umount", "unshare", "vi", "vim", "which", "xargs", "zcat", "mawk",
 ];
 
-const OPTIONAL: [&str; 41] = [
+const OPTIONAL: [&str; 40] = [
     "arping",
     "bunzip2",
     "bzip2",
@@ -176,7 +176,6 @@ const OPTIONAL: [&str; 41] = [
     "setpriv",
     "setsid",
     "ssh-keygen",
-    "strings",
     "sysctl",
     "taskset",
     "telnet",
@@ -189,6 +188,9 @@ const OPTIONAL: [&str; 41] = [
     "zgrep",
 ];
 
+/// What a program may need on disk before a stand-in is preferred, in bytes.
+pub(super) const SPACE_OF_ITS_OWN: u64 = 16 << 20;
+
 /// Every wished program besides the shells.
 pub(super) fn wishes() -> impl Iterator<Item = (Rank, &'static str)> {
     let basic = COREUTILS.into_iter().chain(BASIC);
@@ -196,8 +198,8 @@ pub(super) fn wishes() -> impl Iterator<Item = (Rank, &'static str)> {
     basic.chain(OPTIONAL.into_iter().map(|name| (Rank::Optional, name)))
 }
 
-/// Programs that do what `name` does. The smallest of them and itself is taken: an editor built for a desktop brings
-/// the whole desktop.
+/// Programs that do what `name` does. The smallest of them is taken where the host has none of that name, or one that
+/// needs more than [`SPACE_OF_ITS_OWN`]: an editor built for a desktop brings the whole desktop.
 pub(super) fn stand_ins(name: &str) -> &'static [&'static str] {
     match name {
         "vi" => &["vim.tiny", "nvi", "vim.basic", "vim", "busybox"],

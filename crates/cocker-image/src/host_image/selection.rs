@@ -9,7 +9,9 @@ use super::{
     HostImageError, Skipped,
     closure::{Collector, Program, Unavailable},
     plan::Plan,
-    programs::{LIBRARIES_AT_RUN_TIME, Rank, SHELLS, companions, stand_ins, wishes},
+    programs::{
+        LIBRARIES_AT_RUN_TIME, Rank, SHELLS, SPACE_OF_ITS_OWN, companions, stand_ins, wishes,
+    },
 };
 
 /// Where the image keeps its own names for programs that the search path would not lead to.
@@ -32,7 +34,7 @@ pub(super) fn choose(
     selection.choose_shells(collector, plan, limit)?;
     let mut found = Vec::new();
     for (rank, name) in wishes() {
-        match smallest(collector, name) {
+        match program_or_stand_in(collector, name) {
             Ok(program) => found.push((rank, program.plan.space(), name, program)),
             Err(reason) => selection.skip(name, &reason),
         }
@@ -113,18 +115,15 @@ fn choose_shell(
     Ok(end)
 }
 
-/// Collects the program `name` or the smallest of those that can stand in for it; itself where they are equal.
-fn smallest(collector: &mut Collector<'_>, name: &str) -> Result<Program, Unavailable> {
-    let own = collector.program(name);
-    let best = stand_ins(name)
-        .iter()
-        .filter_map(|stand_in| collector.program(stand_in).ok())
-        .min_by_key(|program| program.plan.space());
-    let mut program = match (own, best) {
-        (Ok(own), Some(best)) if best.plan.space() < own.plan.space() => stand_in(best),
-        (Ok(own), _) => own,
-        (Err(_), Some(best)) => stand_in(best),
-        (Err(reason), None) => return Err(reason),
+/// Collects the program `name`, or where it is missing or very large, the smallest of those that can stand in for it.
+fn program_or_stand_in(collector: &mut Collector<'_>, name: &str) -> Result<Program, Unavailable> {
+    let mut program = match collector.program(name) {
+        Ok(own) if own.plan.space() <= SPACE_OF_ITS_OWN => own,
+        own => match (own, smallest_stand_in(collector, name)) {
+            (Ok(own), Some(other)) if own.plan.space() <= other.plan.space() => own,
+            (own, None) => own?,
+            (_, Some(other)) => other,
+        },
     };
     for companion in companions(name) {
         if let Ok(trail) = collector.host().follow(Path::new(companion)) {
@@ -134,12 +133,16 @@ fn smallest(collector: &mut Collector<'_>, name: &str) -> Result<Program, Unavai
     Ok(program)
 }
 
-/// The search path does not lead to it under the name that it stands in for.
-fn stand_in(program: Program) -> Program {
-    Program {
+fn smallest_stand_in(collector: &mut Collector<'_>, name: &str) -> Option<Program> {
+    let program = stand_ins(name)
+        .iter()
+        .filter_map(|stand_in| collector.program(stand_in).ok())
+        .min_by_key(|program| program.plan.space())?;
+    Some(Program {
+        // The search path does not lead to it under the name that it stands in for.
         is_reachable: false,
         ..program
-    }
+    })
 }
 
 /// Adds `program` to `plan` under `name`, if it fits.

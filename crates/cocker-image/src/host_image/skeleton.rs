@@ -121,7 +121,7 @@ case $- in
 *i*)
     # bash calls a terminal that nobody named "dumb", and does not export it.
     case $(export -p) in
-    *TERM=*) ;;
+    *' TERM='*) ;;
     *)
         TERM=linux
         export TERM

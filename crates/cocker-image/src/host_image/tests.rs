@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     os::{
         fd::AsFd as _,
-        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink},
+        unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     },
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -64,7 +64,7 @@ fn run_inside(tree: &Path, program: &str, arguments: &[&str]) -> Output {
         .arg(program)
         .args(arguments)
         .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .output()
         .unwrap()
@@ -95,7 +95,6 @@ fn every_file_is_roots_and_plain_and_as_on_the_host(tree: &Path) {
             kind.is_file() || kind.is_dir() || kind.is_symlink(),
             "{path:?}"
         );
-        assert!(!kind.is_char_device() && !kind.is_fifo(), "{path:?}");
         assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{path:?}");
         let on_host = Path::new("/").join(path.strip_prefix(tree).unwrap());
         if on_host.starts_with("/usr/bin") && kind.is_symlink() {
@@ -193,7 +192,7 @@ fn programs_run(tree: &Path, report: &HostImageReport) {
     assert!(text.ends_with("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"));
     assert!(!text.contains("Welcome"), "{text}");
 
-    // There is no /proc here, which some of them ask for before anything else: that they were loaded is enough then.
+    // There is neither /proc nor /dev/null here, which some ask for before anything else: that they were loaded is enough then.
     let mut ran = 0;
     for (name, arguments, wanted) in [
         ("bash", "--version", "bash"),
@@ -224,7 +223,7 @@ fn programs_run(tree: &Path, report: &HostImageReport) {
         ("file", "/bin/sh", "/bin/sh:"),
         ("hostname", "", ""),
         ("which", "ls", "ls"),
-        ("ssh", "-V", "SSH"),
+        ("ssh", "-V", ""),
         ("nc", "-h", ""),
         ("tty", "--version", "tty"),
         ("stty", "--version", "stty"),
@@ -250,14 +249,13 @@ fn programs_run(tree: &Path, report: &HostImageReport) {
 }
 
 fn shells_greet(tree: &Path, report: &HostImageReport) {
-    let folder = "cd /root; PWD=/root";
     for (name, shell) in [("bash", "/bin/bash"), ("sh", "/bin/sh")] {
         if !has(report, name) {
             continue;
         }
-        // The prompt is printed here and not by a terminal: what the shell would expand is expanded by hand.
-        let script = format!("{folder}; set -i 2>/dev/null; printf '%s' \"$PS1\"");
-        let output = run_inside(tree, shell, &["-l", "-i", "-c", &script]);
+        // The prompt as it was set: a shell expands it only when it shows it.
+        let script = "printf '%s' \"$PS1\"";
+        let output = run_inside(tree, shell, &["-l", "-i", "-c", script]);
         let text = String::from_utf8_lossy(&output.stdout);
         let (greeting, prompt) = text.split_once("\n\n").expect("a greeting");
         assert_eq!(greeting, "--- Welcome to cocker container ---");
@@ -448,13 +446,13 @@ fn a_missing_library_or_a_big_interpreter_skips_the_program_only() {
 }
 
 #[test]
-fn the_smallest_editor_is_taken() {
+fn an_editor_that_brings_a_desktop_is_replaced_by_the_smallest_that_does_not() {
     if !is_root() {
         return;
     }
     let host = SmallHost::new();
     let mut desktop = library(&[]);
-    desktop.resize(1 << 20, 0);
+    desktop.resize(20 << 20, 0);
     host.file("/bin/sh", &library(&[]))
         .link("/usr/bin/vi", "/etc/alternatives/vi")
         .link("/etc/alternatives/vi", "/usr/bin/vim.gtk3")

@@ -13,6 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+/// The end of the year 9999 in seconds since 1970: later times can neither be added up nor written as dates.
+const LATEST: u64 = 253_402_300_799;
+
 /// One image of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageRecord {
@@ -170,12 +173,13 @@ impl Store {
             size,
             ..
         } = image;
-        let modified = SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_secs(modified))
-            .ok_or(StoreError::ContradictoryRecord {
+        if modified > LATEST {
+            return Err(StoreError::ContradictoryRecord {
                 path,
-                why: "its time lies beyond all calendars",
-            })?;
+                why: "it was changed after the year 9999",
+            });
+        }
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified);
         Ok(Some(ImageRecord {
             name: name.clone(),
             version,

@@ -117,51 +117,43 @@ impl Store {
                 path: self.home.join(IMAGES),
                 source,
             })?;
-        let layers: Vec<LayerId> = base.iter().chain([&staged.layer]).cloned().collect();
         let seconds = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
-        let written = record::write(
-            staged.folder.folder(),
-            "layer.json",
-            &LayerJson {
-                format: FORMAT,
-                made: seconds,
-                size,
-                base,
-            },
-        )
-        .map_err(|source| ("layer.json", source))
-        .and_then(|()| {
-            let own_layer = staged.layer.clone();
-            let image_json = ImageJson {
-                format: FORMAT,
-                layers: layers.clone(),
-                own_layer,
-                modified: seconds,
-                size,
-            };
-            record::write(image.folder(), "image.json", &image_json)
-                .map_err(|source| ("image.json", source))
-        });
-        written.map_err(|(record, source)| StoreError::WriteRecord {
+        let layer_json = LayerJson {
+            format: FORMAT,
+            made: seconds,
+            size,
+            base,
+        };
+        let image_json = ImageJson {
+            format: FORMAT,
+            layers: base.iter().chain([&staged.layer]).cloned().collect(),
+            own_layer: staged.layer.clone(),
+            modified: seconds,
+            size,
+        };
+        let unwritten = |record, source| StoreError::WriteRecord {
             record,
             name: name.clone(),
             version: version.clone(),
             source,
-        })?;
+        };
+        record::write(staged.folder.folder(), "layer.json", &layer_json)
+            .map_err(|source| unwritten("layer.json", source))?;
+        record::write(image.folder(), "image.json", &image_json)
+            .map_err(|source| unwritten("image.json", source))?;
 
         if let Err(error) = self.name_both(&mut staged, &mut image, name, version) {
             self.roll_back(&mut staged, &mut image, name);
             return Err(error);
         }
         tracing::debug!(%name, %version, layer = %staged.layer, size, "published an image");
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         Ok(ImageRecord {
             name: name.clone(),
             version: version.clone(),
-            layers,
-            modified,
+            layers: image_json.layers,
+            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
             size,
         })
     }

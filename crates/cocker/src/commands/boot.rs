@@ -13,13 +13,19 @@ pub fn execute(booting: Booting) -> Result<ExitCode, Failure> {
     if booting.then_attach {
         terminal::require()?;
     }
-    boot(&environment::engine()?, booting)
+    let engine = environment::engine()?;
+    boot(&engine, &booting)?;
+    then_attach_or_say_ok(&engine, &booting)
 }
 
-/// Boots and, where that is meant, attaches; needs a terminal for that already.
-pub fn boot(engine: &Engine, booting: Booting) -> Result<ExitCode, Failure> {
-    let request = BootRequest { root_process: booting.root_process };
-    engine.boot(&booting.container, &request)?;
+pub fn boot(engine: &Engine, booting: &Booting) -> Result<(), Failure> {
+    let request = BootRequest {
+        root_process: booting.root_process.clone(),
+    };
+    Ok(engine.boot(&booting.container, &request)?)
+}
+
+pub fn then_attach_or_say_ok(engine: &Engine, booting: &Booting) -> Result<ExitCode, Failure> {
     if booting.then_attach {
         return attach::open_session(engine, &booting.container);
     }

@@ -11,11 +11,13 @@ use std::process::ExitCode;
 
 pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
     let then_boot = creation.then_boot;
-    if then_boot.as_ref().is_some_and(|booting| booting.then_attach) {
+    if then_boot
+        .as_ref()
+        .is_some_and(|booting| booting.then_attach)
+    {
         terminal::require()?;
     }
     let engine = environment::engine()?;
-    let container = creation.container.clone();
     engine.create(&CreateRequest {
         container: creation.container,
         images: creation.images,
@@ -23,13 +25,20 @@ pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
         volumes: creation.volumes,
         isolation: creation.isolation,
     })?;
-    match then_boot {
-        None => {
-            output::print_ok()?;
-            Ok(ExitCode::SUCCESS)
-        }
-        // The container was asked for and is there; a failed boot is no reason to take it away again.
-        Some(booting) => boot::boot(&engine, booting)
-            .map_err(|failure| failure.under(format!("container `{container}` is created, but not booted or attached"))),
-    }
+    let Some(booting) = then_boot else {
+        output::print_ok()?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    // The container was asked for and is there; a failed boot is no reason to take it away again.
+    boot::boot(&engine, &booting).map_err(|failure| {
+        let container = &booting.container;
+        failure
+            .under(format!(
+                "cannot boot container `{container}`, which is created and stays"
+            ))
+            .hint(format!(
+                "`cocker boot {container}` tries again, `cocker destroy {container}` removes it."
+            ))
+    })?;
+    boot::then_attach_or_say_ok(&engine, &booting)
 }

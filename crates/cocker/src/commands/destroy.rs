@@ -4,7 +4,12 @@ use crate::failure::Failure;
 use crate::output;
 use cocker_engine::{Engine, IfBooted, Name, OnError};
 
-pub fn execute(engine: &Engine, container: &Name, if_booted: IfBooted, on_error: OnError) -> Result<(), Failure> {
+pub fn execute(
+    engine: &Engine,
+    container: &Name,
+    if_booted: IfBooted,
+    on_error: OnError,
+) -> Result<(), Failure> {
     engine.destroy(container, if_booted, on_error)?;
     output::print_ok()
 }

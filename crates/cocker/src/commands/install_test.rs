@@ -5,9 +5,8 @@ use crate::output;
 use cocker_engine::{Engine, Version};
 
 pub fn execute(engine: &Engine, version: &Version) -> Result<(), Failure> {
-    let lacking = engine.install_test(version)?;
-    if !lacking.is_empty() {
-        output::remark(&format!("not on this host, and so not in the image: {}", lacking.join(", ")));
+    for skipped in engine.install_test(version)?.skipped {
+        tracing::info!("`{}` is not in the image: {}", skipped.name, skipped.reason);
     }
     output::print_ok()
 }

@@ -35,7 +35,9 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Shutdown(container, timeout, on_error) => {
             shutdown::execute(&environment::engine()?, &container, timeout, on_error)?;
         }
-        Command::Kill(container, on_error) => kill::execute(&environment::engine()?, &container, on_error)?,
+        Command::Kill(container, on_error) => {
+            kill::execute(&environment::engine()?, &container, on_error)?
+        }
         Command::Destroy(container, if_booted, on_error) => {
             destroy::execute(&environment::engine()?, &container, if_booted, on_error)?;
         }
@@ -45,5 +47,9 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
 }
 
 fn version() -> String {
-    format!("cocker v{} build {}\n", env!("CARGO_PKG_VERSION"), env!("COCKER_BUILD_TIME"))
+    format!(
+        "cocker v{} build {}\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("COCKER_BUILD_TIME")
+    )
 }

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use std::process::ExitCode;
 
 pub fn execute(container: &Name, program: RunProgram) -> Result<ExitCode, Failure> {
-    let engine = environment::engine().map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
+    let engine =
+        environment::engine().map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
     let program = match program {
         RunProgram::Shell(line) => Program::Shell(line),
         RunProgram::Arguments(arguments) => Program::Arguments(arguments),
@@ -25,10 +26,17 @@ pub fn execute(container: &Name, program: RunProgram) -> Result<ExitCode, Failur
 fn run_failure_code(error: &EngineError) -> u8 {
     match error.spawn_errno().map(Errno::from_raw_os_error) {
         Some(Errno::NOENT) => failure::NOT_FOUND,
-        Some(Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR | Errno::NOTDIR | Errno::TXTBSY | Errno::LIBBAD) => {
+        Some(
+            Errno::ACCESS
+            | Errno::NOEXEC
+            | Errno::ISDIR
+            | Errno::NOTDIR
+            | Errno::TXTBSY
+            | Errno::LIBBAD,
+        ) => failure::CANNOT_EXECUTE,
+        Some(Errno::PERM | Errno::LOOP | Errno::NAMETOOLONG | Errno::TOOBIG | Errno::INVAL) => {
             failure::CANNOT_EXECUTE
         }
-        Some(Errno::PERM | Errno::LOOP | Errno::NAMETOOLONG | Errno::TOOBIG | Errno::INVAL) => failure::CANNOT_EXECUTE,
         Some(_) | None => failure::COCKER_FAILED,
     }
 }

@@ -5,7 +5,12 @@ use crate::output;
 use cocker_engine::{Engine, Name, OnError};
 use std::time::Duration;
 
-pub fn execute(engine: &Engine, container: &Name, timeout: Duration, on_error: OnError) -> Result<(), Failure> {
+pub fn execute(
+    engine: &Engine,
+    container: &Name,
+    timeout: Duration,
+    on_error: OnError,
+) -> Result<(), Failure> {
     engine.shutdown(container, timeout, on_error)?;
     output::print_ok()
 }

@@ -48,7 +48,10 @@ fn containers_are_listed_to_the_letter() {
         "-----------------------------------------------------------------------------------------------------------\n",
         "test                 test                 test       BRIDGE     nns098F6BCD46    0 B        RUNNING(89698)\n",
     );
-    assert_eq!(container_table(&[container("test", Status::Running(89698))]), expected);
+    assert_eq!(
+        container_table(&[container("test", Status::Running(89698))]),
+        expected
+    );
 }
 
 #[test]
@@ -60,7 +63,10 @@ fn columns_widen_for_longer_values_and_the_dashes_with_them() {
         "a-name-of-more-than-thirty-characters 1.0.0      2018-11-10T09:21:12 5 B\n",
         "b                                     _          2018-11-10T09:21:12 2 GB\n",
     );
-    assert_eq!(utc_table(&[image(long, "1.0.0", 5), image("b", "_", 2 << 30)]), expected);
+    assert_eq!(
+        utc_table(&[image(long, "1.0.0", 5), image("b", "_", 2 << 30)]),
+        expected
+    );
 }
 
 #[test]
@@ -76,7 +82,10 @@ fn a_privileged_container_says_so() {
 #[test]
 fn states_are_shown_as_words() {
     assert_eq!(status(&container("c", Status::Stopped)), "STOPPED");
-    let broken = Status::Exception { why: "no init".into(), remedy: "boot it again".into() };
+    let broken = Status::Exception {
+        why: "no init".into(),
+        remedy: "boot it again".into(),
+    };
     assert_eq!(status(&container("c", broken)), "EXCEPTION(no init)");
 }
 
@@ -103,7 +112,10 @@ fn an_empty_listing_prints_nothing_and_no_entries_for_programs() {
 fn names_only_are_names_that_commands_take() {
     let both = [image("a", "_", 1), image("a", "1.2", 1)];
     assert_eq!(images(&both, ListingForm::Names), "a\na:1.2\n");
-    assert_eq!(containers(&[container("c", Status::Stopped)], ListingForm::Names), "c\n");
+    assert_eq!(
+        containers(&[container("c", Status::Stopped)], ListingForm::Names),
+        "c\n"
+    );
 }
 
 #[test]
@@ -116,7 +128,8 @@ fn programs_read_json() {
     }]);
     assert_eq!(read, expected);
 
-    let entry = ImageEntry::of(&image("a", "1", 9), &Clock::ahead_of_utc(3600));
+    let image = image("a", "1", 9);
+    let entry = ImageEntry::of(&image, &Clock::ahead_of_utc(3600));
     let expected = serde_json::json!({
         "image_id": "a", "version": "1", "modify_datetime": "2018-11-10T10:21:12+01:00", "size": 9,
     });

@@ -79,14 +79,24 @@ pub enum RunProgram {
 
 impl Options {
     pub fn of(command: Command) -> Options {
-        Options { debug: false, command }
+        Options {
+            debug: false,
+            command,
+        }
     }
 }
 
 /// Makes sense of what was said.
 pub fn of(said: Said, everywhere: Everywhere) -> Result<Options, Failure> {
-    let on_error = if everywhere.forcely { OnError::GoOn } else { OnError::Stop };
-    Ok(Options { debug: everywhere.debug, command: command(said, on_error)? })
+    let on_error = if everywhere.forcely {
+        OnError::GoOn
+    } else {
+        OnError::Stop
+    };
+    Ok(Options {
+        debug: everywhere.debug,
+        command: command(said, on_error)?,
+    })
 }
 
 fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
@@ -94,18 +104,28 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Images(listing) => Command::Images(listing_form(&listing)),
         Said::Containers(listing) => Command::Containers(listing_form(&listing)),
         Said::Root(container) => Command::Root(name(container.name())?),
-        Said::InstallTest(said) => Command::InstallTest(said.version.map_or(Ok(Version::none()), |text| version(&text))?),
+        Said::InstallTest(said) => Command::InstallTest(
+            said.version
+                .map_or(Ok(Version::none()), |text| version(&text))?,
+        ),
         Said::Create(said) => create(said)?,
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
         Said::Attach(said) => attach(&said)?,
         Said::Run(said) => Command::Run(name(said.container.name())?, run_program(said)),
         Said::Shutdown(said) => {
-            let timeout = said.timeout.as_deref().map_or(Ok(DEFAULT_TIMEOUT), timeout)?;
+            let timeout = said
+                .timeout
+                .as_deref()
+                .map_or(Ok(DEFAULT_TIMEOUT), timeout)?;
             Command::Shutdown(name(said.container.name())?, timeout, on_error)
         }
         Said::Kill(container) => Command::Kill(name(container.name())?, on_error),
         Said::Destroy(said) => {
-            let if_booted = if said.shutdown { IfBooted::ShutDownFirst } else { IfBooted::Refuse };
+            let if_booted = if said.shutdown {
+                IfBooted::ShutDownFirst
+            } else {
+                IfBooted::Refuse
+            };
             Command::Destroy(name(said.container.name())?, if_booted, on_error)
         }
         Said::Version => Command::Version,
@@ -187,17 +207,36 @@ fn create(said: said::Create) -> Result<Command, Failure> {
     if let Some(option) = unbuilt {
         return Ok(Command::NotBuilt(option));
     }
-    let isolation = if said.options.privileged { Isolation::Privileged } else { Isolation::Contained };
-    Ok(Command::Create(Creation { container, images, hostname, volumes, isolation, then_boot }))
+    let isolation = if said.options.privileged {
+        Isolation::Privileged
+    } else {
+        Isolation::Contained
+    };
+    Ok(Command::Create(Creation {
+        container,
+        images,
+        hostname,
+        volumes,
+        isolation,
+        then_boot,
+    }))
 }
 
 fn boot(container: Name, said: BootOptions) -> Result<Command, Failure> {
     let root_process = said.exec.as_deref().map(root_process).transpose()?;
-    let limits = [("--cpus", &said.cpus), ("--cpu-quota", &said.cpu_quota), ("--mem-limit", &said.mem_limit)];
+    let limits = [
+        ("--cpus", &said.cpus),
+        ("--cpu-quota", &said.cpu_quota),
+        ("--mem-limit", &said.mem_limit),
+    ];
     if let Some((option, _)) = limits.iter().find(|(_, value)| value.is_some()) {
         return Ok(Command::NotBuilt(format!("`{option}`")));
     }
-    Ok(Command::Boot(Booting { container, root_process, then_attach: said.attach }))
+    Ok(Command::Boot(Booting {
+        container,
+        root_process,
+        then_attach: said.attach,
+    }))
 }
 
 fn attach(said: &said::Attach) -> Result<Command, Failure> {
@@ -213,9 +252,17 @@ fn unbuilt_create_option(said: &CreateOptions) -> Result<Option<String>, Failure
     match said.net.as_deref() {
         None | Some("HOST") => {}
         Some(net @ ("BRIDGE" | "CUSTOM")) => return Ok(Some(format!("`--net {net}`"))),
-        Some(net) => return Err(Failure::usage(format!("there is no network `{net}`; there are BRIDGE, HOST, CUSTOM"))),
+        Some(net) => {
+            return Err(Failure::usage(format!(
+                "there is no network `{net}`; there are BRIDGE, HOST, CUSTOM"
+            )));
+        }
     }
-    let options = [("--host-eth", &said.host_eth), ("--vip", &said.vip), ("--port-mapping", &said.port_mapping)];
+    let options = [
+        ("--host-eth", &said.host_eth),
+        ("--vip", &said.vip),
+        ("--port-mapping", &said.port_mapping),
+    ];
     let unbuilt = options.iter().find(|(_, value)| value.is_some());
     Ok(unbuilt.map(|(option, _)| format!("`{option}`")))
 }
@@ -230,7 +277,9 @@ fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {
     ];
     match given.iter().find(|(_, given)| *given) {
         None => Ok(()),
-        Some((option, _)) => Err(Failure::usage(format!("`{option}` means nothing without `--boot`"))),
+        Some((option, _)) => Err(Failure::usage(format!(
+            "`{option}` means nothing without `--boot`"
+        ))),
     }
 }
 
@@ -253,8 +302,13 @@ fn run_program(said: said::Run) -> RunProgram {
 fn root_process(line: &OsStr) -> Result<Vec<OsString>, Failure> {
     let words = shlex::bytes::split(line.as_bytes());
     match words {
-        None => Err(Failure::usage(format!("`--exec {}`: a quote is not closed", line.to_string_lossy()))),
-        Some(words) if words.first().is_none_or(Vec::is_empty) => Err(Failure::usage("`--exec` names no program")),
+        None => Err(Failure::usage(format!(
+            "`--exec {}`: a quote is not closed",
+            line.to_string_lossy()
+        ))),
+        Some(words) if words.first().is_none_or(Vec::is_empty) => {
+            Err(Failure::usage("`--exec` names no program"))
+        }
         Some(words) => Ok(words.into_iter().map(OsString::from_vec).collect()),
     }
 }
@@ -263,24 +317,36 @@ fn volumes(said: &[OsString]) -> Result<Vec<VolumeRequest>, Failure> {
     if said.is_empty() {
         return Ok(Vec::new());
     }
-    let current_folder: PathBuf = std::env::current_dir()
-        .map_err(|error| Failure::not_done("cannot find out the current folder").caused_by(&error))?;
-    said.iter().map(|said| volume::parse(said, &current_folder)).collect()
+    let current_folder: PathBuf = std::env::current_dir().map_err(|error| {
+        Failure::not_done("cannot find out the current folder").caused_by(&error)
+    })?;
+    said.iter()
+        .map(|said| volume::parse(said, &current_folder))
+        .collect()
 }
 
 /// `10`, `2.5`; up to a year.
 fn timeout(text: &str) -> Result<Duration, Failure> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds = text.parse::<f64>().ok().filter(|seconds| is_plain && *seconds <= 31_536_000.0);
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = text
+        .parse::<f64>()
+        .ok()
+        .filter(|seconds| is_plain && *seconds <= 31_536_000.0);
     let refused = || Failure::usage(format!("`--timeout {text}` is not a number of seconds"));
-    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(refused)
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(refused)
 }
 
 /// What the kernel and programs inside can stand: the rule for names, without doubled dots.
 fn hostname(text: &str) -> Result<String, Failure> {
     match Name::parse(text) {
         Ok(_) if !text.contains("..") => Ok(text.into()),
-        Ok(_) => Err(Failure::usage(format!("`{text}` is not a hostname: it has two dots in a row"))),
+        Ok(_) => Err(Failure::usage(format!(
+            "`{text}` is not a hostname: it has two dots in a row"
+        ))),
         Err(error) => Err(Failure::usage(format!("`{text}` is not a hostname")).caused_by(&error)),
     }
 }

@@ -36,7 +36,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Options, Failure> {
 /// The modern spelling has its command first; before it may only stand what is allowed everywhere.
 fn is_seeds_spelling(arguments: &[OsString]) -> bool {
     let everywhere = ["-d", "--debug", "-f", "--forcely"];
-    let first = arguments.iter().find(|argument| !everywhere.iter().any(|option| argument == option));
+    let first = arguments
+        .iter()
+        .find(|argument| !everywhere.iter().any(|option| argument == option));
     first.is_none_or(|first| first.as_encoded_bytes().starts_with(b"-"))
 }
 

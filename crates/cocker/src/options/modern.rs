@@ -10,7 +10,11 @@ use clap_complete::Shell;
 use std::ffi::OsString;
 
 #[derive(Parser)]
-#[command(name = "cocker", disable_help_subcommand = true, disable_version_flag = true)]
+#[command(
+    name = "cocker",
+    disable_help_subcommand = true,
+    disable_version_flag = true
+)]
 struct CommandLine {
     #[command(flatten)]
     everywhere: Everywhere,
@@ -30,7 +34,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Options, Failure> {
     };
     match line.said {
         Said::Help { command: None } => Ok(Options::of(Command::Help(seed::HELP.into()))),
-        Said::Help { command: Some(command) } => parse(vec![command.into(), "--help".into()]),
+        Said::Help {
+            command: Some(command),
+        } => parse(vec![command.into(), "--help".into()]),
         said => meaning::of(said, line.everywhere),
     }
 }

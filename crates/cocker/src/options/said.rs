@@ -112,7 +112,11 @@ pub enum Format {
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct TheContainer {
     /// The container's name
-    #[arg(value_name = "C", required_unless_present = "container", conflicts_with = "container")]
+    #[arg(
+        value_name = "C",
+        required_unless_present = "container",
+        conflicts_with = "container"
+    )]
     first_word: Option<String>,
     /// The container's name
     #[arg(short, long, value_name = "C", hide_short_help = true)]
@@ -123,7 +127,11 @@ pub struct TheContainer {
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct TheImage {
     /// The image's name and version
-    #[arg(value_name = "I[:V]", required_unless_present = "image", conflicts_with = "image")]
+    #[arg(
+        value_name = "I[:V]",
+        required_unless_present = "image",
+        conflicts_with = "image"
+    )]
     first_word: Option<String>,
     /// The image's name and version
     #[arg(short = 'm', long, value_name = "I[:V]", hide_short_help = true)]
@@ -223,7 +231,12 @@ pub struct Run {
     #[command(flatten)]
     pub container: TheContainer,
     /// A line for the container's shell
-    #[arg(long, value_name = "LINE", allow_hyphen_values = true, conflicts_with = "arguments")]
+    #[arg(
+        long,
+        value_name = "LINE",
+        allow_hyphen_values = true,
+        conflicts_with = "arguments"
+    )]
     pub cmd: Option<OsString>,
     /// The program and its arguments
     #[arg(last = true, value_name = "CMD", required_unless_present = "cmd")]
@@ -394,7 +407,10 @@ pub struct FileTransfer {
 
 impl TheContainer {
     pub fn by_option(container: String) -> TheContainer {
-        TheContainer { first_word: None, container: Some(container) }
+        TheContainer {
+            first_word: None,
+            container: Some(container),
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -404,7 +420,10 @@ impl TheContainer {
 
 impl TheImage {
     pub fn by_option(image: String) -> TheImage {
-        TheImage { first_word: None, image: Some(image) }
+        TheImage {
+            first_word: None,
+            image: Some(image),
+        }
     }
 
     pub fn reference(&self) -> &str {

@@ -22,11 +22,15 @@ fn understand(arguments: Vec<OsString>) -> Result<Options, Failure> {
     if arguments.len() == 1 && arguments[0] == "--version" {
         return Ok(Options::of(Command::Version));
     }
-    let mut words = Words::read(arguments)?;
-    if words.help {
+    // Whatever else is said: `--cmd=--help` is how such a value is said.
+    if arguments.iter().any(|argument| argument == "--help") {
         return Ok(Options::of(Command::Help(HELP.into())));
     }
-    let everywhere = Everywhere { debug: words.flag("--debug"), forcely: words.flag("--forcely") };
+    let mut words = Words::read(arguments)?;
+    let everywhere = Everywhere {
+        debug: words.flag("--debug"),
+        forcely: words.flag("--forcely"),
+    };
     let (what, said) = words.command()?;
     words.refuse_what_is_left(&what)?;
     meaning::of(said, everywhere)
@@ -86,34 +90,37 @@ const OPTIONS: [(&str, &str, Takes); 42] = [
 ];
 
 fn option_named(word: &str) -> Option<(&'static str, Takes)> {
-    let found = OPTIONS.iter().find(|(long, short, _)| *long == word || (!short.is_empty() && *short == word));
+    let found = OPTIONS
+        .iter()
+        .find(|(long, short, _)| *long == word || (!short.is_empty() && *short == word));
     found.map(|(long, _, takes)| (*long, *takes))
 }
 
 /// The options given and not yet asked for, by long name.
 struct Words {
     given: Vec<(&'static str, Option<OsString>)>,
-    help: bool,
 }
 
 impl Words {
     fn read(arguments: Vec<OsString>) -> Result<Words, Failure> {
-        let mut words = Words { given: Vec::new(), help: false };
+        let mut words = Words { given: Vec::new() };
         let mut arguments = arguments.into_iter().peekable();
         while let Some(argument) = arguments.next() {
-            if argument == "--help" {
-                words.help = true;
-                continue;
-            }
             let (word, value) = split_at_equals(&argument);
             let Some((option, takes)) = word.as_deref().and_then(option_named) else {
                 return Err(unexpected(&argument));
             };
             let value = match (takes, value) {
                 (Takes::Nothing, None) => None,
-                (Takes::Nothing, Some(_)) => return Err(Failure::usage(format!("`{option}` takes no value"))),
+                (Takes::Nothing, Some(_)) => {
+                    return Err(Failure::usage(format!("`{option}` takes no value")));
+                }
                 (_, Some(value)) => Some(value),
-                (_, None) => Some(arguments.next_if(|next| !is_option(next)).ok_or_else(|| no_value(option))?),
+                (_, None) => Some(
+                    arguments
+                        .next_if(|next| !is_option(next))
+                        .ok_or_else(|| no_value(option))?,
+                ),
             };
             if takes != Takes::Values && words.given.iter().any(|(given, _)| *given == option) {
                 return Err(Failure::usage(format!("`{option}` is given twice")));
@@ -138,7 +145,9 @@ impl Words {
                 Ok((what, self.show(&listing)?))
             }
             (Some(_), Some(_)) => Err(Failure::usage("`-a` and `-s` exclude each other")),
-            (None, None) => Err(Failure::usage("nothing to do: neither `-a ACTION` nor `-s WHAT` is given")),
+            (None, None) => Err(Failure::usage(
+                "nothing to do: neither `-a ACTION` nor `-s WHAT` is given",
+            )),
         }
     }
 
@@ -161,7 +170,9 @@ impl Words {
 
     fn action(&mut self, action: &str) -> Result<Said, Failure> {
         Ok(match action {
-            "install_test" => Said::InstallTest(said::InstallTest { version: self.text("--version")? }),
+            "install_test" => Said::InstallTest(said::InstallTest {
+                version: self.text("--version")?,
+            }),
             "create" => Said::Create(said::Create {
                 image: self.needed_text("--image")?,
                 container: self.text("--container")?,
@@ -169,7 +180,10 @@ impl Words {
                 boot: self.flag("--boot"),
                 boot_options: self.boot_options()?,
             }),
-            "boot" => Said::Boot(said::Boot { container: self.container()?, options: self.boot_options()? }),
+            "boot" => Said::Boot(said::Boot {
+                container: self.container()?,
+                options: self.boot_options()?,
+            }),
             "attach" => Said::Attach(said::Attach {
                 container: self.container()?,
                 new: self.flag("--new"),
@@ -180,21 +194,29 @@ impl Words {
                 cmd: Some(self.needed("--cmd")?),
                 arguments: Vec::new(),
             }),
-            "shutdown" => {
-                Said::Shutdown(said::Shutdown { container: self.container()?, timeout: self.text("--timeout")? })
-            }
+            "shutdown" => Said::Shutdown(said::Shutdown {
+                container: self.container()?,
+                timeout: self.text("--timeout")?,
+            }),
             "kill" => Said::Kill(self.container()?),
-            "destroy" => {
-                Said::Destroy(said::Destroy { container: self.container()?, shutdown: self.flag("--shutdown") })
-            }
+            "destroy" => Said::Destroy(said::Destroy {
+                container: self.container()?,
+                shutdown: self.flag("--shutdown"),
+            }),
             _ => return self.action_of_a_later_release(action),
         })
     }
 
     fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
         Ok(match action {
-            "version" => Said::SetVersion(said::SetVersion { image: self.image()?, version: self.text("--version")? }),
-            "vip" => Said::SetVip(said::SetVip { container: self.container()?, vip: self.needed_text("--vip")? }),
+            "version" => Said::SetVersion(said::SetVersion {
+                image: self.image()?,
+                version: self.text("--version")?,
+            }),
+            "vip" => Said::SetVip(said::SetVip {
+                container: self.container()?,
+                vip: self.needed_text("--vip")?,
+            }),
             "port_mapping" => Said::SetPortMapping(said::SetPortMapping {
                 container: self.container()?,
                 port_mapping: self.needed_text("--port-mapping")?,
@@ -203,7 +225,10 @@ impl Words {
                 let first = self.needed("--volume")?;
                 let mut volume = vec![first];
                 volume.extend(self.every("--volume"));
-                Said::SetVolume(said::SetVolume { container: self.container()?, volume })
+                Said::SetVolume(said::SetVolume {
+                    container: self.container()?,
+                    volume,
+                })
             }
             "to_image" => Said::ToImage(said::ToImage {
                 from_container: self.needed_text("--from-container")?,
@@ -223,8 +248,13 @@ impl Words {
                 to_image: self.needed_text("--to-image")?,
             }),
             "del_image" => Said::RmImage(self.image()?),
-            "export" => Said::Export(said::Export { image: self.image()?, compress: self.text("--compress")? }),
-            "import" => Said::Import(said::Import { image_file: self.needed("--image-file")? }),
+            "export" => Said::Export(said::Export {
+                image: self.image()?,
+                compress: self.text("--compress")?,
+            }),
+            "import" => Said::Import(said::Import {
+                image_file: self.needed("--image-file")?,
+            }),
             "spush" => Said::Spush(self.transfer()?),
             "spull" => Said::Spull(self.transfer()?),
             "rplfile" => Said::Instantiate(said::Instantiate {
@@ -243,11 +273,17 @@ impl Words {
         let format = match self.text("--format")?.as_deref() {
             None => None,
             Some("json") => Some(said::Format::Json),
-            Some(other) => return Err(Failure::usage(format!("there is no format `{other}`; there is json"))),
+            Some(other) => {
+                return Err(Failure::usage(format!(
+                    "there is no format `{other}`; there is json"
+                )));
+            }
         };
         let quiet = self.flag("--quiet");
         if quiet && format.is_some() {
-            return Err(Failure::usage("`--format` and `--quiet` exclude each other"));
+            return Err(Failure::usage(
+                "`--format` and `--quiet` exclude each other",
+            ));
         }
         Ok(said::Listing { format, quiet })
     }
@@ -283,7 +319,10 @@ impl Words {
     }
 
     fn transfer(&mut self) -> Result<said::Transfer, Failure> {
-        Ok(said::Transfer { image: self.image()?, srepo: self.text("--srepo")? })
+        Ok(said::Transfer {
+            image: self.image()?,
+            srepo: self.text("--srepo")?,
+        })
     }
 
     fn file_transfer(&mut self) -> Result<said::FileTransfer, Failure> {
@@ -312,22 +351,31 @@ impl Words {
     }
 
     fn needed(&mut self, option: &str) -> Result<OsString, Failure> {
-        self.value(option).ok_or_else(|| Failure::usage(format!("`{option}` is missing")))
+        self.value(option)
+            .ok_or_else(|| Failure::usage(format!("`{option}` is missing")))
     }
 
     fn text(&mut self, option: &str) -> Result<Option<String>, Failure> {
         let text = self.value(option).map(OsString::into_string).transpose();
-        text.map_err(|bytes| Failure::usage(format!("`{option} {}` is not UTF-8", bytes.to_string_lossy())))
+        text.map_err(|bytes| {
+            Failure::usage(format!(
+                "`{option} {}` is not UTF-8",
+                bytes.to_string_lossy()
+            ))
+        })
     }
 
     fn needed_text(&mut self, option: &str) -> Result<String, Failure> {
-        self.text(option)?.ok_or_else(|| Failure::usage(format!("`{option}` is missing")))
+        self.text(option)?
+            .ok_or_else(|| Failure::usage(format!("`{option}` is missing")))
     }
 
     fn refuse_what_is_left(&self, command: &str) -> Result<(), Failure> {
         match self.given.first() {
             None => Ok(()),
-            Some((option, _)) => Err(Failure::usage(format!("`{option}` means nothing with `{command}`"))),
+            Some((option, _)) => Err(Failure::usage(format!(
+                "`{option}` means nothing with `{command}`"
+            ))),
         }
     }
 }
@@ -337,7 +385,10 @@ fn split_at_equals(argument: &OsString) -> (Option<String>, Option<OsString>) {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let bytes = argument.as_bytes();
     let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
-        Some(place) => (&bytes[..place], Some(OsString::from_vec(bytes[place + 1..].to_vec()))),
+        Some(place) => (
+            &bytes[..place],
+            Some(OsString::from_vec(bytes[place + 1..].to_vec())),
+        ),
         None => (bytes, None),
     };
     (String::from_utf8(name.to_vec()).ok(), value)
@@ -345,7 +396,9 @@ fn split_at_equals(argument: &OsString) -> (Option<String>, Option<OsString>) {
 
 /// A forgotten value is noticed where an option follows; `--opt=--value` says such a value all the same.
 fn is_option(argument: &OsString) -> bool {
-    argument.to_str().is_some_and(|word| word == "--help" || option_named(word).is_some())
+    argument
+        .to_str()
+        .is_some_and(|word| option_named(word).is_some())
 }
 
 fn no_value(option: &str) -> Failure {

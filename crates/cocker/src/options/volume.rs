@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failure> {
     let refuse = |why: &str| {
         let message = format!("`--volume {}`: {why}", said.to_string_lossy());
-        Err(Failure::usage(message).hint("say HOST[:CONTAINER][:ro], as `--volume /srv/data:/data:ro`."))
+        Err(Failure::usage(message)
+            .hint("say HOST[:CONTAINER][:ro], as `--volume /srv/data:/data:ro`."))
     };
     let mut parts: Vec<&[u8]> = said.as_bytes().split(|byte| *byte == b':').collect();
     let access = match parts.last() {
@@ -36,7 +37,10 @@ pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failu
     if !container.is_absolute() {
         return refuse("the path in the container must be absolute");
     }
-    if container.components().any(|part| part == Component::ParentDir) {
+    if container
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
         return refuse("the path in the container must not have `..` in it");
     }
     // Without doubled slashes and single dots, so that two spellings of one place are seen to be one.
@@ -44,7 +48,11 @@ pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failu
     if container == Path::new("/") {
         return refuse("the container's root cannot be a volume");
     }
-    Ok(VolumeRequest { host: host.components().collect(), container, access })
+    Ok(VolumeRequest {
+        host: host.components().collect(),
+        container,
+        access,
+    })
 }
 
 fn path(bytes: &[u8]) -> &Path {
@@ -62,7 +70,11 @@ mod tests {
     }
 
     fn is(said: &str, host: &str, container: &str, access: VolumeAccess) {
-        assert_eq!(read(said).unwrap(), (host.into(), container.into(), access), "{said}");
+        assert_eq!(
+            read(said).unwrap(),
+            (host.into(), container.into(), access),
+            "{said}"
+        );
     }
 
     #[test]
@@ -83,8 +95,24 @@ mod tests {
     #[test]
     fn odd_volumes_are_refused() {
         let odd = [
-            "", ":", ":ro", "C:", "C:\\data", ":/data", "/a:", "/a::ro", "/a:data", "/a:/b:rw", "/a:/b:/c", "/a:/b:ro:ro",
-            "/a:ro:ro", "/a:/b/../c", "../data", "/a:/", "/", "/a:/..",
+            "",
+            ":",
+            ":ro",
+            "C:",
+            "C:\\data",
+            ":/data",
+            "/a:",
+            "/a::ro",
+            "/a:data",
+            "/a:/b:rw",
+            "/a:/b:/c",
+            "/a:/b:ro:ro",
+            "/a:ro:ro",
+            "/a:/b/../c",
+            "../data",
+            "/a:/",
+            "/",
+            "/a:/..",
         ];
         for said in odd {
             let failure = read(said).expect_err(said);

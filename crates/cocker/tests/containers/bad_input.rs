@@ -46,7 +46,7 @@ fn what_does_not_exist_is_named(host: &Host) {
     for (line, status, named) in [
         ("-a create -m nothing -c web", 1, "nothing"),
         ("-a create -m test,nothing -c web", 1, "nothing"),
-        ("-a create -m test:9.9 -c web", 1, "test:9.9"),
+        ("-a create -m test:9.9 -c web", 1, "9.9"),
         ("-a boot -c nobody", 1, "nobody"),
         ("-a attach -c nobody", 1, "nobody"),
         ("-a run -c nobody --cmd true", 125, "nobody"),

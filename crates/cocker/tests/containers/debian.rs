@@ -57,11 +57,11 @@ fn a_service_a_timer_and_a_login_run_side_by_side(host: &Host) {
     const PORT: u16 = 2222;
     booted_debian(host);
     host.inside("vps", "mkdir -p /run/sshd && ssh-keygen -A > /dev/null");
-    host.inside(
-        "vps",
-        &format!("/usr/sbin/sshd -p {PORT} -o ListenAddress=127.0.0.1"),
-    );
-    host.inside("vps", "cron");
+    host.cocker(&format!(
+        "run vps -- /usr/sbin/sshd -p {PORT} -o ListenAddress=127.0.0.1"
+    ))
+    .succeeds();
+    host.cocker("run vps -- cron").succeeds();
     let mut terminal = host.terminal("-a attach -c vps");
     terminal.expect("connect to container ok\r\n");
     terminal.expect("# ");

@@ -95,14 +95,16 @@ fn the_session_has_a_terminal_of_the_containers_own(host: &Host) {
 fn the_window_has_its_size_at_the_start_and_after_a_change(host: &Host) {
     let mut terminal = attached(host);
     assert_eq!(ask(&mut terminal, "stty size"), "24 200");
-    // The shell prints when the signal has come, so the test need not guess when that is.
-    assert_eq!(ask(&mut terminal, "trap 'echo now $(stty size)' WINCH"), "");
-    terminal.type_line("sleep 100");
-    host.until_inside_runs("sleep");
+    // The kernel tells those in front of the terminal; this one says when it is ready to be told.
+    terminal.type_line(
+        r#"sh -c 'trap "stty size; exit" WINCH; echo armed; while :; do sleep 0.05; done'"#,
+    );
+    terminal.expect("armed\r\n");
     terminal.resize(50, 132);
-    // bash runs the trap when its child ends; the child's own window has changed by then.
-    terminal.type_keys("\x03");
-    terminal.expect("now 50 132");
+    terminal.expect("50 132\r\n");
+    terminal.expect("[root@web /root] ");
+    // The shell reads the size anew when a command has ended.
+    assert_eq!(ask(&mut terminal, "stty size"), "50 132");
 }
 
 fn job_control_works(host: &Host) {

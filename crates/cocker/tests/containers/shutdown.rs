@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
+        a_booted_container_would_be_noticed_as_left_behind,
         a_willing_container_shuts_down_at_once,
         shutdown_ends_sessions_and_commands_with_a_word_of_it,
         every_process_is_asked_to_end_before_it_is_killed,
@@ -18,6 +19,30 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_container_dies_with_its_root_process,
         hundreds_of_processes_end_with_their_container,
     ]
+}
+
+/// A harness that sees nothing would call every other test of the end of a container good.
+fn a_booted_container_would_be_noticed_as_left_behind(host: &Host) {
+    host.booted("web");
+    let left = host.what_is_left().join("\n");
+    let [supervisor, root] =
+        [host.supervisor("web"), host.root_process("web")].map(|pid| format!("process {pid} "));
+    for thing in [
+        supervisor.as_str(),
+        root.as_str(),
+        "cgroup ",
+        "containers/web",
+        "ids/",
+    ] {
+        assert!(left.contains(thing), "`{thing}` is not noticed:\n{left}");
+    }
+    host.cocker("-a shutdown -c web").ok();
+    let left = host.what_is_left().join("\n");
+    assert!(
+        !left.contains("process ") && !left.contains("cgroup "),
+        "{left}"
+    );
+    assert!(left.contains("containers/web"), "{left}");
 }
 
 fn a_willing_container_shuts_down_at_once(host: &Host) {

@@ -360,7 +360,7 @@ impl Host {
         // A process that was killed is still listed for the moment its parent needs to take notice.
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
-            let left = leftovers::of_one_test(&self.home, &self.cgroup);
+            let left = self.what_is_left();
             if left.is_empty() {
                 return;
             }
@@ -371,6 +371,11 @@ impl Host {
             );
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// One line for each thing of this test that the kernel or the store knows.
+    pub fn what_is_left(&self) -> Vec<String> {
+        leftovers::of_one_test(&self.home, &self.cgroup)
     }
 
     /// Ends and removes what the test left, whatever happened to it.

@@ -1,0 +1,292 @@
+//! What a supervisor makes of an init that lies: the test plays it, and the root process is a shell.
+mod support;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use cocker_protocol::{ClientReply, ClientRequest, InitReport, InitRequest, Stage, Stream};
+use rustix::net::SendFlags;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use support::{Booted, Channel, shell};
+
+/// A root process that ends only by being asked or killed.
+const ROOT: &str = "trap 'exit 7' USR1; while :; do read x < fifo; done 2>/dev/null";
+const SIGUSR1: i32 = 10;
+
+fn report(init: &Channel, report: InitReport, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
+    let mut buffer = [0; 64];
+    let length = report.encode(&mut buffer).unwrap();
+    init.send(&buffer[..length], descriptors).unwrap();
+}
+
+fn ready() -> Booted {
+    let booted = Booted::with_played_init("exec cat <&3 | sleep 1000", SIGUSR1);
+    report(booted.init(), InitReport::Ready, &[]);
+    assert_eq!(booted.boot.receive().0, ClientReply::Ready);
+    booted
+}
+
+/// The number of the command that the supervisor asks init to start next.
+fn next_spawn(init: &Channel) -> (u32, Vec<OwnedFd>) {
+    let (bytes, descriptors) = init.receive_bytes();
+    match InitRequest::decode(&bytes).unwrap() {
+        InitRequest::Spawn { id, .. } => (id, descriptors),
+        other => panic!("not a command: {other:?}"),
+    }
+}
+
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    (master, slave)
+}
+
+fn open_descriptors(booted: &Booted) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", booted.supervisor.id()))
+        .unwrap()
+        .count()
+}
+
+/// Shows that the supervisor has taken everything that was said before, and still serves.
+fn still_serves(booted: &Booted) {
+    let client = booted.connect();
+    let _pipes = client.ask_to_start(c"true");
+    let (id, descriptors) = next_spawn(booted.init());
+    assert_eq!(descriptors.len(), 3);
+    report(booted.init(), InitReport::Started { id, pid: 2 }, &[]);
+    assert_eq!(client.receive().0, ClientReply::Started { pid: 2 });
+    report(
+        booted.init(),
+        InitReport::Exited { id, wait_status: 0 },
+        &[],
+    );
+    assert_eq!(client.receive().0, ClientReply::Exited { wait_status: 0 });
+}
+
+#[test]
+fn lies_about_commands_reach_no_client() {
+    let booted = ready();
+    let client = booted.connect();
+    let _pipes = client.ask_to_start(c"true");
+    let (id, _) = next_spawn(booted.init());
+    still_serves(&booted);
+    let before = open_descriptors(&booted);
+    let init = booted.init();
+    let (master, slave) = terminal();
+    for stranger in [0, id + 1000, u32::MAX] {
+        report(
+            init,
+            InitReport::Started {
+                id: stranger,
+                pid: 2,
+            },
+            &[master.as_fd()],
+        );
+        report(
+            init,
+            InitReport::Exited {
+                id: stranger,
+                wait_status: 0,
+            },
+            &[slave.as_fd()],
+        );
+        let stage = Stage::Execute;
+        report(
+            init,
+            InitReport::NotStarted {
+                id: stranger,
+                stage,
+                errno: 2,
+            },
+            &[master.as_fd(); 8],
+        );
+    }
+    // An end before the beginning, a second `Ready`, a console when none is expected any more.
+    report(init, InitReport::Exited { id, wait_status: 0 }, &[]);
+    report(init, InitReport::Ready, &[]);
+    report(init, InitReport::Console, &[master.as_fd()]);
+    // A command on pipes has no terminal to hand out.
+    report(init, InitReport::Started { id, pid: 5 }, &[master.as_fd()]);
+    report(init, InitReport::Started { id, pid: 6 }, &[]);
+    let (reply, descriptors) = client.receive();
+    assert_eq!(reply, ClientReply::Started { pid: 5 });
+    assert!(descriptors.is_empty());
+    still_serves(&booted);
+    report(init, InitReport::Exited { id, wait_status: 3 }, &[]);
+    assert_eq!(client.receive().0, ClientReply::Exited { wait_status: 3 });
+    still_serves(&booted);
+    assert!(open_descriptors(&booted) <= before + 1);
+}
+
+#[test]
+fn noise_and_halves_are_survived() {
+    let booted = ready();
+    let mut whole = [0; 64];
+    let length = InitReport::Started { id: 1, pid: 2 }
+        .encode(&mut whole)
+        .unwrap();
+    for end in 1..length {
+        booted.init().send(&whole[..end], &[]).unwrap();
+    }
+    booted.init().send(&[0xff; 100_000], &[]).unwrap();
+    let mut state = 0x9e37_79b9_u32;
+    for _ in 0..20_000 {
+        let mut noise = whole;
+        for byte in &mut noise[4..] {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            *byte = state as u8;
+        }
+        let length = 1 + state as usize % 63;
+        booted.init().send(&noise[..length], &[]).unwrap();
+    }
+    still_serves(&booted);
+}
+
+#[test]
+fn an_init_that_does_not_listen_holds_up_nobody() {
+    let booted = ready();
+    // Enough commands to fill init's socket; every client gets an answer or waits, and new ones are answered.
+    let mut clients = Vec::new();
+    let refused = loop {
+        let client = booted.connect();
+        let pipes = client.ask_to_start(c"true");
+        clients.push((client, pipes));
+        let last = &clients[clients.len() - 1].0;
+        if support::is_readable(last.0.as_fd(), std::time::Duration::from_millis(50)) {
+            break last.receive().0;
+        }
+        assert!(clients.len() < 900, "init's socket is never full");
+    };
+    assert!(matches!(
+        refused,
+        ClientReply::NotStarted {
+            stage: Stage::InitGone,
+            ..
+        }
+    ));
+    // Those that wait go away; as soon as init listens it hears of each of them.
+    let waiting = clients.len() - 1;
+    clients.clear();
+    let (mut spawned, mut ended) = (0, 0);
+    while ended < waiting {
+        match InitRequest::decode(&booted.init().receive_bytes().0).unwrap() {
+            InitRequest::Spawn { .. } => spawned += 1,
+            InitRequest::End { .. } => ended += 1,
+            other => panic!("not asked for: {other:?}"),
+        }
+    }
+    assert_eq!(spawned, waiting);
+    still_serves(&booted);
+}
+
+#[test]
+fn what_is_no_terminal_ends_the_container() {
+    let booted = ready();
+    let client = booted.connect();
+    let size = Stream::Terminal {
+        rows: 24,
+        columns: 80,
+    };
+    client.ask(ClientRequest::Spawn(shell(b"sh\0", size)), &[]);
+    let (id, _) = next_spawn(booted.init());
+    let file = File::open("/etc/passwd").unwrap();
+    report(
+        booted.init(),
+        InitReport::Started { id, pid: 2 },
+        &[file.as_fd()],
+    );
+    let (reply, descriptors) = client.receive();
+    assert!(matches!(
+        reply,
+        ClientReply::NotStarted {
+            stage: Stage::InitGone,
+            ..
+        }
+    ));
+    assert!(descriptors.is_empty());
+    assert!(booted.released().starts_with("release 9 kept\n"));
+}
+
+#[test]
+fn a_given_root_process_outlives_init_and_gets_its_own_signal() {
+    let mut booted = Booted::with_played_init(ROOT, SIGUSR1);
+    report(booted.init(), InitReport::Ready, &[]);
+    assert_eq!(booted.boot.receive().0, ClientReply::Ready);
+    let (running, starting) = (booted.connect(), booted.connect());
+    let _pipes = running.ask_to_start(c"true");
+    let (id, _) = next_spawn(booted.init());
+    report(booted.init(), InitReport::Started { id, pid: 2 }, &[]);
+    assert_eq!(running.receive().0, ClientReply::Started { pid: 2 });
+    let _other_pipes = starting.ask_to_start(c"true");
+    next_spawn(booted.init());
+    booted.init = None;
+    assert_eq!(running.receive().0, ClientReply::Exited { wait_status: 9 });
+    let gone = |reply| {
+        matches!(
+            reply,
+            ClientReply::NotStarted {
+                stage: Stage::InitGone,
+                ..
+            }
+        )
+    };
+    assert!(gone(starting.receive().0));
+    let late = booted.connect();
+    let _late_pipes = late.ask_to_start(c"true");
+    assert!(gone(late.receive().0));
+    let waiting = booted.connect();
+    waiting.ask(ClientRequest::Shutdown { timeout_ms: 60_000 }, &[]);
+    waiting.closes();
+    assert!(
+        booted
+            .released()
+            .starts_with(&format!("release {} kept\n", 7 << 8))
+    );
+}
+
+#[test]
+fn a_root_process_that_does_not_listen_is_killed_at_the_deadline() {
+    let booted = Booted::with_played_init("trap '' USR1; exec sleep 1000", SIGUSR1);
+    let waiting = booted.connect();
+    waiting.ask(ClientRequest::Shutdown { timeout_ms: 60_000 }, &[]);
+    waiting.ask(ClientRequest::Shutdown { timeout_ms: 100 }, &[]);
+    // It ended before it was ready, which the boot socket hears.
+    assert_eq!(
+        booted.boot.receive().0,
+        ClientReply::Ended { wait_status: 9 }
+    );
+    waiting.closes();
+    assert!(booted.released().starts_with("release 9 kept\n"));
+}
+
+#[test]
+fn the_console_is_logged_within_bounds() {
+    const MOST: u64 = 8 << 20;
+    let booted = Booted::with_played_init("exec sleep 1000", SIGUSR1);
+    let (master, slave) = terminal();
+    report(booted.init(), InitReport::Console, &[master.as_fd()]);
+    report(booted.init(), InitReport::Ready, &[]);
+    assert_eq!(booted.boot.receive().0, ClientReply::Ready);
+    // The supervisor has the only master now, as it has in a container.
+    drop(master);
+    let mut console = File::from(slave);
+    let line = [&[b'x'; 4095][..], b"\n"].concat();
+    for _ in 0..(2 * MOST + MOST / 2) / 4096 {
+        console.write_all(&line).unwrap();
+    }
+    console.write_all(b"the last line\n").unwrap();
+    drop(console);
+    let killer = booted.connect();
+    killer.ask(ClientRequest::Kill, &[]);
+    killer.closes();
+    let log = std::fs::read(booted.folder.join("console.log")).unwrap();
+    let old = std::fs::metadata(booted.folder.join("console.log.1")).unwrap();
+    assert!(log.ends_with(b"the last line\r\n"));
+    assert!(log.len() as u64 <= MOST + 4096);
+    assert!(old.len() >= MOST && old.len() <= MOST + 4096);
+}

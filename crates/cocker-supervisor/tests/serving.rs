@@ -1,0 +1,192 @@
+//! What clients of a booted container see: a real supervisor over a real `cockerinit`.
+mod support;
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+
+use cocker_protocol::{ClientReply, ClientRequest, Refusal, Stream};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Booted, is_readable, shell};
+
+const EXITED_WITH_7: ClientReply = ClientReply::Exited {
+    wait_status: 7 << 8,
+};
+
+fn refused(why: Refusal) -> ClientReply {
+    ClientReply::Refused { why }
+}
+
+#[test]
+fn a_command_runs_and_its_status_comes_back() {
+    let booted = Booted::with_init();
+    booted.boot.closes();
+    let client = booted.connect();
+    let (mut input, mut output) = client.start(c"read word; echo got $word; exit 7");
+    input.write_all(b"this\n").unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "got this\n");
+    assert_eq!(client.receive().0, EXITED_WITH_7);
+    client.closes();
+}
+
+#[test]
+fn a_signal_reaches_the_command_of_its_connection() {
+    let booted = Booted::with_init();
+    let (one, other) = (booted.connect(), booted.connect());
+    let _one = one.start(c"exec cat");
+    let (input, _output) = other.start(c"cat; exit 7");
+    one.ask(ClientRequest::Signal { signal: 15 }, &[]);
+    assert_eq!(one.receive().0, ClientReply::Exited { wait_status: 15 });
+    drop(input);
+    assert_eq!(other.receive().0, EXITED_WITH_7);
+}
+
+#[test]
+fn a_terminal_comes_back_to_the_client() {
+    let booted = Booted::with_init();
+    let client = booted.connect();
+    let size = Stream::Terminal {
+        rows: 33,
+        columns: 101,
+    };
+    client.ask(
+        ClientRequest::Spawn(shell(b"sh\0-c\0stty size; exit 7\0", size)),
+        &[],
+    );
+    let (ClientReply::Started { .. }, mut descriptors) = client.receive() else {
+        panic!("not started");
+    };
+    let mut text = Vec::new();
+    let mut master = std::fs::File::from(descriptors.pop().expect("the master"));
+    // With the last slave closed the master fails with EIO, after everything was read.
+    let _ = master.read_to_end(&mut text);
+    assert_eq!(text, b"33 101\r\n");
+    assert_eq!(client.receive().0, EXITED_WITH_7);
+}
+
+#[test]
+fn a_client_that_hangs_up_takes_its_command_along() {
+    let booted = Booted::with_init();
+    let client = booted.connect();
+    let (_input, mut output) = client.start(c"trap '' HUP TERM; echo ready; exec cat");
+    drop(client);
+    let mut text = String::new();
+    // The command's end of the pipe closes, whenever it got there.
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(
+        booted
+            .connect()
+            .start(c"exit 0")
+            .1
+            .read_to_string(&mut text)
+            .unwrap(),
+        0
+    );
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_nobody_else_notices() {
+    let booted = Booted::with_init();
+    let bystander = booted.connect();
+    let (input, _output) = bystander.start(c"cat; exit 7");
+    let pipes = support::pair();
+
+    let garbage = booted.connect();
+    garbage.send(&[0xff; 50], &[]).unwrap();
+    assert_eq!(garbage.receive().0, refused(Refusal::WrongVersion));
+    garbage.closes();
+    let unknown = booted.connect();
+    unknown
+        .send(&[1, 0, 9, 9, 0, 0, 0, 0], &[pipes.0.as_fd()])
+        .unwrap();
+    assert_eq!(unknown.receive().0, refused(Refusal::Malformed));
+    let long = booted.connect();
+    long.send(&vec![1; 200_000], &[]).unwrap();
+    assert_eq!(long.receive().0, refused(Refusal::Malformed));
+    let early = booted.connect();
+    early.ask(ClientRequest::Signal { signal: 9 }, &[]);
+    assert_eq!(early.receive().0, refused(Refusal::Malformed));
+    for count in [0, 2, 4] {
+        let client = booted.connect();
+        let descriptors = vec![pipes.0.as_fd(); count];
+        let spawn = ClientRequest::Spawn(shell(b"sh\0", Stream::Pipes));
+        client.ask(spawn, &descriptors);
+        assert_eq!(client.receive().0, refused(Refusal::Malformed));
+    }
+    let twice = booted.connect();
+    let _pipes = twice.start(c"exec cat");
+    twice.ask(ClientRequest::Kill, &[]);
+    assert_eq!(twice.receive().0, refused(Refusal::Malformed));
+
+    drop(input);
+    assert_eq!(bystander.receive().0, EXITED_WITH_7);
+}
+
+#[test]
+fn two_hundred_clients_are_served_at_once() {
+    let booted = Booted::with_init();
+    let clients: Vec<_> = (0..200)
+        .map(|_| {
+            let client = booted.connect();
+            let pipes = client.ask_to_start(c"cat; exit 7");
+            (client, pipes)
+        })
+        .collect();
+    for (client, _) in &clients {
+        assert!(matches!(client.receive().0, ClientReply::Started { .. }));
+    }
+    for (client, pipes) in clients {
+        drop(pipes);
+        assert_eq!(client.receive().0, EXITED_WITH_7);
+    }
+}
+
+#[test]
+fn a_shutdown_ends_in_a_release() {
+    let booted = Booted::with_init();
+    let running = booted.connect();
+    let _pipes = running.start(c"trap '' TERM; echo ready; while :; do read x; done");
+    let waiting = booted.connect();
+    waiting.ask(ClientRequest::Shutdown { timeout_ms: 200 }, &[]);
+    assert_eq!(running.receive().0, ClientReply::Exited { wait_status: 9 });
+    waiting.closes();
+    let released = booted.released();
+    let lines: Vec<_> = released.lines().collect();
+    assert_eq!(lines[0], "release 0 kept");
+    // The standard streams, the lock and the folder; the client's connection took the lowest free number.
+    let kept: Vec<_> = lines[1..lines.len() - 2].to_vec();
+    assert_eq!(kept, ["0", "1", "2", "3", "9"]);
+    assert_eq!(lines[lines.len() - 2], "SigBlk:\t0000000000000000");
+    assert_eq!(lines[lines.len() - 1], "SigIgn:\t0000000000000000");
+}
+
+#[test]
+fn the_hosts_own_shutdown_is_orderly_too() {
+    let booted = Booted::with_init();
+    let client = booted.connect();
+    let (_input, mut output) =
+        client.start(c"trap 'exit 7' TERM; echo ready; while :; do read x; done");
+    let mut ready = [0; 6];
+    output.read_exact(&mut ready).unwrap();
+    let supervisor = Pid::from_child(&booted.supervisor);
+    for harmless in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::PIPE] {
+        kill_process(supervisor, harmless).unwrap();
+    }
+    kill_process(supervisor, Signal::TERM).unwrap();
+    assert_eq!(client.receive().0, EXITED_WITH_7);
+    assert!(booted.released().starts_with("release 0 kept\n"));
+}
+
+#[test]
+fn a_kill_ends_everything_at_once() {
+    let booted = Booted::with_init();
+    let (running, idle, killer) = (booted.connect(), booted.connect(), booted.connect());
+    let (_input, output) = running.start(c"trap '' TERM; exec cat");
+    killer.ask(ClientRequest::Kill, &[]);
+    assert_eq!(running.receive().0, ClientReply::Exited { wait_status: 9 });
+    assert!(is_readable(output.as_fd(), support::PATIENCE));
+    killer.closes();
+    idle.closes();
+    assert!(booted.released().starts_with("release 9 kept\n"));
+}

@@ -1,0 +1,417 @@
+//! Boots a real supervisor, over a real `cockerinit` or a test that plays one, and speaks with it as clients do.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use cocker_protocol::{ClientReply, ClientRequest, Groups, MAX_MESSAGE, Spawn, Stream, Strings};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
+    listen, recvmsg, sendmsg, socket_with, socketpair,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+
+/// Longer than anything here takes; reached only where something is wrong.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The container's folder, and in it what stands for `cocker release`: it writes down what it was given.
+const RELEASE: &str = "echo \"$0 $1 $WORD\" > released.new
+for fd in 0 1 2 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$fd && echo $fd; done >> released.new
+grep -E '^Sig(Blk|Ign)' /proc/$$/status >> released.new
+mv released.new released
+";
+
+/// A supervisor, with everything that belongs to it; it all ends with this value.
+pub struct Booted {
+    pub supervisor: Child,
+    pub folder: PathBuf,
+    pub boot: Channel,
+    /// init's end of the socket, where the test plays init.
+    pub init: Option<Channel>,
+}
+
+impl Booted {
+    /// Boots a real `cockerinit` as process 1 of a pid namespace.
+    pub fn with_init() -> Self {
+        let init = cockerinit();
+        let init = init.to_str().expect("a plain path");
+        let unshare = [
+            "/usr/bin/unshare",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            init,
+        ];
+        let booted = Self::start(&unshare, 0, Init::Real);
+        assert_eq!(booted.boot.receive().0, ClientReply::Ready);
+        booted
+    }
+
+    /// Boots a shell as the root process, while the test plays init.
+    pub fn with_played_init(root: &str, stop_signal: i32) -> Self {
+        Self::start(&["/bin/sh", "-c", root], stop_signal, Init::Played)
+    }
+
+    fn start(root: &[&str], stop_signal: i32, init: Init) -> Self {
+        let folder = new_folder();
+        std::fs::write(folder.join("release"), RELEASE).expect("a file");
+        let (our_boot, boot) = pair();
+        let (our_init, init_end) = pair();
+        let (our_init, their_init) = match init {
+            Init::Real => (our_init, init_end),
+            // The root process gets something harmless in init's place.
+            Init::Played => (our_init, init_end.try_clone().expect("a copy")),
+        };
+        let read = OFlags::RDONLY | OFlags::CLOEXEC;
+        let open_file =
+            |path: &Path, flags| open(path, flags, Mode::from(0o600)).expect("it opens");
+        let listener = seqpacket();
+        let address = SocketAddrUnix::new(folder.join("control")).expect("a short path");
+        bind(&listener, &address).expect("a new name");
+        listen(&listener, 1024).expect("it listens");
+        let lock = open_file(
+            &folder.join("lock"),
+            OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC,
+        );
+        let shell = open_file(Path::new("/bin/sh"), read);
+        let directory = open_file(&folder, read | OFlags::DIRECTORY);
+        let devpts = open_file(Path::new("/dev/pts"), OFlags::PATH | OFlags::CLOEXEC);
+
+        let (played, supervisors_init, roots_init) = match init {
+            Init::Real => (None, our_init, their_init),
+            Init::Played => {
+                let devnull = open_file(Path::new("/dev/null"), read);
+                (Some(Channel(their_init)), our_init, devnull)
+            }
+        };
+        // 6 is the root process, which is made between fork and exec.
+        let supervisors = [
+            (lock, 3),
+            (listener, 4),
+            (supervisors_init, 5),
+            (boot, 7),
+            (shell, 8),
+            (directory, 9),
+        ]
+        .map(|(fd, target)| (high(fd), target));
+        let roots = [(roots_init, 3), (devpts, 4)].map(|(fd, target)| (high(fd), target));
+        let plan = Plan {
+            supervisor: supervisors
+                .each_ref()
+                .map(|(fd, target)| (fd.as_raw_fd(), *target)),
+            root: roots
+                .each_ref()
+                .map(|(fd, target)| (fd.as_raw_fd(), *target)),
+            argv: root
+                .iter()
+                .map(|argument| CString::new(*argument).expect("no NUL"))
+                .collect(),
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cocker-supervisor"));
+        command
+            .args(["container", &stop_signal.to_string()])
+            .current_dir(&folder)
+            .env("WORD", "kept")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        // SAFETY: between fork and exec only `Plan::carry_out` runs, which makes plain system calls on what was
+        // prepared before.
+        unsafe { command.pre_exec(move || plan.carry_out()) };
+        Self {
+            supervisor: command.spawn().expect("the supervisor starts"),
+            folder,
+            boot: Channel(our_boot),
+            init: played,
+        }
+    }
+
+    pub fn connect(&self) -> Channel {
+        let socket = seqpacket();
+        let address = SocketAddrUnix::new(self.folder.join("control")).expect("a short path");
+        connect(&socket, &address).expect("the supervisor listens");
+        Channel(socket)
+    }
+
+    /// Plays init: what the supervisor asked of it.
+    pub fn init(&self) -> &Channel {
+        self.init.as_ref().expect("the test plays init")
+    }
+
+    /// Waits for the supervisor's end and returns what `release` wrote down.
+    pub fn released(mut self) -> String {
+        let pid = Pid::from_child(&self.supervisor);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it is not reaped");
+        assert!(is_readable(pidfd.as_fd(), PATIENCE), "it does not end");
+        assert!(self.supervisor.wait().expect("it is our child").success());
+        std::fs::read_to_string(self.folder.join("released")).expect("released")
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        // The root process is the supervisor's child; it is ended first, by its number.
+        let pid = self.supervisor.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            let pid = child
+                .parse()
+                .ok()
+                .and_then(Pid::from_raw)
+                .expect("a process");
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = self.supervisor.kill();
+        let _ = self.supervisor.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Init {
+    Real,
+    Played,
+}
+
+/// Everything that is needed between fork and exec, made before.
+struct Plan {
+    supervisor: [(i32, i32); 6],
+    root: [(i32, i32); 2],
+    argv: Vec<CString>,
+}
+
+impl Plan {
+    /// Makes the root process, and lays out the supervisor's descriptors.
+    fn carry_out(&self) -> std::io::Result<()> {
+        let mut argv = [std::ptr::null(); 8];
+        for (slot, argument) in argv.iter_mut().zip(&self.argv) {
+            *slot = argument.as_ptr();
+        }
+        // SAFETY: this process has one thread, being itself fresh from a fork, and the child only calls dup2 and
+        // execv.
+        let pid = check(unsafe { libc::fork() })?;
+        if pid == 0 {
+            let _ = duplicate_all(&self.root);
+            // SAFETY: `argv` is longer than the arguments, so it ends with a null; they live in `self`.
+            unsafe { libc::execv(argv[0], argv.as_ptr()) };
+            // SAFETY: _exit takes a number only.
+            unsafe { libc::_exit(127) };
+        }
+        // SAFETY: pidfd_open takes numbers only.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        duplicate_all(&[(check(pidfd as i32)?, 6)])?;
+        duplicate_all(&self.supervisor)
+    }
+}
+
+fn duplicate_all(pairs: &[(i32, i32)]) -> std::io::Result<()> {
+    for &(source, target) in pairs {
+        // SAFETY: dup2 takes numbers only, and whatever `target` was in this child, nothing uses it any more.
+        check(unsafe { libc::dup2(source, target) })?;
+    }
+    Ok(())
+}
+
+fn check(result: i32) -> std::io::Result<i32> {
+    match result {
+        -1 => Err(std::io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+/// One end of a connection.
+pub struct Channel(pub OwnedFd);
+
+impl Channel {
+    pub fn ask(&self, request: ClientRequest<'_>, descriptors: &[BorrowedFd<'_>]) {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let length = request.encode(&mut buffer).expect("the request fits");
+        self.send(&buffer[..length], descriptors)
+            .expect("it is sent");
+    }
+
+    pub fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
+        self.send_with(bytes, descriptors, SendFlags::NOSIGNAL)
+    }
+
+    pub fn send_with(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        flags: SendFlags,
+    ) -> rustix::io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+        }
+        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags)
+    }
+
+    /// The next reply, with the descriptors that came along.
+    pub fn receive(&self) -> (ClientReply, Vec<OwnedFd>) {
+        let (bytes, descriptors) = self.receive_bytes();
+        let reply = ClientReply::decode(&bytes).expect("a reply, not the end");
+        (reply, descriptors)
+    }
+
+    pub fn receive_bytes(&self) -> (Vec<u8>, Vec<OwnedFd>) {
+        assert!(is_readable(self.0.as_fd(), PATIENCE), "nothing comes");
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(
+            &self.0,
+            &mut [IoSliceMut::new(&mut buffer)],
+            &mut control,
+            flags,
+        )
+        .expect("it is received");
+        let descriptors = control
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(rights) => Some(rights),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        buffer.truncate(received.bytes);
+        (buffer, descriptors)
+    }
+
+    /// Waits until the other end has closed, or says nothing more.
+    pub fn closes(&self) {
+        assert_eq!(self.receive_bytes().0, b"", "the other end closes");
+    }
+
+    /// Starts a shell on pipes and returns our ends: its input and its output.
+    pub fn start(&self, script: &CStr) -> (File, File) {
+        let (input, output) = self.ask_to_start(script);
+        let (ClientReply::Started { pid: 2.. }, _) = self.receive() else {
+            panic!("not started");
+        };
+        (input, output)
+    }
+
+    pub fn ask_to_start(&self, script: &CStr) -> (File, File) {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+        let (input, output) = (pipe(), pipe());
+        let theirs = [input.0.as_fd(), output.1.as_fd(), output.1.as_fd()];
+        let arguments = [b"sh\0-c\0", script.to_bytes_with_nul()].concat();
+        self.ask(
+            ClientRequest::Spawn(shell(&arguments, Stream::Pipes)),
+            &theirs,
+        );
+        (input.1.into(), output.0.into())
+    }
+}
+
+/// A shell with these arguments, each with its NUL.
+pub fn shell(arguments: &[u8], stream: Stream) -> Spawn<'_> {
+    Spawn {
+        stream,
+        uid: 0,
+        gid: 0,
+        groups: Groups::default(),
+        program: c"/bin/sh",
+        arguments: Strings::from_joined(arguments).expect("whole strings"),
+        environment: Strings::from_joined(b"PATH=/usr/bin:/bin\0").expect("whole strings"),
+        directory: c"/",
+        directory_required: true,
+    }
+}
+
+/// Waits until there is something to read, or the other end is gone.
+pub fn is_readable(descriptor: BorrowedFd<'_>, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+        match poll(&mut polled, Some(&timeout)) {
+            Ok(count) => return count > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("cannot poll: {error}"),
+        }
+    }
+}
+
+pub fn pair() -> (OwnedFd, OwnedFd) {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("a pair of sockets")
+}
+
+fn seqpacket() -> OwnedFd {
+    socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .expect("a socket")
+}
+
+/// A copy far above the fixed numbers, so that none overwrites another.
+fn high(descriptor: OwnedFd) -> OwnedFd {
+    fcntl_dupfd_cloexec(descriptor, 100).expect("a copy")
+}
+
+fn new_folder() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("cocker-supervisor-{}-{count}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir(&folder).expect("a new folder");
+    folder
+}
+
+/// The `cockerinit` that was built beside the supervisor; it is built where only this package was asked for.
+fn cockerinit() -> PathBuf {
+    let supervisor = Path::new(env!("CARGO_BIN_EXE_cocker-supervisor"));
+    let init = supervisor.with_file_name("cockerinit");
+    let target = supervisor
+        .ancestors()
+        .nth(3)
+        .expect("target/triple/profile");
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    BUILT.call_once(|| {
+        let status = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--offline",
+                "-p",
+                "cocker-init",
+                "--bin",
+                "cockerinit",
+            ])
+            .arg("--target-dir")
+            .arg(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo starts");
+        assert!(status.success(), "cockerinit builds");
+    });
+    init
+}

@@ -1,0 +1,357 @@
+//! Both spellings of every command mean the same, and what means nothing is refused.
+
+use super::*;
+use cocker_engine::{
+    IfBooted, Isolation, Name, OnError, Reference, Version, VolumeAccess, VolumeRequest,
+};
+use std::time::Duration;
+
+fn understood(line: &str) -> Result<Options, Failure> {
+    let words = shlex::split(line).expect("the test's quotes are closed");
+    parse(words.into_iter().map(OsString::from).collect())
+}
+
+fn meant(line: &str) -> Command {
+    understood(line)
+        .unwrap_or_else(|failure| panic!("{line}: {failure:?}"))
+        .command
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// Every command of the manual's table: the seed's spelling, the modern one.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("", "help"),
+    ("--help", "help"),
+    ("-v", "version"),
+    ("-s images", "images"),
+    ("-s images -q", "images -q"),
+    ("-s containers", "containers"),
+    ("-s containers --format json", "ps --format json"),
+    (
+        "-s containers --format=json -d",
+        "containers --format=json -d",
+    ),
+    ("-s container_root -c C", "root C"),
+    (
+        "-s ssearch --srepo u@h --match x",
+        "ssearch --srepo u@h --match x",
+    ),
+    ("-a install_test", "install-test"),
+    (
+        "-a install_test --version 1.0",
+        "install-test --version 1.0",
+    ),
+    ("-a create -m a:1,b -c C", "create -m a:1,b -c C"),
+    (
+        "-a create --image a --container=C",
+        "create --image=a --container C",
+    ),
+    (
+        "-a create -m a --volume /x:/y:ro --volume /z --host h --net HOST --privileged -b -t -e 'p \"a b\"'",
+        "create -m a --volume /x:/y:ro --volume /z --host h --net HOST --privileged -b -t -e 'p \"a b\"'",
+    ),
+    ("-c C -m a -b -a create", "create -c C -b -m a"),
+    (
+        "-a create -m a --net BRIDGE --vip 1.2.3.4",
+        "create -m a --net BRIDGE --vip 1.2.3.4",
+    ),
+    (
+        "-a create -m a --host-eth eth0",
+        "create -m a --host-eth eth0",
+    ),
+    (
+        "-a create -m a --port-mapping 1:2",
+        "create -m a --port-mapping 1:2",
+    ),
+    ("-a boot -c C", "boot C"),
+    ("-a boot -c C -t", "boot C --attach"),
+    (
+        "-a boot -c C -e '/bin/x -y'",
+        "boot -c C --exec '/bin/x -y'",
+    ),
+    ("-a boot -c C --cpus 0", "boot C --cpus 0"),
+    ("-a boot -c C --cpu-quota 25%", "boot C --cpu-quota 25%"),
+    ("-a boot -c C --mem-limit 100M", "boot C --mem-limit 100M"),
+    ("-a attach -c C", "attach C"),
+    ("-a attach -c C --new", "attach C --new"),
+    ("-a attach -c C --session 2", "attach C --session 2"),
+    (
+        "-a run -c C --cmd 'echo \"a  b\"'",
+        "run C --cmd 'echo \"a  b\"'",
+    ),
+    ("-a run -c C --cmd=-x", "run C --cmd=-x"),
+    ("-a shutdown -c C", "shutdown C"),
+    (
+        "-a shutdown -c C -f --timeout 2.5",
+        "shutdown C --timeout 2.5 --forcely",
+    ),
+    ("-a kill -c C -f", "kill C -f"),
+    ("-a destroy -c C", "destroy C"),
+    ("-a destroy -c C -h -f", "destroy C --shutdown -f"),
+    (
+        "-a version -m a:1 --version 2",
+        "set-version a:1 --version 2",
+    ),
+    ("-a vip -c C --vip 1.2.3.4", "set-vip C --vip 1.2.3.4"),
+    (
+        "-a port_mapping -c C --port-mapping 1:2",
+        "set-port-mapping C --port-mapping 1:2",
+    ),
+    (
+        "-a volume -c C --volume /a --volume /b",
+        "set-volume C --volume /a --volume /b",
+    ),
+    (
+        "-a to_image --from-container C --version 1 --to-image I --keep",
+        "to-image --from-container C --version 1 --to-image I --keep",
+    ),
+    (
+        "-a to_container --from-image I:1 -m a,b --volume /x --to-container C",
+        "to-container --from-image I:1 -m a,b --volume /x --to-container C",
+    ),
+    (
+        "-a copy_image --from-image I --to-image J:2",
+        "copy-image --from-image I --to-image J:2",
+    ),
+    ("-a del_image -m I", "rm-image I"),
+    (
+        "-a export -m I:1 --compress zstd",
+        "export I:1 --compress zstd",
+    ),
+    (
+        "-a import --image-file f.cockerimage",
+        "import --image-file f.cockerimage",
+    ),
+    ("-a spush -m I", "spush I"),
+    ("-a spull -m I --srepo u@h", "spull -m I --srepo u@h"),
+    (
+        "-a rplfile -c C --template-file t --mapping-file m --instance-file i",
+        "instantiate C --template-file t --mapping-file m --instance-file i",
+    ),
+    (
+        "-a putfile -c C --src-file s --dst-file d",
+        "put C --src-file s --dst-file d",
+    ),
+    (
+        "-a getfile -c C --src-file s --dst-file d",
+        "get C --src-file s --dst-file d",
+    ),
+];
+
+#[test]
+fn both_spellings_of_every_command_mean_the_same() {
+    for (seeds, modern) in SPELLINGS {
+        assert_eq!(
+            understood(seeds).expect(seeds),
+            understood(modern).expect(modern),
+            "{seeds}"
+        );
+    }
+}
+
+#[test]
+fn what_is_said_is_what_is_meant() {
+    assert_eq!(meant("-s container_root -c C"), Command::Root(name("C")));
+    assert_eq!(
+        meant("-a install_test"),
+        Command::InstallTest(Version::none())
+    );
+    assert_eq!(
+        meant("destroy C"),
+        Command::Destroy(name("C"), IfBooted::Refuse, OnError::Stop)
+    );
+    assert_eq!(
+        meant("-a destroy -h -f -c C"),
+        Command::Destroy(name("C"), IfBooted::ShutDownFirst, OnError::GoOn)
+    );
+    assert_eq!(
+        meant("shutdown C"),
+        Command::Shutdown(name("C"), Duration::from_secs(10), OnError::Stop)
+    );
+    let shutdown = Command::Shutdown(name("C"), Duration::from_millis(250), OnError::Stop);
+    assert_eq!(meant("shutdown C --timeout .25"), shutdown);
+    let words = ["a", "-b", "--", "--help"].map(OsString::from).to_vec();
+    assert_eq!(
+        meant("run C -- a -b -- --help"),
+        Command::Run(name("C"), RunProgram::Arguments(words))
+    );
+    assert_eq!(meant("release 256"), Command::Release(256));
+    assert_eq!(meant("-s images"), Command::Images(ListingForm::Table));
+    assert_eq!(meant("images -q"), Command::Images(ListingForm::Names));
+    assert!(understood("-d images").unwrap().debug);
+    assert!(!understood("images").unwrap().debug);
+}
+
+#[test]
+fn a_container_is_made_as_it_was_said() {
+    let line =
+        "create -m base:1,top --volume /x:/y:ro --host web --privileged -b -t -e \"p 'a b'\"";
+    let then_boot = Booting {
+        container: name("base"),
+        root_process: Some(["p", "a b"].map(OsString::from).to_vec()),
+        then_attach: true,
+    };
+    let creation = Creation {
+        container: name("base"),
+        images: Reference::parse_list("base:1,top").unwrap(),
+        hostname: Some("web".into()),
+        volumes: vec![VolumeRequest {
+            host: "/x".into(),
+            container: "/y".into(),
+            access: VolumeAccess::ReadOnly,
+        }],
+        isolation: Isolation::Privileged,
+        then_boot: Some(then_boot),
+    };
+    assert_eq!(meant(line), Command::Create(creation));
+}
+
+#[test]
+fn what_a_later_release_has_is_named() {
+    for (line, what) in [
+        ("-a to_image --from-container C --to-image I", "`to-image`"),
+        ("create -m a --net CUSTOM", "`--net CUSTOM`"),
+        ("create -m a -b --cpus 0", "`--cpus`"),
+        ("boot C --mem-limit 1G", "`--mem-limit`"),
+        ("attach C --session 1", "`--session`"),
+        ("sessions C", "`sessions`"),
+        ("rm-image a", "`rm-image`"),
+    ] {
+        assert_eq!(meant(line), Command::NotBuilt(what.into()), "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    let wrong = [
+        // No command, or none that there is.
+        "-d",
+        "-c C",
+        "-a",
+        "-s",
+        "-a nonsense",
+        "-s nonsense",
+        "nonsense",
+        "--nonsense",
+        "-a boot -s images",
+        // Something missing.
+        "-a create",
+        "create",
+        "-a boot",
+        "boot",
+        "-a run -c C",
+        "run C",
+        "run -- x",
+        "-a version",
+        "set-vip C",
+        "put C",
+        "-a create -m a -c",
+        "-a create -m -c C",
+        "-a to_image --from-container C",
+        "import",
+        // Something that means nothing there.
+        "-a boot -c C -m a",
+        "boot C -m a",
+        "-a boot -c C -q",
+        "boot C -q",
+        "-s images -c C",
+        "images C",
+        "-v -c C",
+        "-a create -m a -t",
+        "create -m a -t",
+        "-a create -m a -e x",
+        "create -m a --cpus 0",
+        "-a kill -c C -h",
+        "-a attach -c C --cmd x",
+        "attach C D",
+        "-a boot C",
+        "-a boot -c C extra",
+        "run C true",
+        "run C --cmd x -- y",
+        "boot C -c C",
+        // Said twice.
+        "-a boot -c C -c C",
+        "-a boot -a boot -c C",
+        "-a create -m a -m b",
+        "create -m a -m b",
+        "boot -c C -c D",
+        "-a boot -c C -t -t",
+        "boot C -t -t",
+        "-d -d -s images",
+        "-a create -m a --host x --host y",
+        // Values that are none.
+        "-a boot -c ../x",
+        "boot ''",
+        "-a create -m a: -c C",
+        "create -m a,,b",
+        "-a create -m a --net MOON",
+        "create -m a --host ../x",
+        "create -m a --host a..b",
+        "create -m a --host 'a b'",
+        "create -m a --volume x:y:z",
+        "-a create -m a --volume /x:relative",
+        "boot C -e ''",
+        "boot C -e '\"open'",
+        "-a boot -c C -e '   '",
+        "shutdown C --timeout soon",
+        "shutdown C --timeout -1",
+        "shutdown C --timeout inf",
+        "shutdown C --timeout ''",
+        "shutdown C --timeout 1e3",
+        "shutdown C --timeout 99999999999999999999",
+        "-s images --format xml",
+        "images --format xml",
+        "-s images --format json -q",
+        "images -q --format json",
+        "-a boot -c C --attach=yes",
+        "install-test --version a/b",
+        "-a install_test --version ''",
+        "release x",
+        "completion tcsh",
+        "-h",
+        "help nonsense",
+    ];
+    for line in wrong {
+        let failure = understood(line).expect_err(line);
+        assert_eq!(
+            failure,
+            failure.clone().exit_with(crate::failure::USAGE),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn help_comes_whatever_else_is_said() {
+    for line in [
+        "-a --help",
+        "-a boot --help",
+        "--help -c",
+        "boot --help",
+        "boot -h",
+        "help boot",
+        "help images",
+    ] {
+        assert!(matches!(meant(line), Command::Help(_)), "{line}");
+    }
+    assert!(matches!(meant("--version"), Command::Version));
+}
+
+#[test]
+fn the_page_of_help_has_every_command() {
+    let Command::Help(page) = meant("help") else {
+        panic!("help is help")
+    };
+    for (seeds, modern) in SPELLINGS {
+        let first =
+            |line: &str, place: usize| line.split(' ').nth(place).unwrap_or_default().to_string();
+        assert!(page.contains(&first(modern, 0)), "{modern}");
+        if seeds.starts_with("-a") || seeds.starts_with("-s") {
+            assert!(page.contains(&first(seeds, 1)), "{seeds}");
+        }
+    }
+    assert!(page.lines().all(|line| line.chars().count() <= 120));
+}

@@ -1,0 +1,211 @@
+//! `run`'s client: three pipes between the user's streams and the command, its signals, its ending.
+//!
+//! ```text
+//! our stdin  ──▶ command's stdin      splice(2) where both sides allow it, so that no byte is copied
+//! our stdout ◀── command's stdout
+//! our stderr ◀── command's stderr
+//! signals    ──▶ connection ──▶ ending
+//! ```
+//!
+//! One poll loop waits for whatever can move. Nothing in it blocks on one stream while another could go on.
+
+mod flow;
+
+use crate::failure::Failure;
+use crate::output;
+use crate::signals::{self, Signals};
+use crate::standard_streams::{Sink, set_nonblocking};
+use cocker_engine::{Connection, Ending, Name, Running};
+use flow::{Flow, Progress, Source};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::stdio;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use std::process::ExitCode;
+
+/// What the command gets from us when we get it.
+const FORWARDED: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+
+/// The exit code when the container went away under the command: as if it had been killed.
+const CONTAINER_GONE: u8 = 137;
+
+/// Carries bytes and signals until the command has ended and what it wrote is written; its status is ours.
+pub fn carry(running: Running, container: &Name) -> Result<ExitCode, Failure> {
+    let mut carrier = Carrier::new(running)?;
+    let code = match carrier.carry_on()? {
+        Outcome::Ended(Ending::Exited(status)) => status,
+        Outcome::Ended(Ending::Killed { signal }) | Outcome::ToldToEnd(signal) => {
+            signals::exit_code(signal)
+        }
+        Outcome::Ended(Ending::ContainerGone) => {
+            output::complain(&format!(
+                "Error: container `{container}` ended under the command\n"
+            ));
+            CONTAINER_GONE
+        }
+    };
+    match carrier.fault.take() {
+        Some(fault) => Err(fault),
+        None => Ok(ExitCode::from(code)),
+    }
+}
+
+enum Outcome {
+    Ended(Ending),
+    /// We are to end although the command has ended: its output finds no taker.
+    ToldToEnd(i32),
+}
+
+struct Carrier {
+    connection: Connection,
+    signals: Signals,
+    /// stdin, stdout, stderr; nothing where a direction is finished. Dropping one closes the command's end.
+    flows: [Option<Flow<'static>>; 3],
+    ending: Option<Ending>,
+    /// The first stream of ours that failed otherwise than by being closed.
+    fault: Option<Failure>,
+}
+
+const STDIN: usize = 0;
+const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+impl Carrier {
+    fn new(running: Running) -> Result<Carrier, Failure> {
+        let signals = Signals::take(&FORWARDED)?;
+        for pipe in [&running.stdin, &running.stdout, &running.stderr] {
+            set_nonblocking(pipe).map_err(|error| {
+                Failure::not_done("cannot prepare the command's streams").caused_by(&error)
+            })?;
+        }
+        let stdin = Flow::new(
+            Source::Shared(stdio::stdin()),
+            Sink::own_pipe(running.stdin),
+        );
+        let stdout = Flow::new(
+            Source::OwnPipe(running.stdout),
+            Sink::shared(stdio::stdout()),
+        );
+        let stderr = Flow::new(
+            Source::OwnPipe(running.stderr),
+            Sink::shared(stdio::stderr()),
+        );
+        Ok(Carrier {
+            connection: running.connection,
+            signals,
+            flows: [Some(stdin), Some(stdout), Some(stderr)],
+            ending: None,
+            fault: None,
+        })
+    }
+
+    fn carry_on(&mut self) -> Result<Outcome, Failure> {
+        loop {
+            if let Some(ending) = self.ending
+                && self.flows.iter().all(Option::is_none)
+            {
+                return Ok(Outcome::Ended(ending));
+            }
+            let ready = self.wait()?;
+            if ready.signals
+                && let Some(signal) = self.forward_signals()
+            {
+                return Ok(Outcome::ToldToEnd(signal));
+            }
+            for (index, events) in ready.flows.into_iter().enumerate() {
+                self.advance(index, events);
+            }
+            if ready.connection {
+                self.ending = Some(self.connection.ending()?);
+                self.begin_to_drain();
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Ready, Failure> {
+        let mut polled = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let connection = self.ending.is_none().then(|| {
+            polled.push(PollFd::from_borrowed_fd(
+                self.connection.as_fd(),
+                PollFlags::IN,
+            ));
+            polled.len() - 1
+        });
+        let places = self.flows.each_ref().map(|flow| {
+            flow.as_ref().map(|flow| {
+                polled.extend(flow.interest());
+                polled.len() - 2
+            })
+        });
+        loop {
+            match poll(&mut polled, None::<&Timespec>) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Err(Failure::not_done("cannot wait for the command").caused_by(&error));
+                }
+            }
+        }
+        Ok(Ready {
+            signals: !polled[0].revents().is_empty(),
+            connection: connection.is_some_and(|place| !polled[place].revents().is_empty()),
+            flows: places.map(|place| {
+                place.map(|place| (polled[place].revents(), polled[place + 1].revents()))
+            }),
+        })
+    }
+
+    fn advance(&mut self, index: usize, events: Option<(PollFlags, PollFlags)>) {
+        let (Some(flow), Some((source, sink))) = (&mut self.flows[index], events) else {
+            return;
+        };
+        match flow.advance(source, sink) {
+            Ok(Progress::GoesOn) => return,
+            Ok(Progress::Finished) => {}
+            Err(error) => {
+                let message = format!(
+                    "cannot {} {}",
+                    if index == STDIN { "read" } else { "write to" },
+                    NAMES[index]
+                );
+                self.fault
+                    .get_or_insert_with(|| Failure::not_done(message).caused_by(&error));
+            }
+        }
+        self.flows[index] = None;
+    }
+
+    /// Passes signals on; after the ending there is only us to obey them.
+    fn forward_signals(&mut self) -> Option<i32> {
+        for signal in self.signals.arrived() {
+            if self.ending.is_some() && signals::asks_to_end(signal) {
+                return Some(signal);
+            }
+            if let Err(error) = self.connection.signal(signal) {
+                tracing::debug!("cannot forward signal {signal}: {error}");
+            }
+        }
+        None
+    }
+
+    /// What the command wrote is in its pipes by now. More may follow from programs that it left behind: they could
+    /// hold us forever, and it is not the command's output.
+    fn begin_to_drain(&mut self) {
+        self.flows[STDIN] = None;
+        for flow in &mut self.flows {
+            if flow
+                .as_mut()
+                .is_some_and(|flow| flow.end_after_what_is_there() == Progress::Finished)
+            {
+                *flow = None;
+            }
+        }
+    }
+}
+
+/// What poll found.
+struct Ready {
+    signals: bool,
+    connection: bool,
+    /// The events of each flow's source and sink.
+    flows: [Option<(PollFlags, PollFlags)>; 3],
+}
