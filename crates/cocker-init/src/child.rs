@@ -24,15 +24,20 @@ pub fn execute(spawn: &Spawn<'_>, streams: &Streams) -> Failure {
     }
 }
 
-/// Takes on the command's session, streams, identity and folder.
+/// Takes on the command's group or session, streams, identity and folder.
 fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<(), Failure> {
     let at = |stage| move |error| Failure::new(stage, error);
 
-    // A session of its own first: only its leader can take a controlling terminal.
-    raw::start_session().map_err(at(Stage::Fork))?;
     let [input, output, error] = match streams {
-        Streams::Pipes(pipes) => [pipes[0].fd(), pipes[1].fd(), pipes[2].fd()],
+        Streams::Pipes(pipes) => {
+            // A group of its own, by which it is signalled, but no session: a daemon whose parent is process 1 and that
+            // leads a session takes itself for started in the background already, and stays in front.
+            raw::start_group().map_err(at(Stage::Fork))?;
+            [pipes[0].fd(), pipes[1].fd(), pipes[2].fd()]
+        }
         Streams::Terminal { slave, .. } => {
+            // Only the leader of a session can take a controlling terminal.
+            raw::start_session().map_err(at(Stage::Fork))?;
             raw::control_terminal(slave.fd()).map_err(at(Stage::Terminal))?;
             [slave.fd(); 3]
         }

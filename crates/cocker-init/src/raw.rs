@@ -523,6 +523,11 @@ pub fn start_session() -> Result<()> {
     unsafe { call(kernel::__NR_setsid, []) }.map(drop)
 }
 
+pub fn start_group() -> Result<()> {
+    // SAFETY: setpgid of the calling process into a group of its own number touches no memory.
+    unsafe { call(kernel::__NR_setpgid, [0, 0]) }.map(drop)
+}
+
 pub fn set_groups(groups: &[u32]) -> Result<()> {
     let (count, first) = (groups.len(), groups.as_ptr() as usize);
     // SAFETY: the kernel reads `count` ids of four bytes, which is what `groups` holds.

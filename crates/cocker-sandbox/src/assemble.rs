@@ -16,10 +16,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
 };
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::Signal;
 use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
 use std::path::Path;
 
 /// What init-to-be holds.
@@ -121,7 +119,8 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     let (master, console) = make_console(root, &terminals).map_err(at(Phase::Console))?;
     rustix::system::sethostname(plan.hostname.as_bytes()).map_err(at(Phase::Hostname))?;
     enter_root(root).map_err(at(Phase::Pivot))?;
-    hand_over(&inside.socket, inside.console_message, master).map_err(at(Phase::Handover))?;
+    crate::locked::send(&inside.socket, inside.console_message, &master)
+        .map_err(at(Phase::Handover))?;
     Ok(Assembled { console, terminals })
 }
 
@@ -295,15 +294,6 @@ fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(&mount, "", &target, "", flags)?;
     Ok((master, console))
-}
-
-fn hand_over(socket: &OwnedFd, message: &[u8], master: OwnedFd) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [master.as_fd()];
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let parts = [std::io::IoSlice::new(message)];
-    rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }
 
 /// Becomes the root process; returns only when that failed.

@@ -86,6 +86,11 @@ pub enum SandboxError {
         #[source]
         source: Errno,
     },
+    #[error("cannot lock the restrictions of the volumes")]
+    LockVolumes {
+        #[source]
+        source: Errno,
+    },
     #[error("cannot put the resident programs in memory")]
     LoadResident {
         #[source]

@@ -15,12 +15,14 @@ mod cgroup;
 mod devices;
 mod failure;
 mod id_map;
+mod locked;
 mod overlay;
 mod plan;
 mod prepare;
 mod report;
 mod resident;
 mod spawn;
+mod stage;
 
 pub use cgroup::Cgroup;
 pub use failure::{KernelAnswer, SandboxError};

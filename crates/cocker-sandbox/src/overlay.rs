@@ -6,6 +6,7 @@
 
 use crate::failure::{KernelAnswer, SandboxError, file_system_name, or_too_old};
 use crate::plan::{IdRange, OverlayRoot};
+use crate::stage::on_stage;
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -131,10 +132,7 @@ fn open_layer(base: &OwnedFd, root: &OverlayRoot, layer: &Path) -> Result<OwnedF
 /// For kernels that take layers by path only, and only paths of the caller's own mount namespace: a private one is
 /// entered for the time of the mount, so the host never sees it.
 fn by_paths(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError> {
-    let made = cocker_sys::process::in_private_mount_namespace(|| {
-        let stage = Path::new("/proc");
-        rustix::mount::mount("cocker", stage, "tmpfs", MountFlags::empty(), None)?;
-        rustix::process::chdir(stage)?;
+    let made = on_stage(&root.base, || {
         rustix::fs::mkdir("base", Mode::RWXU)?;
         let attach = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(base, "", CWD, "base", attach)?;

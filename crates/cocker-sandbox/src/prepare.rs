@@ -5,7 +5,7 @@ use crate::cgroup::Cgroup;
 use crate::failure::{SandboxError, file_system_name, or_too_old};
 use crate::plan::{Access, BindIds, IdRange, Mount, Plan, Source};
 use crate::resident::seal;
-use crate::{devices, id_map, overlay};
+use crate::{devices, id_map, locked, overlay};
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -61,6 +61,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         .iter()
         .map(|mount| source(mount, plan.ids, id_map))
         .collect::<Result<Vec<_>, _>>()?;
+    let sources = lock_volumes(&plan, sources)?;
     let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
     let cgroup = make_cgroup(&plan.cgroup)?;
     tracing::debug!("mounts, init and cgroup prepared");
@@ -108,6 +109,31 @@ fn source(
         | Source::MessageQueues
         | Source::Cgroup => Ok(None),
     }
+}
+
+/// Root inside may remount what it finds, but not lift what is locked. The host's own root, as in a sandbox without ids
+/// of its own, cannot be kept from anything.
+fn lock_volumes(
+    plan: &Plan,
+    mut sources: Vec<Option<OwnedFd>>,
+) -> Result<Vec<Option<OwnedFd>>, SandboxError> {
+    let is_volume = |mount: &Mount| matches!(mount.source, Source::Bind { .. });
+    let places: Vec<usize> = (0..plan.mounts.len())
+        .filter(|&place| is_volume(&plan.mounts[place]))
+        .collect();
+    if plan.ids.is_none() || places.is_empty() {
+        return Ok(sources);
+    }
+    let volumes: Vec<OwnedFd> = places
+        .iter()
+        .filter_map(|&place| sources[place].take())
+        .collect();
+    let locked = locked::lock(&volumes, &plan.root.base)
+        .map_err(|source| SandboxError::LockVolumes { source })?;
+    for (place, volume) in places.into_iter().zip(locked) {
+        sources[place] = Some(volume);
+    }
+    Ok(sources)
 }
 
 fn make_devices(ids: Option<IdRange>) -> Result<OwnedFd, SandboxError> {

@@ -6,7 +6,6 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use cocker_protocol::{ClientReply, ClientRequest, InitReport, InitRequest, Stage, Stream};
-use rustix::net::SendFlags;
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use support::{Booted, Channel, shell};
 

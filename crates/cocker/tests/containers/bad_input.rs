@@ -48,7 +48,6 @@ fn what_does_not_exist_is_named(host: &Host) {
         ("-a create -m test,nothing -c web", 1, "nothing"),
         ("-a create -m test:9.9 -c web", 1, "9.9"),
         ("-a boot -c nobody", 1, "nobody"),
-        ("-a attach -c nobody", 1, "nobody"),
         ("-a run -c nobody --cmd true", 125, "nobody"),
         ("-a shutdown -c nobody", 1, "nobody"),
         ("-a kill -c nobody", 1, "nobody"),
@@ -79,14 +78,16 @@ fn a_booted_container_is_not_booted_twice(host: &Host) {
 
 fn a_stopped_container_cannot_be_entered(host: &Host) {
     host.cocker("-a create -m test -c web").ok();
-    let mut terminal = host.terminal("-a attach -c web");
-    terminal.exits(1);
-    assert!(
-        terminal.screen().starts_with("Error: "),
-        "{}",
-        terminal.screen()
-    );
-    assert!(terminal.screen().contains("web"), "{}", terminal.screen());
+    for name in ["web", "nobody"] {
+        let mut terminal = host.terminal(&format!("-a attach -c {name}"));
+        terminal.exits(1);
+        assert!(
+            terminal.screen().starts_with("Error: "),
+            "{}",
+            terminal.screen()
+        );
+        assert!(terminal.screen().contains(name), "{}", terminal.screen());
+    }
     refused(host, "-s container_root -c web").fails(1, &["web"]);
 }
 

@@ -8,6 +8,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
         a_debian_root_file_system_boots_and_its_tools_work,
         a_service_a_timer_and_a_login_run_side_by_side,
+        a_daemon_started_by_run_goes_into_the_background,
         files_changed_by_hand_are_as_left_after_shutdown_and_boot,
         users_of_the_container_are_users,
     ]
@@ -57,10 +58,11 @@ fn a_service_a_timer_and_a_login_run_side_by_side(host: &Host) {
     const PORT: u16 = 2222;
     booted_debian(host);
     host.inside("vps", "mkdir -p /run/sshd && ssh-keygen -A > /dev/null");
-    host.cocker(&format!(
-        "run vps -- /usr/sbin/sshd -p {PORT} -o ListenAddress=127.0.0.1"
-    ))
-    .succeeds();
+    // As from a script: sshd's parent is a shell.
+    host.inside(
+        "vps",
+        &format!("/usr/sbin/sshd -p {PORT} -o ListenAddress=127.0.0.1 && true"),
+    );
     host.cocker("run vps -- cron").succeeds();
     let mut terminal = host.terminal("-a attach -c vps");
     terminal.expect("connect to container ok\r\n");
@@ -100,6 +102,19 @@ fn a_service_a_timer_and_a_login_run_side_by_side(host: &Host) {
         TcpStream::connect(("127.0.0.1", PORT)).is_err(),
         "sshd still answers"
     );
+}
+
+/// sshd takes itself for a child of the host's init, and stays in front, when its parent is process 1 and it leads its
+/// session; so commands must not lead one.
+fn a_daemon_started_by_run_goes_into_the_background(host: &Host) {
+    booted_debian(host);
+    host.inside("vps", "mkdir -p /run/sshd && ssh-keygen -A > /dev/null");
+    let sshd = "/usr/sbin/sshd -p 2223 -o ListenAddress=127.0.0.1";
+    host.cocker(&format!("run vps -- {sshd}"))
+        .succeeds()
+        .prints("");
+    host.until_inside_runs("sshd");
+    host.cocker("-a shutdown -c vps").ok();
 }
 
 fn files_changed_by_hand_are_as_left_after_shutdown_and_boot(host: &Host) {

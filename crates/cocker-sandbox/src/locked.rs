@@ -1,0 +1,112 @@
+//! Mounts whose restrictions root inside cannot lift.
+//!
+//! Root of a sandbox may remount what is mounted there, and so turn a read-only volume writable. The kernel takes that
+//! right away where a mount came from a mount namespace of another, more privileged user namespace: then read-only, nodev
+//! and their kind are *locked* (mount_namespaces(7), "Restrictions on mount namespaces"). So every volume makes that
+//! passage once before it is handed inside:
+//!
+//! ```text
+//!  private mount namespace (host root)       namespaces of a short-lived child
+//!    volume attached, restricted ──copied──▶ the same, locked ──cloned──▶ descriptor ──socket──▶ back to us
+//! ```
+//!
+//! A lock stays with every further clone of the mount.
+
+use crate::stage::on_stage;
+use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
+};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+/// Gives back the detached mounts in their order, with the restrictions that they have locked. `place` is any folder; it is
+/// covered meanwhile, where nobody sees it.
+pub(crate) fn lock(mounts: &[OwnedFd], place: &Path) -> Result<Vec<OwnedFd>, Errno> {
+    on_stage(place, || {
+        for (number, mount) in mounts.iter().enumerate() {
+            attach(mount, &number.to_string())?;
+        }
+        pass_through(mounts.len())
+    })
+}
+
+fn attach(mount: &OwnedFd, name: &str) -> Result<(), Errno> {
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode);
+    if kind.is_dir() {
+        rustix::fs::mkdir(name, Mode::RWXU)?;
+    } else {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::open(name, flags, Mode::RUSR)?;
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", CWD, name, flags)
+}
+
+/// The child has no identity in its user namespace and needs none: it opens what lies before it and hands it out.
+fn pass_through(count: usize) -> Result<Vec<OwnedFd>, Errno> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let namespaces = NewNamespaces {
+        user: true,
+        mount: true,
+        ..NewNamespaces::default()
+    };
+    match clone(namespaces, None)? {
+        Birth::Child => {
+            drop(ours);
+            let sent = (0..count).try_for_each(|number| hand_out(&theirs, number));
+            exit_now(sent.is_err().into())
+        }
+        Birth::Parent { pidfd, .. } => {
+            drop(theirs);
+            let locked = (0..count).map(|_| take_back(&ours)).collect();
+            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+            locked
+        }
+    }
+}
+
+fn hand_out(socket: &OwnedFd, number: usize) -> Result<(), Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let mount = rustix::mount::open_tree(CWD, number.to_string(), flags)?;
+    send(socket, b"m", &mount)
+}
+
+/// Sends a message with one descriptor, which is lent.
+pub(crate) fn send(socket: &OwnedFd, message: &[u8], descriptor: &OwnedFd) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let parts = [std::io::IoSlice::new(message)];
+    rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Receives one descriptor; an end of the socket is `EPIPE`.
+fn take_back(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let mut byte = [0u8; 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(&mut byte)];
+    rustix::net::recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let mut messages = ancillary.drain();
+    match messages.next() {
+        Some(RecvAncillaryMessage::ScmRights(mut descriptors)) => {
+            descriptors.next().ok_or(Errno::PIPE)
+        }
+        _ => Err(Errno::PIPE),
+    }
+}
