@@ -36,7 +36,14 @@ trap clear_away EXIT
 
 # Shows a command as if it was typed, then runs it.
 show() {
-    printf '\n\033[1m# %s\033[0m\n' "$*"
+    local word line='#'
+    for word in "$@"; do
+        case $word in
+            *[!A-Za-z0-9_./:=-]*) line+=" '$word'" ;;
+            *) line+=" $word" ;;
+        esac
+    done
+    printf '\n\033[1m%s\033[0m\n' "$line"
     "$@"
 }
 

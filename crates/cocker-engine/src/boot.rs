@@ -59,12 +59,7 @@ impl Engine {
         recorded(&container, starting)?;
         let is_changed = choose_root_process(&mut container, request)?;
 
-        let plan = self.plan(&container)?;
-        tracing::debug!("plan:\n{plan}");
-        let stop_signal = stop_signal(&plan.process);
-        let (boot_socket, supervisor) = self.supervisor(&container, stop_signal)?;
-        let prepared = cocker_sandbox::prepare(plan, self.settings.init)?;
-        let booted = spawn(&container, prepared, supervisor, starting, boot_socket);
+        let booted = self.boot_stopped(&container, starting);
         match booted {
             // Only what has booted is worth remembering.
             Ok(()) if is_changed => container
@@ -72,10 +67,22 @@ impl Engine {
                 .map_err(|source| BootError::Record { source }),
             Ok(()) => Ok(()),
             Err(error) => {
-                recorded(&container, starting)?;
+                // The first error stays the one that is told.
+                let _ = remove_control(&container);
+                let _ = container.state.write(starting);
                 Err(error)
             }
         }
+    }
+
+    /// Boots a container that we hold; what was made is undone by drops, but for its socket and its record.
+    fn boot_stopped(&self, container: &Container, starting: Record) -> Result<(), BootError> {
+        let plan = self.plan(container)?;
+        tracing::debug!("plan:\n{plan}");
+        let stop_signal = stop_signal(&plan.process);
+        let (boot_socket, supervisor) = self.supervisor(container, stop_signal)?;
+        let prepared = cocker_sandbox::prepare(plan, self.settings.init)?;
+        spawn(container, prepared, supervisor, starting, boot_socket)
     }
 
     /// What a supervisor that was killed could not do: its record still names a process.
@@ -262,10 +269,7 @@ fn mounts(container: &Container, has_cgroup: bool) -> Vec<Mount> {
 /// The socket `control`; one that a killed supervisor has left makes way. Its path may be longer than a socket's address
 /// can be, so it is named through our descriptor of the folder.
 fn listen(container: &Container) -> Result<OwnedFd, Errno> {
-    match rustix::fs::unlinkat(&container.folder, CONTROL, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(errno),
-    }
+    remove_control(container)?;
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -281,6 +285,13 @@ fn listen(container: &Container) -> Result<OwnedFd, Errno> {
     )?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+fn remove_control(container: &Container) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(&container.folder, CONTROL, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
 }
 
 /// Where the supervisor of the container in `folder` listens.

@@ -50,15 +50,14 @@ impl Engine {
             Err(source) if may_go_on(&source, on_error) => return self.remove_damaged(name),
             other => other?,
         };
-        let record = container.hold_stopped()?;
-        if record.pid != 0 {
-            let cgroup = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent));
-            match cgroup.remove() {
-                Err(source) if on_error == OnError::Stop => {
-                    return Err(DestroyError::Cgroup { source });
-                }
-                _ => {}
+        container.hold_stopped()?;
+        // A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
+        let cgroup = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent));
+        match cgroup.remove() {
+            Err(source) if on_error == OnError::Stop => {
+                return Err(DestroyError::Cgroup { source });
             }
+            _ => {}
         }
         let names = self.store.lock()?;
         let leaving = LeavingFolder::begin_held(

@@ -1,7 +1,7 @@
 //! The engine as a value: the store, and what it was told of the world.
 
 use crate::failure::EngineError;
-use cocker_image::host_image::{self, HostImageReport};
+use cocker_image::host_image::{self, HostImageReport, Options};
 use cocker_image::{ImageRecord, Name, Reference, Store, Version};
 use std::path::PathBuf;
 
@@ -37,11 +37,16 @@ impl Engine {
         Ok(self.store.images()?)
     }
 
-    /// Makes image `test` from the host's own programs; says which the host lacks.
+    /// Makes image `test` from the host's own programs, looked for in the usual folders and then in `search`; says which
+    /// are missing and why.
     ///
     /// # Errors
     /// When the image exists already, or when not even a shell could be installed.
-    pub fn install_test(&self, version: &Version) -> Result<HostImageReport, EngineError> {
+    pub fn install_test(
+        &self,
+        version: &Version,
+        search: Vec<PathBuf>,
+    ) -> Result<HostImageReport, EngineError> {
         let name = Name::parse(TEST_IMAGE).expect("the name is valid");
         let reference = Reference {
             name: name.clone(),
@@ -52,10 +57,13 @@ impl Engine {
             return Err(EngineError::ImageExists { reference });
         }
         let staged = self.store.stage()?;
-        let report = host_image::build(staged.tree()).map_err(|source| EngineError::HostImage {
-            image: reference.to_string(),
-            source: Box::new(source),
-        })?;
+        let report =
+            host_image::build_with(staged.tree(), &Options { search }).map_err(|source| {
+                EngineError::HostImage {
+                    image: reference.to_string(),
+                    source: Box::new(source),
+                }
+            })?;
         self.store.publish(staged, &name, version, &[])?;
         Ok(report)
     }

@@ -17,6 +17,9 @@ const MAX_PATH: usize = 4096;
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
 /// Executes the command, and returns what kept it from doing so.
+///
+/// Kept out of the caller, so that init's own stack has no room for what only the child needs.
+#[inline(never)]
 pub fn execute(spawn: &Spawn<'_>, streams: &Streams) -> Failure {
     match become_command(spawn, streams) {
         Ok(()) => Failure::new(Stage::Execute, execute_program(spawn)),

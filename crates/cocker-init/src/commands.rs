@@ -2,12 +2,15 @@
 //!
 //! The table is as large as it may ever get, but its used part is dense: memory beyond it is never touched, and
 //! an idle init holds one page of it at most.
-use crate::raw::Reserve;
-
 /// The most commands that run at the same time.
 const MOST: usize = 4096;
 
-static TABLE: Reserve<[Command; MOST]> = Reserve::new([Command::NONE; MOST]);
+/// Room for all of them.
+pub type Table = [Command; MOST];
+
+pub const fn empty_table() -> Table {
+    [Command::NONE; MOST]
+}
 
 /// A command and the process that leads its session and process group.
 #[derive(Clone, Copy)]
@@ -32,15 +35,14 @@ impl Command {
 }
 
 pub struct Commands {
-    table: &'static mut [Command; MOST],
+    table: &'static mut Table,
     count: usize,
 }
 
 impl Commands {
-    /// Takes the table; `None` where it was taken before.
-    pub fn take() -> Option<Self> {
-        let table = TABLE.take()?;
-        Some(Self { table, count: 0 })
+    /// Begins with nothing running.
+    pub fn new(table: &'static mut Table) -> Self {
+        Self { table, count: 0 }
     }
 
     pub fn is_full(&self) -> bool {

@@ -37,13 +37,17 @@ const FIRST_FREE: u32 = 5;
 /// What `exit` says when init itself is wrong (EX_SOFTWARE of sysexits.h).
 const BROKEN: i32 = 70;
 
-/// So much of the message buffer stays resident between messages.
-const KEPT: usize = 4096;
+/// All that is larger than a page and not always used, smallest first: an idle init has touched its first page only.
+#[repr(C)]
+struct Memory {
+    commands: commands::Table,
+    message: [u8; MAX_MESSAGE],
+}
 
-#[repr(align(4096))]
-struct Message([u8; MAX_MESSAGE]);
-
-static MESSAGE: Reserve<Message> = Reserve::new(Message([0; MAX_MESSAGE]));
+static MEMORY: Reserve<Memory> = Reserve::new(Memory {
+    commands: commands::empty_table(),
+    message: [0; MAX_MESSAGE],
+});
 
 const TAKEN_SIGNALS: Signals = Signals::of(&[
     SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2,
@@ -83,15 +87,20 @@ impl Init {
         // Whatever else was left open by those who made the container must not be found in it.
         raw::close_from(FIRST_FREE);
         raw::close_on_exec_from(3);
+        // A missing one would be given to the next thing that is opened, and be taken for it.
+        if !(0..FIRST_FREE).all(|number| raw::is_open(Fd(number as i32))) {
+            return None;
+        }
         // Commands inherit dispositions, so they are made plain once here; whatever arrives is taken from the
         // signal descriptor, and what is not taken stays blocked and does nothing.
         raw::block_signals(Signals::ALL);
         raw::reset_dispositions();
+        let memory = MEMORY.take()?;
         Some(Self {
             role,
             signals: raw::signal_descriptor(TAKEN_SIGNALS).ok()?,
-            message: &mut MESSAGE.take()?.0,
-            commands: Commands::take()?,
+            message: &mut memory.message,
+            commands: Commands::new(&mut memory.commands),
             shutdown: Shutdown::new(role, SOCKET),
         })
     }
@@ -156,13 +165,11 @@ impl Init {
             Ok(Received { length: 0, .. }) | Err(_) => raw::exit(0),
             Ok(received) => received,
         };
-        let length = received.length;
         if received.is_whole {
             self.serve(received);
         }
-        if length > KEPT {
-            raw::release_pages(&mut self.message[KEPT..]);
-        }
+        // Between messages nothing of the buffer stays in memory.
+        raw::release_pages(self.message);
     }
 
     fn serve(&mut self, received: Received) {

@@ -56,7 +56,8 @@ impl Drop for Descriptor {
     }
 }
 
-/// Zeroed memory of the program's own, handed out once.
+/// Zeroed memory of the program's own, handed out once. The mark stands first, on the page that is used anyway.
+#[repr(C)]
 pub struct Reserve<T> {
     taken: AtomicBool,
     memory: UnsafeCell<T>,
@@ -303,6 +304,13 @@ pub fn change_owner(file: Fd, uid: u32) -> Result<()> {
 pub fn duplicate(source: Fd, target: i32) -> Result<()> {
     // SAFETY: dup2 takes numbers only; `target` is a standard stream, which no `Descriptor` owns.
     unsafe { call(kernel::__NR_dup2, [source.0 as usize, target as usize]) }.map(drop)
+}
+
+/// Whether there is a descriptor of this number.
+pub fn is_open(descriptor: Fd) -> bool {
+    let operation = kernel::F_GETFD as usize;
+    // SAFETY: F_GETFD takes numbers only.
+    unsafe { call(kernel::__NR_fcntl, [descriptor.0 as usize, operation]) }.is_ok()
 }
 
 /// Closes every descriptor from `first` on.

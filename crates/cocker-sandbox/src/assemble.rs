@@ -227,12 +227,19 @@ fn target(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<OwnedFd, Er
         false => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
     };
     let resolve = links | ResolveFlags::NO_MAGICLINKS;
-    match open_place(root.as_fd(), &mount.target, resolve) {
+    let target = match open_place(root.as_fd(), &mount.target, resolve) {
         Err(Errno::NOENT) => {
             make_place(root.as_fd(), &mount.target, kind, resolve)?;
-            open_place(root.as_fd(), &mount.target, resolve)
+            open_place(root.as_fd(), &mount.target, resolve)?
         }
-        other => other,
+        other => other?,
+    };
+    let found = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
+    match (kind, found.is_dir()) {
+        // The kernel calls both just invalid.
+        (TargetKind::Folder, false) => Err(Errno::NOTDIR),
+        (TargetKind::File, true) => Err(Errno::ISDIR),
+        _ => Ok(target),
     }
 }
 

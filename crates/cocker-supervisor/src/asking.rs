@@ -6,18 +6,13 @@ use crate::Supervisor;
 use crate::raw::{self, Errno, Fd};
 use crate::watch::{Slot, State};
 
-/// So much of a message buffer stays resident between messages.
-pub const KEPT: usize = 4096;
-
 impl Supervisor {
     /// Sends a request to init with the descriptors that belong to it.
     pub fn ask(&mut self, request: InitRequest<'_>, descriptors: &[Fd]) -> raw::Result<()> {
         let init = self.watch.fd(Slot::Init).ok_or(Errno::PIPE)?;
         let length = request.encode(self.outgoing).map_err(|_| Errno::TOO_BIG)?;
         let sent = raw::send(init, &self.outgoing[..length], descriptors);
-        if length > KEPT {
-            raw::release_pages(&mut self.outgoing[KEPT..]);
-        }
+        raw::release_pages(self.outgoing);
         sent
     }
 

@@ -35,10 +35,10 @@ impl Console {
         Self { folder, log: None }
     }
 
-    /// Moves what is there, at most one buffer of it, from the master to the log.
-    pub fn log_once(&mut self, master: Fd) -> Output {
-        let mut buffer = [0; 4096];
-        match raw::read(master, &mut buffer) {
+    /// Moves what is there, at most one page of it, from the master to the log, by way of `buffer`.
+    pub fn log_once(&mut self, master: Fd, buffer: &mut [u8]) -> Output {
+        let room = buffer.len().min(4096);
+        match raw::read(master, &mut buffer[..room]) {
             Ok(0) => Output::Ended,
             Ok(length) => {
                 self.append(&buffer[..length]);

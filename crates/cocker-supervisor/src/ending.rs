@@ -114,7 +114,7 @@ impl Supervisor {
             let Some(master) = self.watch.fd(Slot::Console) else {
                 break;
             };
-            if self.console.log_once(master) != Output::Logged {
+            if self.console.log_once(master, self.incoming) != Output::Logged {
                 break;
             }
         }

@@ -36,7 +36,7 @@ use linux_raw_sys::general::{POLLIN, SIGTERM};
 use console::{Console, Output};
 use ending::Ending;
 use raw::{Descriptor, Errno, Fd, Invocation, Reserve, Signals, Take};
-use watch::{Slot, Watch};
+use watch::{Slot, Tables, Watch};
 
 const LOCK: Fd = Fd(3);
 const LISTENER: Fd = Fd(4);
@@ -55,11 +55,20 @@ const BROKEN: i32 = 70;
 /// How long processes have when the host ends, which it says by SIGTERM.
 const TIMEOUT_BY_SIGNAL_MS: u32 = 10_000;
 
-#[repr(align(4096))]
-struct Message([u8; MAX_MESSAGE]);
+/// All that is larger than a page and not always used, smallest first: an idle supervisor has touched its first page
+/// only.
+#[repr(C)]
+struct Memory {
+    tables: Tables,
+    incoming: [u8; MAX_MESSAGE],
+    outgoing: [u8; MAX_MESSAGE],
+}
 
-static INCOMING: Reserve<Message> = Reserve::new(Message([0; MAX_MESSAGE]));
-static OUTGOING: Reserve<Message> = Reserve::new(Message([0; MAX_MESSAGE]));
+static MEMORY: Reserve<Memory> = Reserve::new(Memory {
+    tables: Tables::EMPTY,
+    incoming: [0; MAX_MESSAGE],
+    outgoing: [0; MAX_MESSAGE],
+});
 
 /// Where the program begins, called by its entry with the stack as the kernel laid it out.
 extern "C" fn start(stack: *const usize) -> ! {
@@ -97,11 +106,16 @@ impl Supervisor {
         raw::block_signals(Signals::ALL);
         raw::close_from(FIRST_FREE);
         raw::close_on_exec_from(3);
+        // A missing one would be given to the next thing that is opened, and be taken for it.
+        if !(0..FIRST_FREE).all(|number| raw::is_open(Fd(number as i32))) {
+            return None;
+        }
         raw::set_nonblocking(LISTENER).ok()?;
 
         let stop_signal = decimal(invocation.argument(2)?)?;
         let signals = raw::signal_descriptor(Signals::of(&[SIGTERM])).ok()?;
-        let mut watch = Watch::take()?;
+        let memory = MEMORY.take()?;
+        let mut watch = Watch::new(&mut memory.tables);
         // On the boot socket nothing but its end is of interest.
         watch.open(Slot::Boot, Descriptor::own(BOOT), 0);
         watch.open(Slot::Listener, Descriptor::own(LISTENER), POLLIN);
@@ -114,8 +128,8 @@ impl Supervisor {
             console: Console::new(FOLDER),
             ending: Ending::new(stop_signal),
             next_id: 1,
-            incoming: &mut INCOMING.take()?.0,
-            outgoing: &mut OUTGOING.take()?.0,
+            incoming: &mut memory.incoming,
+            outgoing: &mut memory.outgoing,
         })
     }
 
@@ -181,7 +195,7 @@ impl Supervisor {
 
     fn log_console(&mut self) {
         if let Some(master) = self.watch.fd(Slot::Console)
-            && self.console.log_once(master) == Output::Ended
+            && self.console.log_once(master, self.incoming) == Output::Ended
         {
             self.watch.close(Slot::Console);
         }

@@ -62,7 +62,8 @@ impl Drop for Descriptor {
     }
 }
 
-/// Zeroed memory of the program's own, handed out once.
+/// Zeroed memory of the program's own, handed out once. The mark stands first, on the page that is used anyway.
+#[repr(C)]
 pub struct Reserve<T> {
     taken: AtomicBool,
     memory: UnsafeCell<T>,
@@ -331,6 +332,13 @@ pub fn rename(folder: Fd, old: &CStr, new: &CStr) -> Result<()> {
     );
     // SAFETY: the kernel reads both names up to their NULs.
     unsafe { call(kernel::__NR_renameat, [folder, old, folder, new]) }.map(drop)
+}
+
+/// Whether there is a descriptor of this number.
+pub fn is_open(descriptor: Fd) -> bool {
+    let operation = kernel::F_GETFD as usize;
+    // SAFETY: F_GETFD takes numbers only.
+    unsafe { call(kernel::__NR_fcntl, [descriptor.0 as usize, operation]) }.is_ok()
 }
 
 /// Closes every descriptor from `first` on.

@@ -3,7 +3,6 @@ use cocker_protocol::{
     ClientReply, ClientRequest, DecodeError, InitRequest, Refusal, Spawn, Stage, Stream,
 };
 
-use crate::asking::KEPT;
 use crate::raw::{self, Descriptor, Errno, Fd, Received, Take};
 use crate::watch::State;
 use crate::{Supervisor, reply};
@@ -35,9 +34,8 @@ impl Supervisor {
             Err(DecodeError::WrongVersion(_)) => self.refuse(index, Refusal::WrongVersion),
             Err(_) => self.refuse(index, Refusal::Malformed),
         }
-        if length > KEPT {
-            raw::release_pages(&mut incoming[KEPT..]);
-        }
+        // Between messages next to nothing of the buffer stays in memory.
+        raw::release_pages(incoming);
         self.incoming = incoming;
     }
 

@@ -8,22 +8,30 @@
 //! ```
 use linux_raw_sys::general::{POLLIN, pollfd};
 
-use crate::raw::{self, Descriptor, Fd, Reserve};
+use crate::raw::{self, Descriptor, Fd};
 
 /// The most clients at the same time.
 pub const MOST_CLIENTS: usize = 1000;
 
 const SLOTS: usize = 6;
 
-static POLLED: Reserve<[pollfd; SLOTS + MOST_CLIENTS]> = Reserve::new(
-    [pollfd {
-        fd: 0,
-        events: 0,
-        revents: 0,
-    }; SLOTS + MOST_CLIENTS],
-);
+/// Room for all of them.
+#[repr(C)]
+pub struct Tables {
+    polled: [pollfd; SLOTS + MOST_CLIENTS],
+    clients: [Client; MOST_CLIENTS],
+}
 
-static CLIENTS: Reserve<[Client; MOST_CLIENTS]> = Reserve::new([Client::NEW; MOST_CLIENTS]);
+impl Tables {
+    pub const EMPTY: Self = Self {
+        polled: [pollfd {
+            fd: 0,
+            events: 0,
+            revents: 0,
+        }; SLOTS + MOST_CLIENTS],
+        clients: [Client::NEW; MOST_CLIENTS],
+    };
+}
 
 /// A place in the table of polled descriptors that always means the same.
 #[derive(Clone, Copy)]
@@ -79,28 +87,22 @@ impl Client {
 }
 
 pub struct Watch {
-    polled: &'static mut [pollfd; SLOTS + MOST_CLIENTS],
-    clients: &'static mut [Client; MOST_CLIENTS],
+    tables: &'static mut Tables,
     count: usize,
 }
 
 impl Watch {
-    /// Takes the tables; `None` where they were taken before.
-    pub fn take() -> Option<Self> {
-        let polled = POLLED.take()?;
-        for slot in &mut polled[..SLOTS] {
+    /// Begins with nothing to wait for.
+    pub fn new(tables: &'static mut Tables) -> Self {
+        for slot in &mut tables.polled[..SLOTS] {
             slot.fd = -1;
         }
-        Some(Self {
-            polled,
-            clients: CLIENTS.take()?,
-            count: 0,
-        })
+        Self { tables, count: 0 }
     }
 
     /// Waits until something is ready, or for so many milliseconds; -1 means without end.
     pub fn wait(&mut self, timeout_ms: i32) {
-        let used = &mut self.polled[..SLOTS + self.count];
+        let used = &mut self.tables.polled[..SLOTS + self.count];
         if raw::poll(used, timeout_ms).is_err() {
             // What an interrupted poll left behind is old news.
             used.iter_mut().for_each(|entry| entry.revents = 0);
@@ -108,26 +110,26 @@ impl Watch {
     }
 
     pub fn fd(&self, slot: Slot) -> Option<Fd> {
-        opened(&self.polled[slot as usize])
+        opened(&self.tables.polled[slot as usize])
     }
 
     pub fn is_ready(&self, slot: Slot) -> bool {
-        let entry = &self.polled[slot as usize];
+        let entry = &self.tables.polled[slot as usize];
         entry.fd >= 0 && entry.revents != 0
     }
 
     pub fn open(&mut self, slot: Slot, descriptor: Descriptor, events: u32) {
         self.close(slot);
-        self.polled[slot as usize].fd = descriptor.release().0;
+        self.tables.polled[slot as usize].fd = descriptor.release().0;
         self.await_events(slot, events);
     }
 
     pub fn await_events(&mut self, slot: Slot, events: u32) {
-        self.polled[slot as usize].events = events as i16;
+        self.tables.polled[slot as usize].events = events as i16;
     }
 
     pub fn close(&mut self, slot: Slot) {
-        close(&mut self.polled[slot as usize]);
+        close(&mut self.tables.polled[slot as usize]);
     }
 
     /// Stops taking connections until a client leaves.
@@ -144,12 +146,12 @@ impl Watch {
         if self.count == MOST_CLIENTS {
             return Err(connection);
         }
-        self.polled[SLOTS + self.count] = pollfd {
+        self.tables.polled[SLOTS + self.count] = pollfd {
             fd: connection.release().0,
             events: POLLIN as i16,
             revents: 0,
         };
-        self.clients[self.count] = Client::NEW;
+        self.tables.clients[self.count] = Client::NEW;
         self.count += 1;
         Ok(())
     }
@@ -158,33 +160,33 @@ impl Watch {
     pub fn remove_client(&mut self, index: usize) {
         self.close_client(index);
         let last = self.count - 1;
-        self.clients.swap(index, last);
-        self.polled.swap(SLOTS + index, SLOTS + last);
+        self.tables.clients.swap(index, last);
+        self.tables.polled.swap(SLOTS + index, SLOTS + last);
         self.count = last;
     }
 
     /// Closes a client's connection and keeps the client.
     pub fn close_client(&mut self, index: usize) {
-        close(&mut self.polled[SLOTS + index]);
+        close(&mut self.tables.polled[SLOTS + index]);
         self.await_events(Slot::Listener, POLLIN);
     }
 
     pub fn client(&mut self, index: usize) -> &mut Client {
-        &mut self.clients[index]
+        &mut self.tables.clients[index]
     }
 
     pub fn client_fd(&self, index: usize) -> Option<Fd> {
-        opened(&self.polled[SLOTS + index])
+        opened(&self.tables.polled[SLOTS + index])
     }
 
     pub fn is_client_ready(&self, index: usize) -> bool {
-        let entry = &self.polled[SLOTS + index];
+        let entry = &self.tables.polled[SLOTS + index];
         entry.fd >= 0 && entry.revents != 0
     }
 
     /// The client whose command has this number.
     pub fn find_command(&self, id: u32) -> Option<usize> {
-        self.clients[..self.count]
+        self.tables.clients[..self.count]
             .iter()
             .position(|client| client.has_command() && client.id == id)
     }

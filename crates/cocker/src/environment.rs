@@ -34,6 +34,11 @@ pub fn terminal_type() -> String {
         .unwrap_or_else(|| DEFAULT_TERM.into())
 }
 
+/// The folders of PATH, where the user's programs are.
+pub fn program_folders() -> Vec<PathBuf> {
+    env::var_os("PATH").map_or_else(Vec::new, |path| env::split_paths(&path).collect())
+}
+
 fn refuse_others_than_root() -> Result<(), Failure> {
     let user = rustix::process::geteuid();
     if user.is_root() {

@@ -20,6 +20,7 @@ use crate::signals;
 use cocker_engine::{Ending, Name, Session, WindowSize};
 use rustix::stdio;
 use rustix::termios::{isatty, tcgetwinsize};
+use signal_hook::consts::SIGHUP;
 use std::process::ExitCode;
 use viewer::{Outcome, Viewer};
 
@@ -61,15 +62,15 @@ pub fn look_at(session: Session, container: &Name) -> Result<ExitCode, Failure> 
     // The terminal is the user's again from here on.
     match outcome {
         Outcome::Ended(Ending::Exited(status)) => Ok(ExitCode::from(status)),
+        // A shutdown hangs up the sessions before the container is gone; nobody else does that to a shell but us.
+        Outcome::Ended(Ending::ContainerGone | Ending::Killed { signal: SIGHUP }) => {
+            Err(Failure::not_done("connection to container lost").hint(format!(
+                "if container `{container}` was shut down, `cocker boot {container}` boots it again."
+            )))
+        }
         Outcome::Ended(Ending::Killed { signal }) | Outcome::ToldToEnd(signal) => {
             Ok(ExitCode::from(signals::exit_code(signal)))
         }
-        Outcome::Ended(Ending::ContainerGone) => Err(Failure::not_done(
-            "connection to container lost",
-        )
-        .hint(format!(
-            "container `{container}` was shut down; `cocker boot {container}` boots it again."
-        ))),
         Outcome::Detached => {
             output::complain("detached\n");
             Ok(ExitCode::SUCCESS)

@@ -202,22 +202,27 @@ impl Resident {
 
     /// Waits until the resident has ended.
     pub fn ended(&mut self) -> ExitStatus {
+        assert!(self.await_end(), "the resident does not end");
+        self.process.wait().expect("it is our child")
+    }
+
+    fn await_end(&self) -> bool {
         let pidfd = rustix::process::pidfd_open(
             rustix::process::Pid::from_child(&self.process),
             rustix::process::PidfdFlags::empty(),
         )
         .expect("the process is not reaped yet");
-        assert!(
-            is_readable(pidfd.as_fd(), PATIENCE),
-            "the resident does not end"
-        );
-        self.process.wait().expect("it is our child")
+        is_readable(pidfd.as_fd(), PATIENCE)
     }
 }
 
 impl Drop for Resident {
     fn drop(&mut self) {
+        // Without its supervisor it ends by itself, and a namespace that it is process 1 of ends with it.
         self.socket = None;
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.await_end();
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

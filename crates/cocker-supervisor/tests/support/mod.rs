@@ -21,15 +21,19 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
     listen, recvmsg, sendmsg, socket_with, socketpair,
 };
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// Longer than anything here takes; reached only where something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The container's folder, and in it what stands for `cocker release`: it writes down what it was given.
+/// What stands for `cocker release`: it writes down what it was given. The shell looks at itself without a fork,
+/// around which it blocks signals.
 const RELEASE: &str = "echo \"$0 $1 $WORD\" > released.new
 for fd in 0 1 2 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$fd && echo $fd; done >> released.new
-grep -E '^Sig(Blk|Ign)' /proc/$$/status >> released.new
+while read key value; do
+    case $key in SigBlk:|SigIgn:) echo $key $value;; esac
+done < /proc/$$/status >> released.new
 mv released.new released
 ";
 
@@ -40,6 +44,9 @@ pub struct Booted {
     pub boot: Channel,
     /// init's end of the socket, where the test plays init.
     pub init: Option<Channel>,
+    plays_init: bool,
+    /// What the root process says on its descriptor 3, where the test plays init.
+    root: OwnedFd,
 }
 
 impl Booted {
@@ -57,6 +64,7 @@ impl Booted {
         ];
         let booted = Self::start(&unshare, 0, Init::Real);
         assert_eq!(booted.boot.receive().0, ClientReply::Ready);
+        booted.boot.closes();
         booted
     }
 
@@ -69,12 +77,8 @@ impl Booted {
         let folder = new_folder();
         std::fs::write(folder.join("release"), RELEASE).expect("a file");
         let (our_boot, boot) = pair();
-        let (our_init, init_end) = pair();
-        let (our_init, their_init) = match init {
-            Init::Real => (our_init, init_end),
-            // The root process gets something harmless in init's place.
-            Init::Played => (our_init, init_end.try_clone().expect("a copy")),
-        };
+        let (our_init, their_init) = pair();
+        let (root_output, root_says) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let read = OFlags::RDONLY | OFlags::CLOEXEC;
         let open_file =
             |path: &Path, flags| open(path, flags, Mode::from(0o600)).expect("it opens");
@@ -90,24 +94,21 @@ impl Booted {
         let directory = open_file(&folder, read | OFlags::DIRECTORY);
         let devpts = open_file(Path::new("/dev/pts"), OFlags::PATH | OFlags::CLOEXEC);
 
-        let (played, supervisors_init, roots_init) = match init {
-            Init::Real => (None, our_init, their_init),
-            Init::Played => {
-                let devnull = open_file(Path::new("/dev/null"), read);
-                (Some(Channel(their_init)), our_init, devnull)
-            }
+        let (played, roots_third) = match init {
+            Init::Real => (None, their_init),
+            Init::Played => (Some(Channel(their_init)), root_says),
         };
         // 6 is the root process, which is made between fork and exec.
         let supervisors = [
             (lock, 3),
             (listener, 4),
-            (supervisors_init, 5),
+            (our_init, 5),
             (boot, 7),
             (shell, 8),
             (directory, 9),
         ]
         .map(|(fd, target)| (high(fd), target));
-        let roots = [(roots_init, 3), (devpts, 4)].map(|(fd, target)| (high(fd), target));
+        let roots = [(roots_third, 3), (devpts, 4)].map(|(fd, target)| (high(fd), target));
         let plan = Plan {
             supervisor: supervisors
                 .each_ref()
@@ -134,6 +135,8 @@ impl Booted {
             supervisor: command.spawn().expect("the supervisor starts"),
             folder,
             boot: Channel(our_boot),
+            plays_init: played.is_some(),
+            root: root_output,
             init: played,
         }
     }
@@ -145,6 +148,11 @@ impl Booted {
         Channel(socket)
     }
 
+    /// Waits until the root process has said something, where the test plays init.
+    pub fn await_root(&self) {
+        assert!(is_readable(self.root.as_fd(), PATIENCE), "it says nothing");
+    }
+
     /// Plays init: what the supervisor asked of it.
     pub fn init(&self) -> &Channel {
         self.init.as_ref().expect("the test plays init")
@@ -152,26 +160,41 @@ impl Booted {
 
     /// Waits for the supervisor's end and returns what `release` wrote down.
     pub fn released(mut self) -> String {
-        let pid = Pid::from_child(&self.supervisor);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it is not reaped");
-        assert!(is_readable(pidfd.as_fd(), PATIENCE), "it does not end");
+        assert!(self.await_end(), "it does not end");
         assert!(self.supervisor.wait().expect("it is our child").success());
         std::fs::read_to_string(self.folder.join("released")).expect("released")
+    }
+
+    /// Waits until the supervisor has ended, and says whether it has.
+    fn await_end(&self) -> bool {
+        let pid = Pid::from_child(&self.supervisor);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it is not reaped");
+        is_readable(pidfd.as_fd(), PATIENCE)
+    }
+
+    /// The process behind the supervisor's pidfd, while there is one.
+    fn root_process(&self) -> Option<Pid> {
+        let information = format!("/proc/{}/fdinfo/6", self.supervisor.id());
+        let text = std::fs::read_to_string(information).ok()?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        Pid::from_raw(pid.trim().parse().ok().filter(|&pid| pid > 1)?)
     }
 }
 
 impl Drop for Booted {
     fn drop(&mut self) {
-        // The root process is the supervisor's child; it is ended first, by its number.
-        let pid = self.supervisor.id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        for child in children.unwrap_or_default().split_whitespace() {
-            let pid = child
-                .parse()
-                .ok()
-                .and_then(Pid::from_raw)
-                .expect("a process");
-            let _ = kill_process(pid, Signal::KILL);
+        // The root process ends first, and the supervisor reaps it and goes by itself.
+        if matches!(self.supervisor.try_wait(), Ok(None)) {
+            match self.root_process() {
+                Some(root) if self.plays_init => drop(kill_process(root, Signal::KILL)),
+                Some(_) => {
+                    let shutdown = ClientRequest::Shutdown { timeout_ms: 0 };
+                    self.connect().ask(shutdown, &[]);
+                }
+                // It is releasing already.
+                None => {}
+            }
+            self.await_end();
         }
         let _ = self.supervisor.kill();
         let _ = self.supervisor.wait();
@@ -210,8 +233,11 @@ impl Plan {
             unsafe { libc::_exit(127) };
         }
         // SAFETY: pidfd_open takes numbers only.
-        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        duplicate_all(&[(check(pidfd as i32)?, 6)])?;
+        let pidfd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as i32)?;
+        // Opened as 6 it would stay close-on-exec there: dup2 onto itself changes nothing.
+        // SAFETY: F_DUPFD_CLOEXEC takes numbers only.
+        let high = check(unsafe { libc::fcntl(pidfd, libc::F_DUPFD_CLOEXEC, 100) })?;
+        duplicate_all(&[(high, 6)])?;
         duplicate_all(&self.supervisor)
     }
 }
@@ -307,7 +333,7 @@ impl Channel {
     }
 
     pub fn ask_to_start(&self, script: &CStr) -> (File, File) {
-        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         let (input, output) = (pipe(), pipe());
         let theirs = [input.0.as_fd(), output.1.as_fd(), output.1.as_fd()];
         let arguments = [b"sh\0-c\0", script.to_bytes_with_nul()].concat();

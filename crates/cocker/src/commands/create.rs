@@ -34,7 +34,7 @@ pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
         let container = &booting.container;
         failure
             .under(format!(
-                "cannot boot container `{container}`, which is created and stays"
+                "container `{container}` is created and stays, but is not booted"
             ))
             .hint(format!(
                 "`cocker boot {container}` tries again, `cocker destroy {container}` removes it."

@@ -13,6 +13,7 @@
 mod bad_input;
 mod boot;
 mod debian;
+mod failing_boot;
 mod host;
 mod isolation;
 mod quick_start;
@@ -51,6 +52,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
     [
         quick_start::trials(),
         boot::trials(),
+        failing_boot::trials(),
         sessions::trials(),
         run::trials(),
         shutdown::trials(),
