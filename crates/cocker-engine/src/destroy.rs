@@ -77,6 +77,7 @@ impl Engine {
         let names = self.store.lock()?;
         let leaving = LeavingFolder::begin(self.store.containers_folder(), name.as_str())
             .map_err(|source| DestroyError::Rename { source })?;
+        ids::give_back_all_of(&self.store, name).map_err(|source| DestroyError::Ids { source })?;
         drop(names);
         self.remove_files(leaving, OnError::GoOn)
     }

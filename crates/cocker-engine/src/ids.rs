@@ -63,6 +63,16 @@ pub(crate) fn give_back(store: &Store, slot: u32) -> Result<(), Errno> {
     }
 }
 
+/// Gives back every slot of a container whose settings cannot say which one it has.
+pub(crate) fn give_back_all_of(store: &Store, container: &Name) -> Result<(), Errno> {
+    for (slot, owner) in taken(store)? {
+        if owner == container.as_str() {
+            give_back(store, slot)?;
+        }
+    }
+    Ok(())
+}
+
 fn taken(store: &Store) -> Result<BTreeMap<u32, String>, Errno> {
     let mut taken = BTreeMap::new();
     let mut entries = rustix::fs::Dir::read_from(store.ids_folder())?;

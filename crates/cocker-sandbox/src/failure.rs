@@ -147,7 +147,7 @@ impl SandboxError {
                 path.display()
             )),
             SandboxError::ExecuteRootProcess { .. } => {
-                Some("look with `cocker run` what programs the image has.".into())
+                Some("name a program that the image has; without --exec the container boots with cockerinit.".into())
             }
             SandboxError::KernelTooOld { since, .. } => {
                 Some(format!("boot a kernel of version {since} or later."))
