@@ -60,8 +60,8 @@ demo:
 
 test:
 	.ci/install-missing $(TEST_NEEDS)
-	$(CARGO) test --workspace --locked --lib --bins --tests --no-run
-	$(AS_ROOT) $(CARGO) test --workspace --locked --lib --bins --tests
+	$(CARGO) test --workspace --locked --tests --no-run
+	$(AS_ROOT) $(CARGO) test --workspace --locked --tests
 
 bench:
 	.ci/install-missing $(BENCH_NEEDS)
