@@ -75,3 +75,32 @@ fn set_file_ids(uid: u32, gid: u32) -> Result<(), Errno> {
         Err(Errno::PERM)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn files_made_while_acting_belong_to_others_and_no_right_is_lost() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let closed = folder.path().join("closed");
+        std::fs::write(&closed, "").unwrap();
+        rustix::fs::chmod(&closed, rustix::fs::Mode::empty()).unwrap();
+        let made = folder.path().join("made");
+        {
+            let _acting = ActingAs::new(4711, 4712).unwrap();
+            std::fs::write(&made, "").unwrap();
+            // A stranger could not: the capability to pass over modes is still there.
+            std::fs::read(&closed).unwrap();
+        }
+        let owner = std::fs::metadata(&made).unwrap();
+        assert_eq!((owner.uid(), owner.gid()), (4711, 4712));
+        let after = folder.path().join("after");
+        std::fs::write(&after, "").unwrap();
+        assert_eq!(std::fs::metadata(&after).unwrap().uid(), 0);
+    }
+}

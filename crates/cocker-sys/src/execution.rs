@@ -107,3 +107,13 @@ pub fn inherited_descriptor(number: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: it is open, and by the convention between the two programs it is ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_that_is_not_open_is_not_taken_over() {
+        assert_eq!(inherited_descriptor(1_000_000).err(), Some(Errno::BADF));
+    }
+}

@@ -50,3 +50,31 @@ fn command(file: &impl AsFd, what: libc::c_int, lock: &mut libc::flock) -> Resul
     let answer = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), what, lock as *mut libc::flock) };
     checked(answer.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_belongs_to_the_open_file_and_is_seen_by_others() {
+        let path = tempfile::NamedTempFile::new().expect("a file");
+        let open = || {
+            std::fs::File::options()
+                .write(true)
+                .read(true)
+                .open(path.path())
+        };
+        let (one, other) = (open().unwrap(), open().unwrap());
+        assert_eq!(is_locked(&other), Ok(false));
+        try_lock(&one).unwrap();
+        assert_eq!(is_locked(&other), Ok(true));
+        // Its own lock stands in nobody's own way.
+        assert_eq!(is_locked(&one), Ok(false));
+        assert_eq!(try_lock(&other), Err(Errno::AGAIN));
+        let copy = one.try_clone().unwrap();
+        drop(one);
+        assert_eq!(try_lock(&other), Err(Errno::AGAIN));
+        drop(copy);
+        wait_lock(&other).unwrap();
+    }
+}

@@ -164,3 +164,17 @@ pub(crate) fn checked(answer: libc::c_long) -> Result<(), Errno> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        // The test harness runs every test in a thread of its own, so there are at least two.
+        let answer = clone(NewNamespaces::default(), None);
+        assert_eq!(answer.err(), Some(Errno::DEADLK));
+        let answer = in_private_mount_namespace(|| Ok(()));
+        assert_eq!(answer, Err(Errno::DEADLK));
+    }
+}
