@@ -108,6 +108,7 @@ fn tell_what_is_watched(crates: &Path) {
     for watched in [
         "cocker-init",
         "cocker-supervisor",
+        "cocker-resident",
         "cocker-protocol",
         "../Cargo.toml",
         "../Cargo.lock",

@@ -13,7 +13,6 @@ compile_error!("cockerinit is written for Linux on x86_64");
 
 mod child;
 mod commands;
-mod entry;
 mod raw;
 mod shutdown;
 mod spawn;
@@ -52,6 +51,8 @@ static MEMORY: Reserve<Memory> = Reserve::new(Memory {
 const TAKEN_SIGNALS: Signals = Signals::of(&[
     SIGCHLD, SIGTERM, SIGINT, SIGPWR, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2,
 ]);
+
+cocker_resident::entry!(start);
 
 /// Where the program begins, called by its entry with the stack as the kernel laid it out.
 extern "C" fn start(stack: *const usize) -> ! {

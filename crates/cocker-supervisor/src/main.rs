@@ -22,7 +22,6 @@ compile_error!("cocker-supervisor is written for Linux on x86_64");
 mod asking;
 mod console;
 mod ending;
-mod entry;
 mod raw;
 mod reports;
 mod requests;
@@ -69,6 +68,8 @@ static MEMORY: Reserve<Memory> = Reserve::new(Memory {
     incoming: [0; MAX_MESSAGE],
     outgoing: [0; MAX_MESSAGE],
 });
+
+cocker_resident::entry!(start);
 
 /// Where the program begins, called by its entry with the stack as the kernel laid it out.
 extern "C" fn start(stack: *const usize) -> ! {

@@ -3,18 +3,25 @@
 //! The memory routines are written in assembly, since a loop in Rust may be compiled into a call of the very routine that it is.
 use core::arch::global_asm;
 
-global_asm!(
-    // The kernel enters with the arguments on the stack and no return address.
-    ".section .text._start,\"ax\",@progbits",
-    ".globl _start",
-    "_start:",
-    "xor ebp, ebp",
-    "mov rdi, rsp",
-    "and rsp, -16",
-    "call {start}",
-    "ud2",
-    start = sym crate::start,
-);
+/// Makes `$start`, an `extern "C" fn(*const usize) -> !`, the place where the program begins; it is called with the stack as
+/// the kernel laid it out.
+#[macro_export]
+macro_rules! entry {
+    ($start:path) => {
+        core::arch::global_asm!(
+            // The kernel enters with the arguments on the stack and no return address.
+            ".section .text._start,\"ax\",@progbits",
+            ".globl _start",
+            "_start:",
+            "xor ebp, ebp",
+            "mov rdi, rsp",
+            "and rsp, -16",
+            "call {start}",
+            "ud2",
+            start = sym $start,
+        );
+    };
+}
 
 global_asm!(
     // The library's unwind tables name the unwinder's routine. A panic exits, so it is never called.
