@@ -366,3 +366,167 @@ fn seconds_since_epoch() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Settings;
+    use crate::request::{CreateRequest, VolumeRequest};
+    use cocker_image::{Reference, Version};
+
+    /// An engine on a store of its own, with an empty image of each name.
+    fn engine_with(home: &tempfile::TempDir, images: &[&str]) -> Engine {
+        let engine = Engine::open(Settings {
+            home: home.path().join("store"),
+            cgroup_parent: "cocker-plan".into(),
+            supervisor: &[],
+            init: &[],
+        })
+        .expect("a store of its own");
+        for image in images {
+            add_image(&engine, image, &Version::none());
+        }
+        engine
+    }
+
+    fn add_image(engine: &Engine, name: &str, version: &Version) -> String {
+        let staged = engine.store.stage().expect("the store is ours");
+        let name = Name::parse(name).expect("a name");
+        let image = engine.store.publish(staged, &name, version, &[]);
+        let image = image.expect("the name is free");
+        image.layers[0].as_str().into()
+    }
+
+    fn request(images: &[&str]) -> CreateRequest {
+        let reference = |name: &&str| Reference::parse(name).expect("a reference");
+        CreateRequest {
+            container: Name::parse("web").expect("a name"),
+            images: images.iter().map(reference).collect(),
+            hostname: None,
+            volumes: vec![],
+            isolation: Isolation::Contained,
+        }
+    }
+
+    fn plan_of(engine: &Engine, request: &CreateRequest) -> Plan {
+        engine.create(request).expect("the container is new");
+        let container = Container::open(&engine.store, &request.container).expect("it is there");
+        engine.plan(&container).expect("its settings are sound")
+    }
+
+    #[test]
+    fn the_plan_says_all_that_will_be_done() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base", "top"]);
+        let request = CreateRequest {
+            hostname: Some("www".into()),
+            volumes: vec![VolumeRequest {
+                host: "/usr".into(),
+                container: "/data".into(),
+                access: VolumeAccess::ReadOnly,
+            }],
+            ..request(&["base", "top"])
+        };
+        let plan = plan_of(&engine, &request);
+        let layers: Vec<String> = plan
+            .root
+            .lowers
+            .iter()
+            .map(|layer| layer.display().to_string())
+            .collect();
+        let cgroup = match Cgroup::at(&plan.cgroup).is_available() {
+            true => "mount cgroup2 on `/sys/fs/cgroup` read-only\n",
+            false => "",
+        };
+        let expected = format!(
+            "ids 0..65536 are 1879048192..
+cgroup `{}`
+root from `{}`
+  layer `{}`
+  layer `{}`
+  upper `containers/web/files/upper`
+mount proc on `/proc`
+mount sysfs on `/sys` read-only
+mount devices on `/dev`
+mount devpts on `/dev/pts`
+mount shared memory on `/dev/shm`
+mount mqueue on `/dev/mqueue`
+{cgroup}mount `/usr` on `/data` read-only
+hostname `www`
+root process cockerinit
+",
+            plan.cgroup.display(),
+            engine.store.home().display(),
+            layers[0],
+            layers[1],
+        );
+        assert_eq!(plan.to_string(), expected);
+    }
+
+    #[test]
+    fn a_newer_version_changes_nothing_for_a_container_that_exists() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &[]);
+        let version = |text| Version::parse(text).expect("a version");
+        let old = add_image(&engine, "app", &version("1.9.0"));
+        let plan = plan_of(&engine, &request(&["app"]));
+        let new = add_image(&engine, "app", &version("1.10.0"));
+        let name = Name::parse("web").expect("a name");
+        let container = Container::open(&engine.store, &name).expect("it is there");
+        assert_eq!(
+            engine.plan(&container).expect("its settings are sound"),
+            plan
+        );
+        assert!(plan.root.lowers[0].display().to_string().contains(&old));
+
+        let later = CreateRequest {
+            container: Name::parse("later").expect("a name"),
+            ..request(&["app"])
+        };
+        let plan = plan_of(&engine, &later);
+        assert!(plan.root.lowers[0].display().to_string().contains(&new));
+    }
+
+    #[test]
+    fn privileged_means_the_hosts_own_ids() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base"]);
+        let request = CreateRequest {
+            isolation: Isolation::Privileged,
+            ..request(&["base"])
+        };
+        assert_eq!(plan_of(&engine, &request).ids, None);
+    }
+
+    #[test]
+    fn a_range_of_ids_is_given_to_one_container_only_and_again_after_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base"]);
+        let named = |name: &str| CreateRequest {
+            container: Name::parse(name).expect("a name"),
+            ..request(&["base"])
+        };
+        let first = plan_of(&engine, &named("a")).ids;
+        let second = plan_of(&engine, &named("b")).ids;
+        assert_ne!(first, second);
+        let a = Name::parse("a").expect("a name");
+        engine
+            .destroy(&a, crate::IfBooted::Refuse, crate::OnError::Stop)
+            .expect("it is stopped");
+        assert_eq!(plan_of(&engine, &named("c")).ids, first);
+    }
+
+    #[test]
+    fn systemd_is_told_to_halt_in_its_own_way() {
+        let given = |program: &std::ffi::CStr| RootProcess::Given {
+            arguments: vec![program.into()],
+            environment: vec![],
+        };
+        assert_eq!(stop_signal(&RootProcess::Init), 0);
+        assert_eq!(stop_signal(&given(c"/bin/sleep")), SIGTERM);
+        assert_eq!(
+            stop_signal(&given(c"/lib/systemd/systemd")),
+            SIGRTMIN_PLUS_3
+        );
+    }
+}

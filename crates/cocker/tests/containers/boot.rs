@@ -14,6 +14,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_given_root_process_is_process_1_and_run_and_attach_work,
         a_root_process_that_does_not_exist_is_named_and_nothing_is_booted,
         a_container_ends_with_its_given_root_process,
+        a_given_root_process_holds_until_another_is_given,
         a_container_boots_again_after_each_shutdown,
         files_changed_by_hand_survive_shutdown_and_boot,
         two_containers_of_one_image_do_not_see_each_others_files,
@@ -182,6 +183,27 @@ fn a_container_ends_with_its_given_root_process(host: &Host) {
     });
     host.cocker("-a destroy -c web").ok();
     host.nothing_is_left();
+}
+
+fn a_given_root_process_holds_until_another_is_given(host: &Host) {
+    host.cocker("-a create -m test -c web").ok();
+    let is_process_1 = |name: &str| {
+        assert_eq!(host.inside("web", "cat /proc/1/comm"), name);
+        host.cocker("-a shutdown -c web").ok();
+    };
+    host.cocker("-a boot -c web -e '/bin/sleep 1000'").ok();
+    is_process_1("sleep");
+    host.cocker("-a boot -c web").ok();
+    is_process_1("sleep");
+    // One that did not boot is not remembered.
+    host.cocker("-a boot -c web -e /no/such")
+        .fails(1, &["/no/such"]);
+    host.cocker("-a boot -c web").ok();
+    is_process_1("sleep");
+    host.cocker("-a boot -c web -e cockerinit").ok();
+    is_process_1("cockerinit");
+    host.cocker("-a boot -c web").ok();
+    is_process_1("cockerinit");
 }
 
 fn a_container_boots_again_after_each_shutdown(host: &Host) {

@@ -11,6 +11,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         shutdown_ends_sessions_and_commands_with_a_word_of_it,
         every_process_is_asked_to_end_before_it_is_killed,
         a_process_that_ignores_the_request_is_killed_after_the_timeout,
+        a_root_process_that_cannot_hear_the_request_is_not_waited_for,
+        a_root_process_that_hears_the_request_has_its_time,
         shutdown_of_a_stopped_container_is_an_error,
         kill_does_not_ask,
         destroy_of_a_booted_container_is_refused,
@@ -117,6 +119,37 @@ fn a_process_that_ignores_the_request_is_killed_after_the_timeout(host: &Host) {
     assert_eq!(host.status("web"), "STOPPED");
     let outcome = started.outcome();
     assert_ne!(outcome.status.code(), Some(0), "{outcome}");
+}
+
+/// The kernel keeps signals without a handler from process 1, so `sleep` never hears TERM; the others still have their time.
+fn a_root_process_that_cannot_hear_the_request_is_not_waited_for(host: &Host) {
+    host.cocker("-a create -m test -c web").ok();
+    host.cocker("-a boot -c web -e '/bin/sleep 1000'").ok();
+    let mut polite = host.start(
+        "run web --cmd 'trap \"echo bye; exit 3\" TERM; echo ready; while :; do read x; done'",
+    );
+    polite.until_prints("ready");
+    host.cocker("-a shutdown -c web")
+        .ok()
+        .within(Duration::from_secs(3));
+    let outcome = polite.outcome().exits(3);
+    assert!(outcome.stdout().contains("bye"), "{outcome}");
+}
+
+fn a_root_process_that_hears_the_request_has_its_time(host: &Host) {
+    host.cocker("-a create -m test -c web").ok();
+    host.cocker_words(&[
+        "-a",
+        "boot",
+        "-c",
+        "web",
+        "-e",
+        "/bin/sh -c 'trap \"echo heard > /root/heard; exit\" TERM; while :; do sleep 0.05; done'",
+    ])
+    .ok();
+    host.cocker("-a shutdown -c web").ok();
+    host.cocker("-a boot -c web -e cockerinit").ok();
+    assert_eq!(host.inside("web", "cat /root/heard"), "heard");
 }
 
 fn shutdown_of_a_stopped_container_is_an_error(host: &Host) {
