@@ -34,6 +34,9 @@ impl From<Errno> for KernelAnswer {
     }
 }
 
+/// The kernel that brought the last of what a sandbox needs: overlay over id-mapped layers.
+const NEEDED_IN_ALL: &str = "5.19";
+
 /// A sandbox could not be made. Everything that was made of it is gone by the time the caller sees this.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -149,9 +152,12 @@ impl SandboxError {
             SandboxError::ExecuteRootProcess { .. } => {
                 Some("name a program that the image has; without --exec the container boots with cockerinit.".into())
             }
-            SandboxError::KernelTooOld { since, .. } => {
-                Some(format!("boot a kernel of version {since} or later."))
+            SandboxError::KernelTooOld { .. } => {
+                Some(format!("boot Linux {NEEDED_IN_ALL} or later, which has all that cocker needs."))
             }
+            SandboxError::MakeUserNamespace { source } if *source == Errno::NOSPC => Some(
+                "raise the limit of user namespaces: sysctl user.max_user_namespaces.".into(),
+            ),
             _ => None,
         }
     }
@@ -243,6 +249,6 @@ mod tests {
                 .to_string()
                 .starts_with("cannot do without id-mapped mounts")
         );
-        assert!(error.hint().is_some_and(|hint| hint.contains("5.12")));
+        assert!(error.hint().is_some_and(|hint| hint.contains("5.19")));
     }
 }

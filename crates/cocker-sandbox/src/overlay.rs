@@ -95,8 +95,11 @@ fn by_descriptors(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, Sandbox
     let upper = open_layer(base, root, &root.upper)?;
     let work = open_layer(base, root, &root.work)?;
 
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-        .map_err(|source| stacking(root, source.into()))?;
+    let context =
+        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|source| {
+            let error = stacking(root, source.into());
+            or_too_old(error, source, "the new mount calls", "5.2")
+        })?;
     let said = |source| stacking(root, answer_of(&context, source));
     rustix::mount::fsconfig_set_string(context.as_fd(), "source", "cocker").map_err(said)?;
     for lower in &lowers {

@@ -49,7 +49,10 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         .ids
         .map(id_map::user_namespace)
         .transpose()
-        .map_err(|source| SandboxError::MakeUserNamespace { source })?;
+        .map_err(|source| {
+            let error = SandboxError::MakeUserNamespace { source };
+            or_too_old(error, source, "clone3 with pidfds and cgroups", "5.7")
+        })?;
     let id_map = id_map.as_ref().map(AsFd::as_fd);
     tracing::debug!("id map ready");
 
