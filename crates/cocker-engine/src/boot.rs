@@ -3,6 +3,7 @@
 
 use crate::connection::{Message, receive};
 use crate::container::{CONTAINERS, CONTROL, Container, UPPER, WORK};
+use crate::control;
 use crate::engine::Engine;
 use crate::failure::{BootError, EngineError};
 use crate::ids;
@@ -13,10 +14,10 @@ use cocker_protocol::{ClientReply, InitReport};
 use cocker_sandbox::{
     Access, BindIds, Cgroup, Descriptor, Mount, OverlayRoot, Plan, RootProcess, Source, Supervisor,
 };
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -29,9 +30,6 @@ const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
     c"TERM=linux",
     c"container=cocker",
 ];
-
-/// Clients that wait to be accepted by the supervisor.
-const BACKLOG: i32 = 1024;
 
 impl Engine {
     /// Boots a stopped container; returns when its init is ready.
@@ -68,7 +66,7 @@ impl Engine {
             Ok(()) => Ok(()),
             Err(error) => {
                 // The first error stays the one that is told.
-                let _ = remove_control(&container);
+                let _ = control::remove(&container);
                 let _ = container.state.write(starting);
                 Err(error)
             }
@@ -141,7 +139,7 @@ impl Engine {
     ) -> Result<(OwnedFd, Supervisor), BootError> {
         let opening = |what| move |source| BootError::Open { what, source };
         let lock = container.state.share().map_err(opening("lock"))?;
-        let control = listen(container).map_err(opening(CONTROL))?;
+        let control = control::listen(container).map_err(opening(CONTROL))?;
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -264,41 +262,6 @@ fn mounts(container: &Container, has_cgroup: bool) -> Vec<Mount> {
         });
     }
     mounts
-}
-
-/// The socket `control`; one that a killed supervisor has left makes way. Its path may be longer than a socket's address
-/// can be, so it is named through our descriptor of the folder.
-fn listen(container: &Container) -> Result<OwnedFd, Errno> {
-    remove_control(container)?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    rustix::net::bind(&socket, &control_address(&container.folder)?)?;
-    rustix::fs::chmodat(
-        &container.folder,
-        CONTROL,
-        Mode::RUSR | Mode::WUSR,
-        AtFlags::empty(),
-    )?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
-fn remove_control(container: &Container) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(&container.folder, CONTROL, AtFlags::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other,
-    }
-}
-
-/// Where the supervisor of the container in `folder` listens.
-pub(crate) fn control_address(folder: &OwnedFd) -> Result<SocketAddrUnix, Errno> {
-    use rustix::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}/{CONTROL}", folder.as_fd().as_raw_fd());
-    SocketAddrUnix::new(path)
 }
 
 fn recorded(container: &Container, record: Record) -> Result<(), BootError> {

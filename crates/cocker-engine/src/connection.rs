@@ -1,7 +1,7 @@
 //! The line from a client to a container's supervisor: one SEQPACKET connection for one request, a message a datagram.
 
-use crate::boot::control_address;
 use crate::container::Container;
+use crate::control;
 use crate::failure::{EngineError, TalkError};
 use cocker_protocol::{ClientReply, ClientRequest, MAX_MESSAGE, Refusal};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,7 +51,7 @@ impl Connection {
                 SocketFlags::CLOEXEC,
                 None,
             )?;
-            rustix::net::connect(&socket, &control_address(&container.folder)?)?;
+            rustix::net::connect(&socket, &control::address(&container.folder)?)?;
             Ok(socket)
         };
         match connect() {

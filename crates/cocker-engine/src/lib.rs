@@ -8,6 +8,7 @@ mod account;
 mod boot;
 mod connection;
 mod container;
+mod control;
 mod create;
 mod destroy;
 mod end;

@@ -1,7 +1,8 @@
 //! The last act of a container's supervisor: it executes `cocker release WAITSTATUS` with the lock at descriptor 3, the
 //! container's folder at 9, and the clients that wait for the end above.
 
-use crate::container::{CONTROL, Container};
+use crate::container::Container;
+use crate::control;
 use crate::engine::Engine;
 use crate::failure::EngineError;
 use crate::state::{Record, StateFile};
@@ -9,7 +10,7 @@ use cocker_image::{Name, measure_tree};
 use cocker_sandbox::Cgroup;
 use cocker_sys::execution::{close_from, inherited_descriptor};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 /// Where the supervisor leaves them: docs/design/0001-boot.md.
@@ -27,7 +28,7 @@ impl Engine {
         let container = self.named(&folder)?;
 
         let removed = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove();
-        let unlinked = rustix::fs::unlinkat(&folder, CONTROL, AtFlags::empty());
+        let unlinked = control::remove(&container);
         let before = state.read().map_err(failed("cannot read its record"))?;
         // Where the cgroup could not be removed, the pid stays in the record: the next command tries again.
         let pid = if removed.is_ok() { 0 } else { before.pid };
@@ -49,10 +50,7 @@ impl Engine {
                 .map_err(failed("cannot write its size"))?;
         }
         removed.map_err(failed("cannot remove its cgroup"))?;
-        match unlinked {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(source) => Err(failed("cannot remove its socket")(source)),
-        }
+        unlinked.map_err(failed("cannot remove its socket"))
     }
 
     /// The container whose folder this is: its name is the last part of where the descriptor leads.
