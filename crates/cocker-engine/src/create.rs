@@ -32,7 +32,6 @@ impl Engine {
     }
 
     fn make_container(&self, request: &CreateRequest) -> Result<(), CreateError> {
-        let layers = self.pin_layers(request)?;
         let hostname = match &request.hostname {
             Some(hostname) => checked_hostname(hostname)?,
             None => request.container.as_str().into(),
@@ -43,6 +42,8 @@ impl Engine {
         let writing = |what| move |source| CreateError::Write { what, source };
 
         let lock = self.store.lock()?;
+        // Under the lock: a layer that nobody stands on may leave at any other time.
+        let layers = self.pin_layers(request)?;
         self.check_name_free(&request.container)?;
         let mut staged = StagedFolder::make(self.store.containers_folder())
             .map_err(|source| CreateError::Stage { source })?;

@@ -2,7 +2,7 @@
 
 use cocker_image::host_image::HostImageError;
 use cocker_image::staging::StagingError;
-use cocker_image::{Name, Reference, StoreError};
+use cocker_image::{Name, StoreError};
 use cocker_protocol::Stage;
 use cocker_sandbox::SandboxError;
 use rustix::io::Errno;
@@ -205,8 +205,6 @@ pub enum DestroyError {
 pub enum EngineError {
     #[error(transparent)]
     Image(#[from] StoreError),
-    #[error("image `{reference}` exists already")]
-    ImageExists { reference: Reference },
     #[error("cannot make image `{image}` from the host's programs")]
     HostImage {
         image: String,
@@ -281,9 +279,6 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             EngineError::Image(source) => source.hint(),
-            EngineError::ImageExists { .. } => {
-                Some("give the new one another version with --version.".into())
-            }
             EngineError::HostImage { source, .. } => source.hint(),
             EngineError::Container(source) => source.hint(),
             EngineError::Create { source, container } => create_hint(source, container),

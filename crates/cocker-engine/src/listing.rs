@@ -45,7 +45,8 @@ impl Engine {
         Ok(summaries.collect())
     }
 
-    fn container_names(&self) -> Result<Vec<Name>, EngineError> {
+    /// The names of all containers, in no order.
+    pub(crate) fn container_names(&self) -> Result<Vec<Name>, EngineError> {
         let failed = |source| EngineError::List {
             folder: self.store.home().join(crate::container::CONTAINERS),
             source,

@@ -21,5 +21,5 @@ pub use layer::{BadLayerId, LayerId};
 pub use measure::{MeasureError, measure_tree};
 pub use name::{BadName, Name};
 pub use reference::{BadReference, Reference};
-pub use store::{ImageRecord, StagedImage, Store, StoreError, StoreLock};
+pub use store::{ImageRecord, Origin, StagedImage, Store, StoreError, StoreLock};
 pub use version::{BadVersion, Version};

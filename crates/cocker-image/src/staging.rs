@@ -149,6 +149,26 @@ impl StagedFolder {
         Ok(())
     }
 
+    /// Changes places with the folder that bears the name in `parent`, at one instant; what bore it is removed by drop.
+    pub fn replace(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: impl AsRef<OsStr>,
+    ) -> Result<(), StagingError> {
+        renameat_with(
+            &self.parent,
+            &self.name,
+            parent,
+            name.as_ref(),
+            RenameFlags::EXCHANGE,
+        )
+        .map_err(|errno| StagingError::Rename {
+            from: shown(&self.name),
+            to: quote(&name.as_ref().to_string_lossy()),
+            source: errno.into(),
+        })
+    }
+
     /// Takes the name away again, so that the folder is staged and will be removed by drop.
     pub fn take_back(&mut self) -> Result<(), StagingError> {
         let Some((parent, name)) = self.published.take() else {

@@ -24,7 +24,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use catalogue::ImageRecord;
+pub use catalogue::{ImageRecord, Origin};
 pub use error::StoreError;
 pub use publication::StagedImage;
 

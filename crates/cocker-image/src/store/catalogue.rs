@@ -8,6 +8,7 @@ use crate::descent::open_beneath;
 use crate::{LayerId, Name, Reference, Version};
 use rustix::fs::{AtFlags, Dir, OFlags, statat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,6 +16,14 @@ use std::time::{Duration, SystemTime};
 
 /// The end of the year 9999 in seconds since 1970: later times can neither be added up nor written as dates.
 const LATEST: u64 = 253_402_300_799;
+
+/// Where an image's own layer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The host's own programs; it can be made again at any time.
+    HostPrograms,
+}
 
 /// One image of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +36,8 @@ pub struct ImageRecord {
     pub modified: SystemTime,
     /// Bytes of the image's own layer.
     pub size: u64,
+    /// Where the own layer comes from, where that is known.
+    pub origin: Option<Origin>,
 }
 
 impl Store {
@@ -171,6 +182,7 @@ impl Store {
             layers,
             modified,
             size,
+            origin,
             ..
         } = image;
         if modified > LATEST {
@@ -186,6 +198,7 @@ impl Store {
             layers,
             modified,
             size,
+            origin,
         }))
     }
 

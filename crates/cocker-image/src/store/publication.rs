@@ -9,9 +9,9 @@
 //! cut. Whatever fails, both names are given back and both folders removed.
 
 use super::record::{self, FORMAT, ImageJson, LayerJson};
-use super::{IMAGES, ImageRecord, LAYERS, Store, StoreError};
+use super::{IMAGES, ImageRecord, LAYERS, Origin, Store, StoreError};
 use crate::staging::{StagedFolder, StagingError};
-use crate::{LayerId, Name, Version, measure_tree};
+use crate::{LayerId, Name, Reference, Version, measure_tree};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, mkdirat, openat, syncfs, unlinkat,
 };
@@ -102,6 +102,71 @@ impl Store {
         version: &Version,
         base: &[LayerId],
     ) -> Result<ImageRecord, StoreError> {
+        self.publish_as(&mut staged, name, version, base, None)
+    }
+
+    /// Makes the staged layer an image of this origin, without a base. One of that name, version and origin makes way and
+    /// is returned: its layer may still be in use and stays. One of another origin, which could not be made again, is
+    /// refused. The caller holds the store's lock.
+    pub fn publish_or_replace(
+        &self,
+        mut staged: StagedImage,
+        name: &Name,
+        version: &Version,
+        origin: Origin,
+    ) -> Result<Option<ImageRecord>, StoreError> {
+        if !self.has_image(name, version)? {
+            self.publish_as(&mut staged, name, version, &[], Some(origin))?;
+            return Ok(None);
+        }
+        let old = self.resolve(&Reference {
+            name: name.clone(),
+            version: Some(version.clone()),
+        })?;
+        if old.origin != Some(origin) {
+            return Err(StoreError::ImageExists {
+                name: name.clone(),
+                version: version.clone(),
+            });
+        }
+        let (mut image, _) = self.write_records(&mut staged, name, version, &[], Some(origin))?;
+        let replaced = self.name_layer(&mut staged).and_then(|()| {
+            let naming = |source| StoreError::NameImage {
+                name: name.clone(),
+                version: version.clone(),
+                source,
+            };
+            let place = self.image_path(name).join(version.as_str());
+            sync(image.folder(), place)?;
+            let versions = self.make_versions(name).map_err(|errno| {
+                let source = errno.into();
+                StoreError::MakeImageFolder {
+                    name: name.clone(),
+                    source,
+                }
+            })?;
+            image
+                .replace(versions.as_fd(), version.as_str())
+                .map_err(naming)?;
+            sync(versions.as_fd(), self.image_path(name))
+        });
+        match replaced {
+            Ok(()) => Ok(Some(old)),
+            Err(error) => {
+                self.roll_back(&mut staged, &mut image, name);
+                Err(error)
+            }
+        }
+    }
+
+    fn publish_as(
+        &self,
+        staged: &mut StagedImage,
+        name: &Name,
+        version: &Version,
+        base: &[LayerId],
+        origin: Option<Origin>,
+    ) -> Result<ImageRecord, StoreError> {
         if self.has_image(name, version)? {
             return Err(StoreError::ImageExists {
                 name: name.clone(),
@@ -111,8 +176,26 @@ impl Store {
         for layer in base {
             self.open_layer(layer)?;
         }
+        let (mut image, record) = self.write_records(staged, name, version, base, origin)?;
+        if let Err(error) = self.name_both(staged, &mut image, name, version) {
+            self.roll_back(staged, &mut image, name);
+            return Err(error);
+        }
+        tracing::debug!(%name, %version, layer = %staged.layer, "published an image");
+        Ok(record)
+    }
+
+    /// Seals the layer and writes both records, still without names.
+    fn write_records(
+        &self,
+        staged: &mut StagedImage,
+        name: &Name,
+        version: &Version,
+        base: &[LayerId],
+        origin: Option<Origin>,
+    ) -> Result<(StagedFolder, ImageRecord), StoreError> {
         let size = staged.seal()?;
-        let mut image =
+        let image =
             StagedFolder::make(self.images.as_fd()).map_err(|source| StoreError::Stage {
                 path: self.home.join(IMAGES),
                 source,
@@ -132,6 +215,7 @@ impl Store {
             own_layer: staged.layer.clone(),
             modified: seconds,
             size,
+            origin,
         };
         let unwritten = |record, source| StoreError::WriteRecord {
             record,
@@ -143,19 +227,15 @@ impl Store {
             .map_err(|source| unwritten("layer.json", source))?;
         record::write(image.folder(), "image.json", &image_json)
             .map_err(|source| unwritten("image.json", source))?;
-
-        if let Err(error) = self.name_both(&mut staged, &mut image, name, version) {
-            self.roll_back(&mut staged, &mut image, name);
-            return Err(error);
-        }
-        tracing::debug!(%name, %version, layer = %staged.layer, size, "published an image");
-        Ok(ImageRecord {
+        let record = ImageRecord {
             name: name.clone(),
             version: version.clone(),
             layers: image_json.layers,
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
             size,
-        })
+            origin,
+        };
+        Ok((image, record))
     }
 
     /// The two renames, each with the folders it changes brought to disk.
@@ -166,18 +246,17 @@ impl Store {
         name: &Name,
         version: &Version,
     ) -> Result<(), StoreError> {
-        let sync = |folder: BorrowedFd<'_>, path: PathBuf| {
-            fsync(folder).map_err(|errno| StoreError::Sync {
-                path,
-                source: errno.into(),
-            })
-        };
-        let (layer, layers, images) = (
-            staged.layer.as_str(),
-            self.home.join(LAYERS),
-            self.home.join(IMAGES),
-        );
-        // The entries in the staged folders have to be on disk before the folders' own names are.
+        self.name_layer(staged)?;
+        sync(image.folder(), self.image_path(name).join(version.as_str()))?;
+        let versions = self.name_image(image, name, version)?;
+        sync(versions.as_fd(), self.image_path(name))?;
+        sync(self.images.as_fd(), self.home.join(IMAGES))
+    }
+
+    /// Gives the layer its name.
+    fn name_layer(&self, staged: &mut StagedImage) -> Result<(), StoreError> {
+        let (layer, layers) = (staged.layer.as_str(), self.home.join(LAYERS));
+        // The entries in the staged folder have to be on disk before the folder's own name is.
         sync(staged.folder.folder(), layers.join(layer))?;
         staged
             .folder
@@ -186,12 +265,7 @@ impl Store {
                 layer: staged.layer.clone(),
                 source,
             })?;
-        sync(self.layers.as_fd(), layers)?;
-
-        sync(image.folder(), self.image_path(name).join(version.as_str()))?;
-        let versions = self.name_image(image, name, version)?;
-        sync(versions.as_fd(), self.image_path(name))?;
-        sync(self.images.as_fd(), images)
+        sync(self.layers.as_fd(), layers)
     }
 
     /// Renames the staged image to its version, making the folder of versions where it is missing, and returns that.
@@ -271,6 +345,14 @@ impl Store {
             }
         }
     }
+}
+
+/// Brings a folder's entries to disk; `path` is for the error.
+fn sync(folder: BorrowedFd<'_>, path: PathBuf) -> Result<(), StoreError> {
+    fsync(folder).map_err(|errno| StoreError::Sync {
+        path,
+        source: errno.into(),
+    })
 }
 
 /// Makes the folder for a layer's files as a root folder has to be: 0755, owned by 0:0.

@@ -2,7 +2,7 @@
 //!
 //! Every record begins with its format, which is read first: what a newer cocker wrote is refused, never guessed at.
 
-use super::StoreError;
+use super::{Origin, StoreError};
 use crate::LayerId;
 use crate::descent::open_beneath;
 use rustix::fs::{Mode, OFlags, openat};
@@ -30,6 +30,9 @@ pub(super) struct ImageJson {
     pub modified: u64,
     /// Bytes of the own layer.
     pub size: u64,
+    /// Where the own layer comes from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 #[derive(Serialize)]

@@ -64,9 +64,7 @@ fn what_does_not_exist_is_named(host: &Host) {
 fn a_name_in_use_is_refused(host: &Host) {
     host.cocker("-a create -m test -c web").ok();
     refused(host, "-a create -m test -c web").fails(1, &["web"]);
-    refused(host, "-a install_test").fails(1, &["test"]);
-    host.cocker("-a install_test --version 2.0").ok();
-    refused(host, "-a install_test --version 2.0").fails(1, &["test:2.0"]);
+    refused(host, "create -m test -c web").fails(1, &["web", "in use"]);
 }
 
 fn a_booted_container_is_not_booted_twice(host: &Host) {

@@ -10,6 +10,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
     ];
     trials.extend(with_image_test![
         the_quick_start_works_ten_times_in_a_row,
+        installing_again_changes_nothing_for_a_container_that_exists,
+        an_image_of_that_name_that_was_made_otherwise_is_not_replaced,
         images_are_listed_to_the_letter,
         containers_are_listed_to_the_letter,
         a_container_without_a_name_is_named_as_its_first_image,
@@ -85,11 +87,43 @@ fn the_quick_start_shows_the_same_in_the_modern_spelling(host: &Host) {
 }
 
 fn the_quick_start_works_ten_times_in_a_row(host: &Host) {
-    let session = SESSION.replace("# cocker -a install_test\nOK\n", "");
     for _ in 0..10 {
-        assert_eq!(retype(host, &session), session);
+        assert_eq!(retype(host, SESSION), SESSION);
         host.nothing_is_left();
     }
+    // Each time the image was made anew, and what it was before is gone.
+    let layers = std::fs::read_dir(host.home().join("layers")).expect("the store is ours");
+    assert_eq!(layers.count(), 1);
+}
+
+fn installing_again_changes_nothing_for_a_container_that_exists(host: &Host) {
+    let layers = || {
+        let layers = std::fs::read_dir(host.home().join("layers")).expect("the store is ours");
+        layers.count()
+    };
+    host.cocker("-a create -m test -c web -b").ok();
+    let inode = host.inside("web", "stat -c %i /bin/bash");
+    host.cocker("-a install_test").ok();
+    // The container stands on the old layer, booted and at its next boot.
+    assert_eq!(layers(), 2);
+    assert_eq!(host.inside("web", "stat -c %i /bin/bash"), inode);
+    host.cocker("-a shutdown -c web").ok();
+    host.cocker("-a boot -c web").ok();
+    assert_eq!(host.inside("web", "stat -c %i /bin/bash"), inode);
+    host.cocker("-a create -m test -c second -b").ok();
+    assert_ne!(host.inside("second", "stat -c %i /bin/bash"), inode);
+}
+
+fn an_image_of_that_name_that_was_made_otherwise_is_not_replaced(host: &Host) {
+    let record = host.home().join("images/test/_/image.json");
+    let text = std::fs::read_to_string(&record).expect("the store is ours");
+    let made_otherwise = text.replace("\"origin\"", "\"unknown\"");
+    assert_ne!(text, made_otherwise);
+    std::fs::remove_file(&record).expect("the store is ours");
+    std::fs::write(&record, &made_otherwise).expect("the store is ours");
+    host.cocker("-a install_test").fails(1, &["test", "exists"]);
+    let after = std::fs::read_to_string(&record).expect("it is there");
+    assert_eq!(after, made_otherwise);
 }
 
 fn listings_of_an_empty_store_print_nothing(host: &Host) {
