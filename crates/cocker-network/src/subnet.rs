@@ -31,7 +31,9 @@ pub enum BadSubnet {
     Prefix { text: String, least: u8, most: u8 },
     #[error("`{text}`: the host cannot have the network's own address or its broadcast address")]
     HostAddress { text: String },
-    #[error("`{text}`: addresses of loopback, multicast and the unspecified network cannot be given to containers")]
+    #[error(
+        "`{text}`: addresses of loopback, multicast and the unspecified network cannot be given to containers"
+    )]
     Reserved { text: String },
 }
 
@@ -187,12 +189,31 @@ mod tests {
     fn odd_subnets_are_refused() {
         for odd in [
             "",
-            "166.88.0.1", "166.88.0.1/", "166.88.0.1/31", "166.88.0.1/7", "166.88.0.1/+24", "166.88.0.0/24",
-            "166.88.0.255/24", "127.0.0.1/8", "0.0.0.1/8", "224.0.0.1/24", "::1/64", "166.88.0.1/24 ", "1.2.3/24",
+            "166.88.0.1",
+            "166.88.0.1/",
+            "166.88.0.1/31",
+            "166.88.0.1/7",
+            "166.88.0.1/+24",
+            "166.88.0.0/24",
+            "166.88.0.255/24",
+            "127.0.0.1/8",
+            "0.0.0.1/8",
+            "224.0.0.1/24",
+            "::1/64",
+            "166.88.0.1/24 ",
+            "1.2.3/24",
         ] {
             assert!(odd.parse::<Subnet4>().is_err(), "{odd}");
         }
-        for odd in ["::1/64", "fe80::1/64", "ff00::1/64", "fd00::/64", "fd00::1/112", "fd00::1", "1.2.3.4/64"] {
+        for odd in [
+            "::1/64",
+            "fe80::1/64",
+            "ff00::1/64",
+            "fd00::/64",
+            "fd00::1/112",
+            "fd00::1",
+            "1.2.3.4/64",
+        ] {
             assert!(odd.parse::<Subnet6>().is_err(), "{odd}");
         }
     }
