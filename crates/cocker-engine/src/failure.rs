@@ -1,5 +1,6 @@
 //! What the engine could not do, to which container, and what the user can do about it.
 
+use crate::config::ConfigError;
 use cocker_image::host_image::HostImageError;
 use cocker_image::staging::StagingError;
 use cocker_image::{Name, StoreError};
@@ -61,6 +62,8 @@ impl ContainerError {
 pub enum CreateError {
     #[error(transparent)]
     Image(#[from] StoreError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("the name is in use")]
     NameInUse,
     #[error("cannot stage its folder")]
@@ -93,6 +96,8 @@ pub enum CreateError {
 pub enum BootError {
     #[error(transparent)]
     Container(#[from] ContainerError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error("cannot open `{what}`")]
@@ -284,6 +289,7 @@ impl EngineError {
             EngineError::Create { source, container } => create_hint(source, container),
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),
+                BootError::Config(source) => source.hint(),
                 BootError::Sandbox(source) => source.hint(),
                 _ => None,
             },
@@ -323,6 +329,7 @@ impl EngineError {
 fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
     match error {
         CreateError::Image(source) => source.hint(),
+        CreateError::Config(source) => source.hint(),
         CreateError::NameInUse => Some(format!(
             "choose another name with --container, or remove it: cocker destroy {container}"
         )),
