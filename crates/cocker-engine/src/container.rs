@@ -99,7 +99,7 @@ impl Container {
         name: &Name,
     ) -> Result<(Container, WorkLock), ContainerError> {
         loop {
-            let container = Container::open(store, name)?;
+            let mut container = Container::open(store, name)?;
             let lock = container.lock_for_work()?;
             // Whoever held it may have destroyed the container and somebody made a new one of that name.
             let is_same = match open_folder(store, name) {
@@ -108,6 +108,8 @@ impl Container {
                 Err(error) => return Err(error),
             };
             if is_same {
+                // Or they changed its settings, which must not be written back as they were.
+                container.settings = read_settings(&container.folder, name)?;
                 return Ok((container, lock));
             }
         }
@@ -238,4 +240,55 @@ pub(crate) fn write_settings(folder: &OwnedFd, settings: &ContainerSettings) -> 
     rustix::fs::fsync(&file)?;
     rustix::fs::renameat(folder, staged, folder, SETTINGS)?;
     rustix::fs::fsync(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The folder of a container `web`, made by hand.
+    fn make(store: &Store) -> Name {
+        let folder = store.home().join(CONTAINERS).join("web");
+        std::fs::create_dir(&folder).expect("the store is new");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&folder, flags, Mode::empty()).expect("just made");
+        StateFile::make(folder.as_fd()).expect("the folder is new");
+        let settings = ContainerSettings {
+            format: FORMAT,
+            id: "098f6bcd4621d373".into(),
+            image: String::new(),
+            layers: vec![],
+            hostname: "web".into(),
+            volumes: vec![],
+            isolation: Isolation::Contained,
+            id_slot: 0,
+            root_process: None,
+        };
+        write_settings(&folder, &settings).expect("the folder is new");
+        Name::parse("web").expect("a name")
+    }
+
+    #[test]
+    fn of_two_commands_at_once_the_second_sees_what_the_first_changed() {
+        const ROUNDS: usize = 100;
+        let home = tempfile::tempdir().expect("a folder");
+        let store = Store::open(home.path()).expect("the folder is ours");
+        let name = make(&store);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let (mut container, _work) =
+                            Container::open_for_work(&store, &name).expect("it is there");
+                        container.settings.image.push('x');
+                        container
+                            .write_settings(&container.settings)
+                            .expect("it is ours");
+                    }
+                });
+            }
+        });
+        let container = Container::open(&store, &name).expect("it is there");
+        assert_eq!(container.settings.image.len(), 2 * ROUNDS);
+    }
 }
