@@ -334,7 +334,7 @@ fn seconds_since_epoch() -> u64 {
 mod tests {
     use super::*;
     use crate::engine::Settings;
-    use crate::request::{CreateRequest, VolumeRequest};
+    use crate::request::{CreateRequest, NetworkRequest, VolumeRequest};
     use cocker_image::{Reference, Version};
 
     /// An engine on a store of its own, with an empty image of each name.
@@ -368,6 +368,7 @@ mod tests {
             hostname: None,
             volumes: vec![],
             isolation: Isolation::Contained,
+            network: NetworkRequest::Host,
         }
     }
 

@@ -4,10 +4,12 @@ use crate::failure::ContainerError;
 use crate::request::{Isolation, VolumeRequest};
 use crate::state::{Record, Standing, StateFile};
 use cocker_image::{LayerId, Name, Store};
+use cocker_network::PortMapping;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// File names in a container's folder.
@@ -19,7 +21,10 @@ pub(crate) const WORK: &str = "files/work";
 /// The folder of all containers, in COCKER_HOME.
 pub(crate) const CONTAINERS: &str = "containers";
 
-/// `container.json`: what was decided at create.
+/// How many digits of a container's id are in the name of its network namespace.
+const NETNS_DIGITS: usize = 12;
+
+/// `container.json`: what was decided at create, and changed since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ContainerSettings {
     /// Version of this record's shape.
@@ -33,6 +38,9 @@ pub(crate) struct ContainerSettings {
     pub hostname: String,
     pub volumes: Vec<VolumeRequest>,
     pub isolation: Isolation,
+    /// The host's in records from before there were others.
+    #[serde(default)]
+    pub network: NetworkSettings,
     /// Number of its range of host ids.
     pub id_slot: u32,
     /// Given with `-e`; none means cockerinit.
@@ -40,8 +48,51 @@ pub(crate) struct ContainerSettings {
     pub root_process: Option<Vec<String>>,
 }
 
+/// The network that a container is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub(crate) enum NetworkSettings {
+    /// The host's.
+    #[default]
+    Host,
+    /// Its own, linked to a bridge of the host.
+    Bridge {
+        address: Ipv4Addr,
+        /// The link by which it leaves the host; none: the default route's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uplink: Option<String>,
+        ports: Vec<PortMapping>,
+    },
+    /// Its own, with nothing in it but what the administrator puts there.
+    Custom,
+}
+
 /// The newest shape of `container.json` that this program knows.
 pub(crate) const FORMAT: u32 = 1;
+
+impl ContainerSettings {
+    /// Name of the container's network namespace; empty where it is the host's.
+    pub(crate) fn netns(&self) -> String {
+        match self.network {
+            NetworkSettings::Host => String::new(),
+            NetworkSettings::Bridge { .. } | NetworkSettings::Custom => {
+                let digits: String = self.id.chars().take(NETNS_DIGITS).collect();
+                format!("nns{}", digits.to_ascii_uppercase())
+            }
+        }
+    }
+}
+
+impl NetworkSettings {
+    /// As it is listed.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            NetworkSettings::Host => "HOST",
+            NetworkSettings::Bridge { .. } => "BRIDGE",
+            NetworkSettings::Custom => "CUSTOM",
+        }
+    }
+}
 
 /// An existing container.
 #[derive(Debug)]
@@ -246,14 +297,8 @@ pub(crate) fn write_settings(folder: &OwnedFd, settings: &ContainerSettings) -> 
 mod tests {
     use super::*;
 
-    /// The folder of a container `web`, made by hand.
-    fn make(store: &Store) -> Name {
-        let folder = store.home().join(CONTAINERS).join("web");
-        std::fs::create_dir(&folder).expect("the store is new");
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(&folder, flags, Mode::empty()).expect("just made");
-        StateFile::make(folder.as_fd()).expect("the folder is new");
-        let settings = ContainerSettings {
+    fn settings() -> ContainerSettings {
+        ContainerSettings {
             format: FORMAT,
             id: "098f6bcd4621d373".into(),
             image: String::new(),
@@ -261,11 +306,61 @@ mod tests {
             hostname: "web".into(),
             volumes: vec![],
             isolation: Isolation::Contained,
+            network: NetworkSettings::Host,
             id_slot: 0,
             root_process: None,
-        };
-        write_settings(&folder, &settings).expect("the folder is new");
+        }
+    }
+
+    /// The folder of a container `web`, made by hand.
+    fn make(store: &Store) -> Name {
+        let folder = store.home().join(CONTAINERS).join("web");
+        std::fs::create_dir(&folder).expect("the store is new");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&folder, flags, Mode::empty()).expect("just made");
+        StateFile::make(folder.as_fd()).expect("the folder is new");
+        write_settings(&folder, &settings()).expect("the folder is new");
         Name::parse("web").expect("a name")
+    }
+
+    #[test]
+    fn a_network_comes_back_as_it_was_written() {
+        let bridge = NetworkSettings::Bridge {
+            address: Ipv4Addr::new(166, 88, 0, 2),
+            uplink: Some("eth0".into()),
+            ports: PortMapping::parse_list("8080:80,127.0.0.1:53:53/udp").expect("a list"),
+        };
+        let expected = serde_json::json!({
+            "mode": "bridge", "address": "166.88.0.2", "uplink": "eth0", "ports": ["8080:80", "127.0.0.1:53:53/udp"],
+        });
+        assert_eq!(serde_json::to_value(&bridge).expect("plain data"), expected);
+        for network in [NetworkSettings::Host, bridge, NetworkSettings::Custom] {
+            let written = serde_json::to_vec(&network).expect("plain data");
+            let read: NetworkSettings = serde_json::from_slice(&written).expect("just written");
+            assert_eq!(read, network);
+        }
+        let damaged =
+            r#"{"mode": "bridge", "address": "166.88.0.2", "ports": ["65535-65536:1-2"]}"#;
+        assert!(serde_json::from_str::<NetworkSettings>(damaged).is_err());
+    }
+
+    #[test]
+    fn a_record_without_a_network_is_of_a_container_in_the_hosts() {
+        let mut record = serde_json::to_value(settings()).expect("plain data");
+        let removed = record.as_object_mut().and_then(|it| it.remove("network"));
+        assert_eq!(removed, Some(serde_json::json!({ "mode": "host" })));
+        let read: ContainerSettings = serde_json::from_value(record).expect("as it was before");
+        assert_eq!(read, settings());
+    }
+
+    #[test]
+    fn a_network_namespace_is_named_by_the_containers_id() {
+        let mut settings = settings();
+        assert_eq!(settings.netns(), "");
+        settings.network = NetworkSettings::Custom;
+        assert_eq!(settings.netns(), "nns098F6BCD4621");
+        settings.id = "ab".into();
+        assert_eq!(settings.netns(), "nnsAB");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! create: image names become pinned layers, and a container appears by one rename.
 
-use crate::container::{ContainerSettings, FORMAT, UPPER, WORK, write_settings};
+use crate::container::{ContainerSettings, FORMAT, NetworkSettings, UPPER, WORK, write_settings};
 use crate::engine::Engine;
 use crate::failure::{CreateError, EngineError};
 use crate::ids;
-use crate::request::{CreateRequest, VolumeRequest};
+use crate::request::{CreateRequest, NetworkRequest, VolumeRequest};
 use crate::state::StateFile;
 use cocker_image::staging::StagedFolder;
 use cocker_image::{LayerId, Name};
@@ -37,8 +37,12 @@ impl Engine {
             None => request.container.as_str().into(),
         };
         for volume in &request.volumes {
-            check_volume(volume)?;
+            check_volume(volume).map_err(|source| CreateError::NoSuchVolume {
+                path: volume.host.clone(),
+                source,
+            })?;
         }
+        let network = network(&request.network)?;
         let writing = |what| move |source| CreateError::Write { what, source };
 
         let lock = self.store.lock()?;
@@ -59,6 +63,7 @@ impl Engine {
             hostname,
             volumes: request.volumes.clone(),
             isolation: request.isolation,
+            network,
             id_slot: slot,
             root_process: None,
         };
@@ -148,13 +153,18 @@ fn checked_hostname(hostname: &str) -> Result<String, CreateError> {
     }
 }
 
-fn check_volume(volume: &VolumeRequest) -> Result<(), CreateError> {
-    rustix::fs::accessat(CWD, &volume.host, Access::EXISTS, AtFlags::empty()).map_err(|source| {
-        CreateError::NoSuchVolume {
-            path: volume.host.clone(),
-            source,
-        }
-    })
+/// Whether what a volume shows is there.
+pub(crate) fn check_volume(volume: &VolumeRequest) -> Result<(), Errno> {
+    rustix::fs::accessat(CWD, &volume.host, Access::EXISTS, AtFlags::empty())
+}
+
+fn network(request: &NetworkRequest) -> Result<NetworkSettings, CreateError> {
+    let unavailable = |network| Err(CreateError::NetworkUnavailable { network });
+    match request {
+        NetworkRequest::Host => Ok(NetworkSettings::Host),
+        NetworkRequest::Bridge(_) => unavailable("BRIDGE"),
+        NetworkRequest::Custom => unavailable("CUSTOM"),
+    }
 }
 
 /// The writable layer, empty: it is the root of the container's files, so everybody inside may pass through it.

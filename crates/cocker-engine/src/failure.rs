@@ -7,7 +7,7 @@ use cocker_image::{Name, StoreError};
 use cocker_protocol::Stage;
 use cocker_sandbox::SandboxError;
 use rustix::io::Errno;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A container could not be found, read or held.
 #[derive(Debug, thiserror::Error)]
@@ -81,11 +81,43 @@ pub enum CreateError {
     BadHostname { hostname: String, why: &'static str },
     #[error("there are {count} layers in the stack; the kernel takes at most 500")]
     TooManyLayers { count: usize },
+    #[error("network {network} cannot be made yet")]
+    NetworkUnavailable { network: &'static str },
     #[error("all {count} ranges of host ids are taken")]
     NoIdsLeft { count: u32 },
     #[error("cannot write `{what}`")]
     Write {
         what: &'static str,
+        #[source]
+        source: Errno,
+    },
+}
+
+/// What stands in the way of changing a container's settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("container `{container}` is in network {network}, not in BRIDGE")]
+    NotBridge {
+        container: Name,
+        network: &'static str,
+    },
+    #[error("volume `{}` does not exist on the host", path.display())]
+    NoSuchVolume {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot remove what an earlier boot has left")]
+    CleanUp {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot write `container.json`")]
+    Write {
         #[source]
         source: Errno,
     },
@@ -224,6 +256,13 @@ pub enum EngineError {
         #[source]
         source: Box<CreateError>,
     },
+    #[error("cannot set the {what} of container `{container}`")]
+    Settings {
+        container: Name,
+        what: &'static str,
+        #[source]
+        source: Box<SettingsError>,
+    },
     #[error("cannot boot container `{container}`")]
     Boot {
         container: Name,
@@ -287,6 +326,7 @@ impl EngineError {
             EngineError::HostImage { source, .. } => source.hint(),
             EngineError::Container(source) => source.hint(),
             EngineError::Create { source, container } => create_hint(source, container),
+            EngineError::Settings { source, .. } => settings_hint(source),
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),
                 BootError::Config(source) => source.hint(),
@@ -333,15 +373,29 @@ fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
         CreateError::NameInUse => Some(format!(
             "choose another name with --container, or remove it: cocker destroy {container}"
         )),
-        CreateError::NoSuchVolume { path, .. } => Some(format!(
-            "make `{}` first, or correct the path.",
-            path.display()
-        )),
+        CreateError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
         CreateError::NoIdsLeft { .. } => {
             Some("destroy a container that is not needed any more.".into())
         }
         _ => None,
     }
+}
+
+fn settings_hint(error: &SettingsError) -> Option<String> {
+    match error {
+        SettingsError::Container(source) => source.hint(),
+        SettingsError::Config(source) => source.hint(),
+        SettingsError::NotBridge { .. } => Some(
+            "a container keeps its network; a new one made with `--net BRIDGE` can have this."
+                .into(),
+        ),
+        SettingsError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
+        SettingsError::CleanUp { .. } | SettingsError::Write { .. } => None,
+    }
+}
+
+fn volume_hint(path: &Path) -> String {
+    format!("make `{}` first, or correct the path.", path.display())
 }
 
 fn talk_hint(error: &TalkError) -> Option<String> {

@@ -24,15 +24,17 @@ mod listing;
 mod release;
 mod request;
 mod session;
+mod settings;
 mod state;
 
 pub use cocker_image::{BadName, BadReference, BadVersion, ImageRecord, Name, Reference, Version};
+pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
 pub use listing::{ContainerSummary, Status};
 pub use request::{
-    BootRequest, CreateRequest, IfBooted, Isolation, OnError, Program, VolumeAccess, VolumeRequest,
-    WindowSize,
+    BootRequest, BridgeRequest, CreateRequest, IfBooted, Isolation, NetworkRequest, OnError,
+    Program, VolumeAccess, VolumeRequest, WindowSize,
 };
 pub use session::{Running, Session};

@@ -1,11 +1,13 @@
 //! The list of containers: read from their records, never from their files.
 
-use crate::container::Container;
+use crate::container::{Container, NetworkSettings};
 use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError};
 use crate::request::Isolation;
 use crate::state::Standing;
 use cocker_image::Name;
+use cocker_network::PortMapping;
+use std::net::Ipv4Addr;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -26,10 +28,15 @@ pub struct ContainerSummary {
     /// As it was said: `a,b:1.0`.
     pub image: String,
     pub hostname: String,
-    /// `HOST`.
+    /// `HOST`, `BRIDGE` or `CUSTOM`; empty where the settings cannot be read.
     pub net: &'static str,
     /// Name of the network namespace; empty for `HOST`.
     pub netns: String,
+    /// Of `BRIDGE` only, as are the next two.
+    pub address: Option<Ipv4Addr>,
+    /// The link by which it leaves the host; none: the default route's.
+    pub uplink: Option<String>,
+    pub ports: Vec<PortMapping>,
     /// Bytes of the writable layer, as measured at the last shutdown.
     pub size: u64,
     pub status: Status,
@@ -80,12 +87,24 @@ impl Engine {
             }
         };
         let settings = container.settings;
+        let (net, netns) = (settings.network.name(), settings.netns());
+        let (address, uplink, ports) = match settings.network {
+            NetworkSettings::Bridge {
+                address,
+                uplink,
+                ports,
+            } => (Some(address), uplink, ports),
+            NetworkSettings::Host | NetworkSettings::Custom => (None, None, Vec::new()),
+        };
         Some(ContainerSummary {
             name: name.clone(),
             image: settings.image,
             hostname: settings.hostname,
-            net: "HOST",
-            netns: String::new(),
+            net,
+            netns,
+            address,
+            uplink,
+            ports,
             size,
             status,
             isolation: settings.isolation,
@@ -125,6 +144,9 @@ fn broken(name: &Name, error: &ContainerError) -> ContainerSummary {
         hostname: String::new(),
         net: "",
         netns: String::new(),
+        address: None,
+        uplink: None,
+        ports: Vec::new(),
         size: 0,
         status: exception(why, &error.to_string()),
         isolation: Isolation::Contained,

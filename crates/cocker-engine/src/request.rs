@@ -1,8 +1,10 @@
 //! What can be asked of the engine.
 
 use cocker_image::{Name, Reference};
+use cocker_network::PortMapping;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// A file or folder of the host that a container sees.
@@ -31,6 +33,27 @@ pub enum Isolation {
     Privileged,
 }
 
+/// What network a container is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkRequest {
+    /// The host's.
+    Host,
+    /// Its own, linked to a bridge of the host.
+    Bridge(BridgeRequest),
+    /// Its own, with nothing in it but what the administrator puts there.
+    Custom,
+}
+
+/// What is asked of a network on a bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BridgeRequest {
+    /// None: the next free one.
+    pub address: Option<Ipv4Addr>,
+    /// The link by which it leaves the host; none: the default route's.
+    pub uplink: Option<String>,
+    pub ports: Vec<PortMapping>,
+}
+
 /// A container to be.
 pub struct CreateRequest {
     pub container: Name,
@@ -40,6 +63,7 @@ pub struct CreateRequest {
     pub hostname: Option<String>,
     pub volumes: Vec<VolumeRequest>,
     pub isolation: Isolation,
+    pub network: NetworkRequest,
 }
 
 /// How to boot.

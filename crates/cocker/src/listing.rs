@@ -9,6 +9,7 @@ use crate::options::ListingForm;
 use cocker_engine::{ContainerSummary, ImageRecord, Isolation, Status, Version};
 use serde::Serialize;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 /// One column: its title and its least width.
 type Column = (&'static str, usize);
@@ -214,6 +215,11 @@ struct ContainerEntry<'a> {
     hostname: &'a str,
     net: &'a str,
     netns: &'a str,
+    /// Null for other networks than BRIDGE.
+    vip: Option<Ipv4Addr>,
+    /// Null also where it is the default route's.
+    host_eth: Option<&'a str>,
+    port_mapping: Vec<String>,
     size: u64,
     /// STOPPED, RUNNING or EXCEPTION.
     status: &'static str,
@@ -236,6 +242,9 @@ impl<'a> ContainerEntry<'a> {
             hostname: &container.hostname,
             net: container.net,
             netns: &container.netns,
+            vip: container.address,
+            host_eth: container.uplink.as_deref(),
+            port_mapping: container.ports.iter().map(ToString::to_string).collect(),
             size: container.size,
             status,
             pid,

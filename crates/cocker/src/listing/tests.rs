@@ -1,7 +1,7 @@
 //! The listings to the letter.
 
 use super::*;
-use cocker_engine::Name;
+use cocker_engine::{Name, PortMapping};
 use std::time::{Duration, UNIX_EPOCH};
 
 fn image(name: &str, version: &str, bytes: u64) -> ImageRecord {
@@ -22,6 +22,9 @@ fn container(name: &str, status: Status) -> ContainerSummary {
         hostname: "test".into(),
         net: "BRIDGE",
         netns: "nns098F6BCD46".into(),
+        address: Some(Ipv4Addr::new(166, 88, 0, 2)),
+        uplink: None,
+        ports: Vec::new(),
         size: 0,
         status,
         isolation: Isolation::Contained,
@@ -125,9 +128,23 @@ fn programs_read_json() {
     let read: serde_json::Value = serde_json::from_str(&text).unwrap();
     let expected = serde_json::json!([{
         "container_id": "c", "image": "test", "hostname": "test", "net": "BRIDGE", "netns": "nns098F6BCD46",
+        "vip": "166.88.0.2", "host_eth": null, "port_mapping": [],
         "size": 0, "status": "RUNNING", "pid": 7, "why": null, "remedy": null, "privileged": false,
     }]);
     assert_eq!(read, expected);
+
+    let mut mapped = container("c", Status::Stopped);
+    mapped.uplink = Some("eth0".into());
+    mapped.ports = PortMapping::parse_list("0.0.0.0:8080:80/tcp,[FD00::1]:5-6:7-8/udp").unwrap();
+    let entry = serde_json::to_value(ContainerEntry::of(&mapped)).unwrap();
+    assert_eq!(entry["host_eth"], "eth0");
+    let ports = serde_json::json!(["8080:80", "[fd00::1]:5-6:7-8/udp"]);
+    assert_eq!(entry["port_mapping"], ports);
+
+    let mut of_host = container("c", Status::Stopped);
+    (of_host.net, of_host.address) = ("HOST", None);
+    let entry = serde_json::to_value(ContainerEntry::of(&of_host)).unwrap();
+    assert_eq!(entry["vip"], serde_json::Value::Null);
 
     let image = image("a", "1", 9);
     let entry = ImageEntry::of(&image, &Clock::ahead_of_utc(3600));
