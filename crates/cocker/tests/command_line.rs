@@ -141,14 +141,55 @@ fn an_error_ends_with_hints_and_steers_no_terminal() {
 fn what_is_not_built_yet_says_so() {
     is_refused(&["rm-image", "a"], 1, "Error: `rm-image` is not built yet");
     is_refused(
-        &["-a", "create", "-m", "a", "--net", "BRIDGE"],
+        &["-a", "boot", "-c", "a", "--cpus", "0"],
         1,
-        "Error: `--net BRIDGE` is not built yet",
+        "Error: `--cpus` is not built yet",
     );
-    is_refused(
-        &["-a", "create", "-m", "a", "--net", "MOON"],
-        2,
-        "Error: there is no network `MOON`; there are BRIDGE, HOST, CUSTOM",
+}
+
+#[test]
+fn a_network_that_makes_no_sense_is_refused() {
+    for (options, error) in [
+        (
+            &["--net", "MOON"][..],
+            "Error: there is no network `MOON`; there are BRIDGE, HOST, CUSTOM",
+        ),
+        (
+            &["--vip", "166.88.0.5"],
+            "Error: `--vip` needs `--net BRIDGE`",
+        ),
+        (
+            &["--net", "CUSTOM", "--host-eth", "eth0"],
+            "Error: `--host-eth` needs `--net BRIDGE`",
+        ),
+        (
+            &["--net", "HOST", "--port-mapping", "80:80"],
+            "Error: `--port-mapping` needs `--net BRIDGE`",
+        ),
+        (
+            &["--net", "BRIDGE", "--vip", "::ffff:166.88.0.5"],
+            "Error: `--vip ::ffff:166.88.0.5` is not an IPv4 address",
+        ),
+        (
+            &["--net", "BRIDGE", "--host-eth", "a/b"],
+            "Error: `--host-eth a/b` is not the name of a link: `/` and `:` are not allowed",
+        ),
+        (
+            &["--net", "BRIDGE", "--port-mapping", "80"],
+            "Error: cannot read `--port-mapping`",
+        ),
+    ] {
+        is_refused(&[&["create", "-m", "a"], options].concat(), 2, error);
+        is_refused(&[&["-a", "create", "-m", "a"], options].concat(), 2, error);
+    }
+    let odd = output(&["set-port-mapping", "a", "--port-mapping", "1:1,80:80,80:81"]);
+    assert_eq!(
+        text(&odd.stderr),
+        "Error: cannot read `--port-mapping`\n\
+         Caused by:\n\
+         \x20 1: `80:81`: tcp port 80 is mapped twice\n\
+         Hint: say [ADDR:]HOST:CONTAINER[/udp][,…], as `--port-mapping 8080:80,127.0.0.1:5300:53/udp`.\n\
+         Hint: `--port-mapping none` takes all mappings away.\n"
     );
 }
 

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::options::Creation;
 use crate::output;
 use crate::terminal;
-use cocker_engine::{CreateRequest, NetworkRequest};
+use cocker_engine::CreateRequest;
 use std::process::ExitCode;
 
 pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
@@ -24,7 +24,7 @@ pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
         hostname: creation.hostname,
         volumes: creation.volumes,
         isolation: creation.isolation,
-        network: NetworkRequest::Host,
+        network: creation.network,
     })?;
     let Some(booting) = then_boot else {
         output::print_ok()?;

@@ -1,4 +1,4 @@
-//! One file a command: the engine's call, and what is printed.
+//! One file a command, or a family of them: the engine's call, and what is printed.
 
 mod attach;
 mod boot;
@@ -9,6 +9,7 @@ mod kill;
 mod list;
 mod root;
 mod run;
+mod set;
 mod shutdown;
 
 use crate::environment;
@@ -40,6 +41,18 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Destroy(container, if_booted, on_error) => {
             destroy::execute(&environment::engine()?, &container, if_booted, on_error)?;
+        }
+        Command::SetVip(container, address) => {
+            set::vip(&environment::engine()?, &container, address)?;
+        }
+        Command::SetPortMapping(container, ports) => {
+            set::port_mapping(&environment::engine()?, &container, ports)?;
+        }
+        Command::SetHostEth(container, uplink) => {
+            set::host_eth(&environment::engine()?, &container, uplink)?;
+        }
+        Command::SetVolume(container, volumes) => {
+            set::volume(&environment::engine()?, &container, volumes)?;
         }
         Command::Release(wait_status) => environment::engine()?.release(wait_status)?,
     }

@@ -1,12 +1,16 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
-use super::said::{self, BootOptions, CreateOptions, Everywhere, Said};
-use super::volume;
+use super::said::{self, BootOptions, Everywhere, Said};
+use super::{network, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
-use cocker_engine::{IfBooted, Isolation, Name, OnError, Reference, Version, VolumeRequest};
+use cocker_engine::{
+    IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, Reference, Version,
+    VolumeRequest,
+};
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +44,12 @@ pub enum Command {
     Shutdown(Name, Duration, OnError),
     Kill(Name, OnError),
     Destroy(Name, IfBooted, OnError),
+    SetVip(Name, Ipv4Addr),
+    /// None: all are taken away.
+    SetPortMapping(Name, Vec<PortMapping>),
+    /// `None`: the default route's link.
+    SetHostEth(Name, Option<String>),
+    SetVolume(Name, Vec<VolumeRequest>),
     Release(i32),
 }
 
@@ -58,6 +68,7 @@ pub struct Creation {
     pub hostname: Option<String>,
     pub volumes: Vec<VolumeRequest>,
     pub isolation: Isolation,
+    pub network: NetworkRequest,
     /// `-b`.
     pub then_boot: Option<Booting>,
 }
@@ -128,6 +139,20 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
             };
             Command::Destroy(name(said.container.name())?, if_booted, on_error)
         }
+        Said::SetVip(said) => {
+            Command::SetVip(name(said.container.name())?, network::address(&said.vip)?)
+        }
+        Said::SetPortMapping(said) => Command::SetPortMapping(
+            name(said.container.name())?,
+            network::mappings_or_none(&said.port_mapping)?,
+        ),
+        Said::SetHostEth(said) => Command::SetHostEth(
+            name(said.container.name())?,
+            said.host_eth.as_deref().map(network::uplink).transpose()?,
+        ),
+        Said::SetVolume(said) => {
+            Command::SetVolume(name(said.container.name())?, volumes(&said.volume)?)
+        }
         Said::Version => Command::Version,
         Said::Completion { shell } => Command::Completion(shell),
         // Both spellings answer a question for help themselves, each with its own text.
@@ -147,13 +172,6 @@ fn later_release(said: Said) -> Result<String, Failure> {
             said.version.as_deref().map(version).transpose()?;
             "set-version"
         }
-        Said::SetVip(said) => (name(said.container.name())?, "set-vip").1,
-        Said::SetPortMapping(said) => (name(said.container.name())?, "set-port-mapping").1,
-        Said::SetVolume(said) => {
-            name(said.container.name())?;
-            volumes(&said.volume)?;
-            "set-volume"
-        }
         Said::ToImage(said) => {
             name(&said.from_container)?;
             name(&said.to_image)?;
@@ -165,6 +183,8 @@ fn later_release(said: Said) -> Result<String, Failure> {
             name(&said.to_container)?;
             said.image.as_deref().map(references).transpose()?;
             volumes(&said.options.volume)?;
+            said.options.host.as_deref().map(hostname).transpose()?;
+            network::network(&said.options)?;
             "to-container"
         }
         Said::CopyImage(said) => {
@@ -193,7 +213,7 @@ fn create(said: said::Create) -> Result<Command, Failure> {
     };
     let volumes = volumes(&said.options.volume)?;
     let hostname = said.options.host.as_deref().map(hostname).transpose()?;
-    let unbuilt = unbuilt_create_option(&said.options)?;
+    let network = network::network(&said.options)?;
     let then_boot = match said.boot {
         true => match boot(container.clone(), said.boot_options)? {
             Command::Boot(booting) => Some(booting),
@@ -204,9 +224,6 @@ fn create(said: said::Create) -> Result<Command, Failure> {
             None
         }
     };
-    if let Some(option) = unbuilt {
-        return Ok(Command::NotBuilt(option));
-    }
     let isolation = if said.options.privileged {
         Isolation::Privileged
     } else {
@@ -218,6 +235,7 @@ fn create(said: said::Create) -> Result<Command, Failure> {
         hostname,
         volumes,
         isolation,
+        network,
         then_boot,
     }))
 }
@@ -245,26 +263,6 @@ fn attach(said: &said::Attach) -> Result<Command, Failure> {
         None => Command::Attach(container),
         Some(_) => Command::NotBuilt("`--session`".into()),
     })
-}
-
-/// Only the host's network is there so far; everything about others is for a later release.
-fn unbuilt_create_option(said: &CreateOptions) -> Result<Option<String>, Failure> {
-    match said.net.as_deref() {
-        None | Some("HOST") => {}
-        Some(net @ ("BRIDGE" | "CUSTOM")) => return Ok(Some(format!("`--net {net}`"))),
-        Some(net) => {
-            return Err(Failure::usage(format!(
-                "there is no network `{net}`; there are BRIDGE, HOST, CUSTOM"
-            )));
-        }
-    }
-    let options = [
-        ("--host-eth", &said.host_eth),
-        ("--vip", &said.vip),
-        ("--port-mapping", &said.port_mapping),
-    ];
-    let unbuilt = options.iter().find(|(_, value)| value.is_some());
-    Ok(unbuilt.map(|(option, _)| format!("`{option}`")))
 }
 
 fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {

@@ -11,6 +11,7 @@
 
 mod meaning;
 mod modern;
+mod network;
 mod said;
 mod seed;
 mod volume;

@@ -45,6 +45,14 @@ pub enum Said {
     Kill(TheContainer),
     /// Remove a container
     Destroy(Destroy),
+    /// Give a stopped container of BRIDGE another address
+    SetVip(SetVip),
+    /// Replace all port mappings of a stopped container of BRIDGE
+    SetPortMapping(SetPortMapping),
+    /// Say by which link a stopped container of BRIDGE leaves the host
+    SetHostEth(SetHostEth),
+    /// Replace all volumes of a stopped container
+    SetVolume(SetVolume),
     /// Print the version
     Version,
     /// Print a script that completes commands in the given shell
@@ -60,12 +68,6 @@ pub enum Said {
     Ssearch(Ssearch),
     /// Give an image another version (not built yet)
     SetVersion(SetVersion),
-    /// Set a container's address (not built yet)
-    SetVip(SetVip),
-    /// Replace a container's port mappings (not built yet)
-    SetPortMapping(SetPortMapping),
-    /// Replace a container's volumes (not built yet)
-    SetVolume(SetVolume),
     /// Convert a container into an image (not built yet)
     ToImage(ToImage),
     /// Convert an image into a container (not built yet)
@@ -170,16 +172,16 @@ pub struct CreateOptions {
     /// The hostname; by default the container's name
     #[arg(long, value_name = "HOSTNAME")]
     pub host: Option<String>,
-    /// HOST (BRIDGE and CUSTOM are not built yet)
+    /// The network: the host's by default, one of its own on a bridge, or an empty one of its own
     #[arg(long, value_name = "BRIDGE|HOST|CUSTOM")]
     pub net: Option<String>,
-    /// The host's network interface (not built yet)
+    /// BRIDGE: the link by which it leaves the host; by default the default route's
     #[arg(long, value_name = "IF")]
     pub host_eth: Option<String>,
-    /// The container's address (not built yet)
+    /// BRIDGE: the container's address; by default the next free one
     #[arg(long, value_name = "IP")]
     pub vip: Option<String>,
-    /// Ports of the host that lead into the container (not built yet)
+    /// BRIDGE: ports of the host that lead into the container; ranges as 8000-8010:9000-9010
     #[arg(long, value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]")]
     pub port_mapping: Option<String>,
     /// Root inside is root outside: no own ids, no filter, nothing masked
@@ -286,7 +288,7 @@ pub struct SetVersion {
 pub struct SetVip {
     #[command(flatten)]
     pub container: TheContainer,
-    /// The address
+    /// The address, an IPv4 one
     #[arg(long, value_name = "IP")]
     pub vip: String,
 }
@@ -295,9 +297,18 @@ pub struct SetVip {
 pub struct SetPortMapping {
     #[command(flatten)]
     pub container: TheContainer,
-    /// Ports of the host that lead into the container
-    #[arg(long, value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]")]
+    /// Ports of the host that lead into the container; `none` takes all away
+    #[arg(long, value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]|none")]
     pub port_mapping: String,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetHostEth {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// The link; by default the default route's
+    #[arg(long, value_name = "IF")]
+    pub host_eth: Option<String>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

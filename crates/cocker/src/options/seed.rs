@@ -203,16 +203,6 @@ impl Words {
                 container: self.container()?,
                 shutdown: self.flag("--shutdown"),
             }),
-            _ => return self.action_of_a_later_release(action),
-        })
-    }
-
-    fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
-        Ok(match action {
-            "version" => Said::SetVersion(said::SetVersion {
-                image: self.image()?,
-                version: self.text("--version")?,
-            }),
             "vip" => Said::SetVip(said::SetVip {
                 container: self.container()?,
                 vip: self.needed_text("--vip")?,
@@ -220,6 +210,10 @@ impl Words {
             "port_mapping" => Said::SetPortMapping(said::SetPortMapping {
                 container: self.container()?,
                 port_mapping: self.needed_text("--port-mapping")?,
+            }),
+            "host_eth" => Said::SetHostEth(said::SetHostEth {
+                container: self.container()?,
+                host_eth: self.text("--host-eth")?,
             }),
             "volume" => {
                 let first = self.needed("--volume")?;
@@ -230,6 +224,16 @@ impl Words {
                     volume,
                 })
             }
+            _ => return self.action_of_a_later_release(action),
+        })
+    }
+
+    fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
+        Ok(match action {
+            "version" => Said::SetVersion(said::SetVersion {
+                image: self.image()?,
+                version: self.text("--version")?,
+            }),
             "to_image" => Said::ToImage(said::ToImage {
                 from_container: self.needed_text("--from-container")?,
                 version: self.text("--version")?,

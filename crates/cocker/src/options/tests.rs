@@ -2,8 +2,10 @@
 
 use super::*;
 use cocker_engine::{
-    IfBooted, Isolation, Name, OnError, Reference, Version, VolumeAccess, VolumeRequest,
+    BridgeRequest, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, Reference,
+    Version, VolumeAccess, VolumeRequest,
 };
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 fn understood(line: &str) -> Result<Options, Failure> {
@@ -59,13 +61,14 @@ const SPELLINGS: &[(&str, &str)] = &[
         "create -m a --net BRIDGE --vip 1.2.3.4",
     ),
     (
-        "-a create -m a --host-eth eth0",
-        "create -m a --host-eth eth0",
+        "-a create -m a --net BRIDGE --host-eth eth0",
+        "create -m a --net=BRIDGE --host-eth=eth0",
     ),
     (
-        "-a create -m a --port-mapping 1:2",
-        "create -m a --port-mapping 1:2",
+        "-a create -m a --net BRIDGE --port-mapping 1:2,3:4/udp",
+        "create -m a --net BRIDGE --port-mapping 1:2,3:4/udp",
     ),
+    ("-a create -m a --net CUSTOM", "create -m a --net CUSTOM"),
     ("-a boot -c C", "boot C"),
     ("-a boot -c C -t", "boot C --attach"),
     (
@@ -100,6 +103,15 @@ const SPELLINGS: &[(&str, &str)] = &[
         "-a port_mapping -c C --port-mapping 1:2",
         "set-port-mapping C --port-mapping 1:2",
     ),
+    (
+        "-a port_mapping -c C --port-mapping none",
+        "set-port-mapping -c C --port-mapping none",
+    ),
+    (
+        "-a host_eth -c C --host-eth eth0",
+        "set-host-eth C --host-eth eth0",
+    ),
+    ("-a host_eth -c C", "set-host-eth C"),
     (
         "-a volume -c C --volume /a --volume /b",
         "set-volume C --volume /a --volume /b",
@@ -204,16 +216,78 @@ fn a_container_is_made_as_it_was_said() {
             access: VolumeAccess::ReadOnly,
         }],
         isolation: Isolation::Privileged,
+        network: NetworkRequest::Host,
         then_boot: Some(then_boot),
     };
     assert_eq!(meant(line), Command::Create(creation));
 }
 
 #[test]
+fn a_network_is_chosen_as_it_was_said() {
+    let network = |line: &str| match meant(line) {
+        Command::Create(creation) => creation.network,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(network("create -m a"), NetworkRequest::Host);
+    assert_eq!(
+        network("-a create -m a --net CUSTOM"),
+        NetworkRequest::Custom
+    );
+    let line = "create -m a --net BRIDGE --vip 166.88.0.5 --host-eth eth0 --port-mapping 8080:80,53:53/udp";
+    let bridge = BridgeRequest {
+        address: Some(Ipv4Addr::new(166, 88, 0, 5)),
+        uplink: Some("eth0".into()),
+        ports: PortMapping::parse_list("8080:80,53:53/udp").unwrap(),
+    };
+    assert_eq!(network(line), NetworkRequest::Bridge(bridge));
+}
+
+#[test]
+fn what_is_set_is_what_was_said() {
+    assert_eq!(
+        meant("set-vip C --vip 166.88.0.5"),
+        Command::SetVip(name("C"), Ipv4Addr::new(166, 88, 0, 5))
+    );
+    let ports = PortMapping::parse_list("8080:80").unwrap();
+    assert_eq!(
+        meant("set-port-mapping C --port-mapping 8080:80"),
+        Command::SetPortMapping(name("C"), ports)
+    );
+    assert_eq!(
+        meant("-a port_mapping -c C --port-mapping none"),
+        Command::SetPortMapping(name("C"), vec![])
+    );
+    assert_eq!(
+        meant("set-host-eth C"),
+        Command::SetHostEth(name("C"), None)
+    );
+    assert_eq!(
+        meant("-a host_eth -c C --host-eth eth0"),
+        Command::SetHostEth(name("C"), Some("eth0".into()))
+    );
+    let volume = |host: &str, container: &str, access| VolumeRequest {
+        host: host.into(),
+        container: container.into(),
+        access,
+    };
+    let volumes = vec![
+        volume("/b", "/b", VolumeAccess::ReadWrite),
+        volume("/a", "/c", VolumeAccess::ReadOnly),
+    ];
+    assert_eq!(
+        meant("-a volume -c C --volume /b --volume /a:/c:ro"),
+        Command::SetVolume(name("C"), volumes)
+    );
+}
+
+#[test]
 fn what_a_later_release_has_is_named() {
     for (line, what) in [
         ("-a to_image --from-container C --to-image I", "`to-image`"),
-        ("create -m a --net CUSTOM", "`--net CUSTOM`"),
+        (
+            "to-container --from-image I --to-container C --net BRIDGE --vip 1.2.3.4",
+            "`to-container`",
+        ),
         ("create -m a -b --cpus 0", "`--cpus`"),
         ("boot C --mem-limit 1G", "`--mem-limit`"),
         ("attach C --session 1", "`--session`"),
@@ -247,6 +321,11 @@ fn wrong_usage_is_refused() {
         "run -- x",
         "-a version",
         "set-vip C",
+        "-a port_mapping -c C",
+        "set-volume C",
+        "-a volume -c C",
+        "set-host-eth",
+        "-a host_eth",
         "put C",
         "-a create -m a -c",
         "-a create -m -c C",
@@ -267,6 +346,8 @@ fn wrong_usage_is_refused() {
         "-a kill -c C -h",
         "-a attach -c C --cmd x",
         "attach C D",
+        "-a vip -c C --vip 1.2.3.4 --net BRIDGE",
+        "set-host-eth C eth0",
         "-a boot C",
         "-a boot -c C extra",
         "run C true",
@@ -288,6 +369,26 @@ fn wrong_usage_is_refused() {
         "-a create -m a: -c C",
         "create -m a,,b",
         "-a create -m a --net MOON",
+        "create -m a --net bridge",
+        "create -m a --vip 1.2.3.4",
+        "-a create -m a --net HOST --host-eth eth0",
+        "create -m a --net CUSTOM --port-mapping 1:2",
+        "create -m a --net BRIDGE --vip ::ffff:166.88.0.5",
+        "create -m a --net BRIDGE --vip 1.2.3",
+        "-a create -m a --net BRIDGE --host-eth a/b",
+        "create -m a --net BRIDGE --port-mapping 80",
+        "create -m a --net BRIDGE --port-mapping none",
+        "-a create -m a --net BRIDGE --port-mapping 80:80,80:81",
+        "to-container --from-image I --to-container C --vip 1.2.3.4",
+        "-a to_container --from-image I --to-container C --net BRIDGE --port-mapping 0:1",
+        "to-container --from-image I --to-container C --host ../x",
+        "set-vip C --vip fd42::5",
+        "-a vip -c C --vip 01.2.3.4",
+        "set-port-mapping C --port-mapping 1:2:3",
+        "-a port_mapping -c C --port-mapping ''",
+        "set-host-eth C --host-eth ''",
+        "-a host_eth -c C --host-eth 0123456789abcdef",
+        "set-volume C --volume /x:relative",
         "create -m a --host ../x",
         "create -m a --host a..b",
         "create -m a --host 'a b'",

@@ -11,6 +11,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_name_in_use_is_refused,
         a_booted_container_is_not_booted_twice,
         a_stopped_container_cannot_be_entered,
+        a_booted_container_is_not_changed,
+        only_a_container_of_bridge_has_an_address_an_uplink_and_ports,
         names_that_are_no_names_are_refused,
         wrong_usage_exits_2,
         two_commands_at_once_do_not_both_make_the_same_container,
@@ -53,6 +55,10 @@ fn what_does_not_exist_is_named(host: &Host) {
         ("-a kill -c nobody", 1, "nobody"),
         ("-a destroy -c nobody", 1, "nobody"),
         ("-a destroy -h -c nobody", 1, "nobody"),
+        ("-a vip -c nobody --vip 166.88.0.5", 1, "nobody"),
+        ("-a port_mapping -c nobody --port-mapping 1:1", 1, "nobody"),
+        ("-a host_eth -c nobody", 1, "nobody"),
+        ("-a volume -c nobody --volume /usr", 1, "nobody"),
         ("-s container_root -c nobody", 1, "nobody"),
         ("boot nobody", 1, "nobody"),
         ("destroy nobody", 1, "nobody"),
@@ -87,6 +93,33 @@ fn a_stopped_container_cannot_be_entered(host: &Host) {
         assert!(terminal.screen().contains(name), "{}", terminal.screen());
     }
     refused(host, "-s container_root -c web").fails(1, &["web"]);
+}
+
+/// What can be set of a stopped container `web`.
+const SETTINGS: [&str; 5] = [
+    "-a vip -c web --vip 166.88.0.5",
+    "-a port_mapping -c web --port-mapping 8080:80",
+    "-a port_mapping -c web --port-mapping none",
+    "-a host_eth -c web --host-eth eth0",
+    "-a volume -c web --volume /usr:/data",
+];
+
+fn a_booted_container_is_not_changed(host: &Host) {
+    host.booted("web");
+    for line in SETTINGS {
+        refused(host, line).fails(1, &["web", "booted", "cocker shutdown web"]);
+    }
+}
+
+fn only_a_container_of_bridge_has_an_address_an_uplink_and_ports(host: &Host) {
+    host.cocker("-a create -m test -c web --net HOST").ok();
+    for line in SETTINGS {
+        if line.contains("--volume") {
+            host.cocker(line).ok();
+        } else {
+            refused(host, line).fails(1, &["web", "HOST", "Hint: ", "--net BRIDGE"]);
+        }
+    }
 }
 
 fn names_that_are_no_names_are_refused(host: &Host) {
@@ -164,6 +197,17 @@ fn wrong_usage_exits_2(host: &Host) {
         "-a boot -c",
         "-a boot -c web --no-such-option",
         "-a create -m test -c other --net MOON",
+        "-a create -m test -c other --net bridge",
+        "-a create -m test -c other --vip 166.88.0.5",
+        "-a create -m test -c other --net BRIDGE --vip fd42::5",
+        "-a create -m test -c other --net BRIDGE --port-mapping 70000:80",
+        "-a create -m test -c other --net BRIDGE --host-eth a/b",
+        "-a vip -c web",
+        "-a port_mapping -c web",
+        "-a volume -c web",
+        "set-vip web --vip 166.88.0.05",
+        "set-port-mapping web --port-mapping 80:80,80:81",
+        "set-host-eth web --host-eth longer-than-fifteen",
         "-a shutdown -c web --timeout soon",
     ] {
         let outcome = refused(host, line).exits(2).prints("");

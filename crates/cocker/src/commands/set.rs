@@ -1,0 +1,34 @@
+//! `set-vip`, `set-port-mapping`, `set-host-eth` and `set-volume`: what can be changed of a stopped container.
+
+use crate::failure::Failure;
+use crate::output;
+use cocker_engine::{Engine, Name, PortMapping, VolumeRequest};
+use std::net::Ipv4Addr;
+
+pub fn vip(engine: &Engine, container: &Name, address: Ipv4Addr) -> Result<(), Failure> {
+    engine.set_address(container, address)?;
+    output::print_ok()
+}
+
+pub fn port_mapping(
+    engine: &Engine,
+    container: &Name,
+    ports: Vec<PortMapping>,
+) -> Result<(), Failure> {
+    engine.set_ports(container, ports)?;
+    output::print_ok()
+}
+
+pub fn host_eth(engine: &Engine, container: &Name, uplink: Option<String>) -> Result<(), Failure> {
+    engine.set_uplink(container, uplink)?;
+    output::print_ok()
+}
+
+pub fn volume(
+    engine: &Engine,
+    container: &Name,
+    volumes: Vec<VolumeRequest>,
+) -> Result<(), Failure> {
+    engine.set_volumes(container, volumes)?;
+    output::print_ok()
+}
