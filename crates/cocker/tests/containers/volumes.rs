@@ -12,6 +12,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_volume_without_a_place_lies_where_it_lies_outside,
         a_missing_place_is_made,
         a_missing_host_path_is_refused,
+        volumes_of_a_stopped_container_are_replaced,
         a_link_in_the_image_leads_nowhere_but_inside,
         destroy_leaves_the_hosts_files_alone,
         bad_volumes_are_refused,
@@ -162,6 +163,33 @@ fn a_missing_host_path_is_refused(host: &Host) {
         host.cocker("-s containers").succeeds().prints("");
     }
     assert!(!missing.exists(), "a missing folder was made on the host");
+}
+
+fn volumes_of_a_stopped_container_are_replaced(host: &Host) {
+    let (one, two) = (host.folder("one"), host.folder("two"));
+    for folder in [&one, &two] {
+        let name = folder.file_name().expect("it has one");
+        fs::write(folder.join("name"), name.as_encoded_bytes()).expect("the folder is ours");
+    }
+    host.cocker(&format!(
+        "-a create -m test -c web --volume {0}:/data --volume {0}:/more",
+        one.display()
+    ))
+    .ok();
+    host.cocker("-a volume -c web --volume /missing:/data")
+        .fails(1, &["web", "/missing", "Hint: "]);
+    host.cocker("-a boot -c web").ok();
+    assert_eq!(host.inside("web", "cat /data/name /more/name"), "oneone");
+    host.cocker("-a shutdown -c web").ok();
+    host.cocker(&format!(
+        "set-volume web --volume {}:/data:ro",
+        two.display()
+    ))
+    .ok();
+    host.cocker("-a boot -c web").ok();
+    assert_eq!(host.inside("web", "cat /data/name"), "two");
+    host.cocker("run web -- test -e /more/name").exits(1);
+    host.cocker("run web -- touch /data/new").exits(1);
 }
 
 fn a_link_in_the_image_leads_nowhere_but_inside(host: &Host) {
