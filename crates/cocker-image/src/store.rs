@@ -8,6 +8,7 @@
 //! ├── images/<name>/<version>/
 //! │   └── image.json                format, layer ids (lowest first), its own one, when changed, size of its own
 //! ├── containers/<name>/            the engine's
+//! ├── config.toml                   the engine's
 //! ├── ids/<slot>                    the engine's
 //! └── store.lock                    one lock for names: held for milliseconds
 //! ```
