@@ -10,3 +10,4 @@ pub mod lock;
 pub mod mount;
 pub mod process;
 pub mod signal;
+pub mod socket;

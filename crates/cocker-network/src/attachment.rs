@@ -1,0 +1,130 @@
+//! A container's own side: its pair of links, its addresses, its entries in the table, its namespace kept by name.
+
+use crate::failure::NetworkError;
+use crate::firewall::Firewall;
+use crate::host::HostSide;
+use crate::links::{self, Peer, hardware_for};
+use crate::netlink::{Messages, Netlink};
+use crate::pin;
+use crate::plan::{Endpoint, NetworkPlan};
+use crate::ports;
+use crate::sysctl;
+use cocker_sys::process::in_network_namespace;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// What the container calls its link.
+const INSIDE: &str = "eth0";
+/// Its index there, behind loopback's 1.
+const INSIDE_INDEX: u32 = 2;
+const LOOPBACK_INDEX: u32 = 1;
+
+/// Attaches the network namespace of a new sandbox. The caller is in the host's.
+///
+/// # Errors
+/// What stands in the way; then nothing is left but links that end with the namespace.
+pub fn attach(
+    plan: &NetworkPlan,
+    host: &HostSide,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), NetworkError> {
+    let endpoint = &plan.endpoint;
+    ports::refuse_those_in_use(endpoint)?;
+    let mut firewall = Firewall::open()?;
+    let entry = endpoint.entry(&host.uplinks);
+    firewall.enter(&entry)?;
+    let attached = connect(plan, host, namespace)
+        .and_then(|()| Ok(pin::pin(namespace, &endpoint.namespace)?));
+    if attached.is_err() {
+        // The first error stays the one that is told.
+        let _ = firewall.withdraw(&entry);
+    }
+    attached
+}
+
+/// Takes away what outlives the namespace's last process. May be repeated, and called where nothing was attached.
+pub fn detach(endpoint: &Endpoint) -> Result<(), NetworkError> {
+    let withdrawn = Firewall::open().and_then(|mut firewall| firewall.withdraw(&endpoint.entry(&[])));
+    pin::unpin(&endpoint.namespace)?;
+    Ok(withdrawn?)
+}
+
+/// Takes what a store has left in the table once none of its containers has a bridge any more.
+pub fn leave(store: &str) -> Result<(), NetworkError> {
+    Ok(Firewall::open()?.leave(store)?)
+}
+
+/// Sets loopback up in a namespace that is otherwise its owner's business.
+pub fn set_loopback_up(namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+    let mut messages = Messages::new();
+    links::set_up(&mut messages, LOOPBACK_INDEX, "lo");
+    change_inside(namespace, messages)
+}
+
+fn connect(
+    plan: &NetworkPlan,
+    host: &HostSide,
+    namespace: BorrowedFd<'_>,
+) -> Result<(), NetworkError> {
+    let endpoint = &plan.endpoint;
+    let hardware = hardware_for(endpoint.address);
+    let name = link_name(&endpoint.link_prefix)?;
+    let mut messages = Messages::new();
+    let peer = Peer {
+        namespace,
+        name: INSIDE,
+        index: INSIDE_INDEX,
+        hardware,
+    };
+    links::make_pair(&mut messages, &name, host.bridge, host.mtu, &peer);
+    links::join_bridge(&mut messages, &name, host.bridge);
+    links::and_ask_for(&mut messages, &name);
+    let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
+    let index = match links::change_and_find(&mut netlink, messages) {
+        Err(refusal) if refusal.errno == NO_MORE_PORTS => {
+            let name = plan.bridge.name.clone();
+            return Err(NetworkError::NoPortLeft { name });
+        }
+        found => found?,
+    };
+    let index = index.ok_or(NetworkError::NoSuchLink { name })?;
+    let mut messages = Messages::new();
+    links::place_hardware(&mut messages, index, hardware);
+    netlink.change(messages)?;
+    configure(plan, namespace)
+}
+
+/// `EXFULL` of br_add_if in the kernel's net/bridge/br_if.c.
+const NO_MORE_PORTS: Errno = Errno::XFULL;
+
+/// Inside: loopback, the link, its addresses, the way out.
+fn configure(plan: &NetworkPlan, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+    let mut messages = Messages::new();
+    links::set_up(&mut messages, LOOPBACK_INDEX, "lo");
+    links::set_up(&mut messages, INSIDE_INDEX, INSIDE);
+    for (gateway, address, prefix) in plan.addresses() {
+        links::add_address(&mut messages, INSIDE_INDEX, address, prefix);
+        links::add_default_route(&mut messages, INSIDE_INDEX, gateway);
+    }
+    change_inside(namespace, messages)
+}
+
+/// A socket belongs to the namespace that it was made in, so only its making happens inside.
+fn change_inside(namespace: BorrowedFd<'_>, messages: Messages) -> Result<(), NetworkError> {
+    let changed = in_network_namespace(namespace, || -> Result<(), NetworkError> {
+        // Other containers on the bridge are no routers.
+        sysctl::set_if_known("ipv6/conf/default/accept_ra", "0")?;
+        sysctl::set_if_known(&format!("ipv6/conf/{INSIDE}/accept_ra"), "0")?;
+        let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
+        Ok(netlink.change(messages)?)
+    });
+    changed.map_err(|source| NetworkError::Enter { source })?
+}
+
+/// Another one at each boot: the kernel takes its time to remove the last one.
+fn link_name(prefix: &str) -> Result<String, NetworkError> {
+    let mut drawn = [0u8; 2];
+    getrandom(&mut drawn, GetRandomFlags::empty()).map_err(|source| NetworkError::Draw { source })?;
+    Ok(format!("{prefix}{:04x}", u16::from_ne_bytes(drawn)))
+}

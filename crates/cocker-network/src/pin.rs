@@ -1,0 +1,106 @@
+//! Network namespaces that are kept by name, where ip-netns(8) looks for them.
+//!
+//! ```text
+//! /run/netns/             mounted on itself, so that unmounting reaches other mount namespaces too
+//! └── nns098F6BCD46A1     an empty file with the namespace mounted on it
+//! ```
+
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use std::path::{Path, PathBuf};
+
+const FOLDER: &str = "/run/netns";
+
+/// Where the namespace of this name is pinned.
+pub fn pin_path(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+/// A namespace could not be pinned, or its pin not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    #[error("cannot keep the network namespace at `{}`", path.display())]
+    Pin {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot let go of the network namespace at `{}`", path.display())]
+    Unpin {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
+}
+
+/// Says whether a namespace is pinned under this name: an empty file without one is what a restart of the host, or a crash in
+/// between, leaves where /run is a disk.
+pub fn is_pinned(name: &str) -> bool {
+    is_mount_point(&pin_path(name))
+}
+
+/// Keeps `namespace` under `name`, in place of one that may be there.
+pub fn pin(namespace: BorrowedFd<'_>, name: &str) -> Result<(), PinError> {
+    let path = pin_path(name);
+    let keep = || -> Result<(), Errno> {
+        prepare_folder()?;
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(_) => {}
+            Err(Errno::EXIST) => detach(&path)?,
+            Err(errno) => return Err(errno),
+        }
+        let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
+        rustix::mount::mount_bind(source, &path).inspect_err(|_| {
+            let _ = rustix::fs::unlink(&path);
+        })
+    };
+    keep().map_err(|source| PinError::Pin { path: path.clone(), source })
+}
+
+/// Lets go of the namespace under `name`, if there is one.
+pub fn unpin(name: &str) -> Result<(), PinError> {
+    let path = pin_path(name);
+    let let_go = || -> Result<(), Errno> {
+        detach(&path)?;
+        match rustix::fs::unlink(&path) {
+            Err(Errno::NOENT) => Ok(()),
+            other => other,
+        }
+    };
+    let_go().map_err(|source| PinError::Unpin { path: path.clone(), source })
+}
+
+/// Unmounts all that is mounted on the file.
+fn detach(path: &Path) -> Result<(), Errno> {
+    loop {
+        match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(()), // not mounted, or not there
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// As ip-netns(8) does it, so that either finds what the other made.
+fn prepare_folder() -> Result<(), Errno> {
+    let folder = Path::new(FOLDER);
+    if is_mount_point(folder) {
+        return Ok(());
+    }
+    match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    rustix::mount::mount_bind_recursive(folder, folder)?;
+    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    rustix::mount::mount_change(folder, shared)
+}
+
+fn is_mount_point(path: &Path) -> bool {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::statx(CWD, path, flags, StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+}
