@@ -1,4 +1,4 @@
-//! A container's own side: its pair of links, its addresses, its entries in the table, its namespace kept by name.
+//! A container's own side: its pair of links, its addresses, its entries in the table, its namespace shown by name.
 
 use crate::failure::NetworkError;
 use crate::firewall::Firewall;
@@ -20,39 +20,47 @@ const INSIDE: &str = "eth0";
 const INSIDE_INDEX: u32 = 2;
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Attaches the network namespace of a new sandbox. The caller is in the host's.
+/// Attaches the network namespace of a new sandbox, whose first process is `pid` here. The caller is in the host's network namespace.
 ///
 /// # Errors
 /// What stands in the way; then nothing is left but links that end with the namespace.
 pub fn attach(
     plan: &NetworkPlan,
-    host: &HostSide,
+    host: &mut HostSide,
     namespace: BorrowedFd<'_>,
+    pid: i32,
 ) -> Result<(), NetworkError> {
     let endpoint = &plan.endpoint;
     ports::refuse_those_in_use(endpoint)?;
-    let mut firewall = Firewall::open()?;
     let entry = endpoint.entry(&host.uplinks);
-    firewall.enter(&entry)?;
-    let attached = connect(plan, host, namespace)
-        .and_then(|()| Ok(pin::pin(namespace, &endpoint.namespace)?));
+    host.firewall.enter(&entry)?;
+    let attached =
+        connect(plan, host, namespace).and_then(|()| Ok(pin::show(pid, &endpoint.namespace)?));
     if attached.is_err() {
         // The first error stays the one that is told.
-        let _ = firewall.withdraw(&entry);
+        let _ = host.firewall.withdraw(&entry);
     }
     attached
 }
 
+/// What the kernel has still to do once elements or rules were removed: whoever closes a socket to nf_tables waits for it, for
+/// some ten milliseconds. Held until nobody waits, or forgotten by a process that is about to end.
+pub struct Aftermath(#[expect(dead_code, reason = "held to be closed late")] Firewall);
+
 /// Takes away what outlives the namespace's last process. May be repeated, and called where nothing was attached.
-pub fn detach(endpoint: &Endpoint) -> Result<(), NetworkError> {
-    let withdrawn = Firewall::open().and_then(|mut firewall| firewall.withdraw(&endpoint.entry(&[])));
+pub fn detach(endpoint: &Endpoint) -> Result<Aftermath, NetworkError> {
+    let mut firewall = Firewall::open()?;
+    let withdrawn = firewall.withdraw(&endpoint.entry(&[]));
     pin::unpin(&endpoint.namespace)?;
-    Ok(withdrawn?)
+    withdrawn?;
+    Ok(Aftermath(firewall))
 }
 
-/// Takes what a store has left in the table once none of its containers has a bridge any more.
-pub fn leave(store: &str) -> Result<(), NetworkError> {
-    Ok(Firewall::open()?.leave(store)?)
+/// Takes away what a store has left in the table once none of its containers has a bridge any more.
+pub fn leave(store: &str) -> Result<Aftermath, NetworkError> {
+    let mut firewall = Firewall::open()?;
+    firewall.leave(store)?;
+    Ok(Aftermath(firewall))
 }
 
 /// Sets loopback up in a namespace that is otherwise its owner's business.
@@ -125,6 +133,7 @@ fn change_inside(namespace: BorrowedFd<'_>, messages: Messages) -> Result<(), Ne
 /// Another one at each boot: the kernel takes its time to remove the last one.
 fn link_name(prefix: &str) -> Result<String, NetworkError> {
     let mut drawn = [0u8; 2];
-    getrandom(&mut drawn, GetRandomFlags::empty()).map_err(|source| NetworkError::Draw { source })?;
+    getrandom(&mut drawn, GetRandomFlags::empty())
+        .map_err(|source| NetworkError::Draw { source })?;
     Ok(format!("{prefix}{:04x}", u16::from_ne_bytes(drawn)))
 }

@@ -16,10 +16,8 @@ pub use foreign::ForwardBlock;
 use crate::mapping::PortMapping;
 use crate::netlink::{Attributes, Messages, Netlink, Refusal};
 use batch::{Batch, Element, IfThere};
+use ruleset::{BRIDGES, CHAINS, CONTAINERS, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6};
 use rustix::io::Errno;
-use ruleset::{
-    BRIDGES, CHAINS, CONTAINERS, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6,
-};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
@@ -99,7 +97,10 @@ impl Firewall {
         }
         for entry in entries() {
             if let Err(error) = self.enter(&entry) {
-                tracing::warn!("container {} stays without its ports: {error}", entry.holder);
+                tracing::warn!(
+                    "container {} stays without its ports: {error}",
+                    entry.holder
+                );
             }
         }
         let mut batch = Batch::begin(None);
@@ -107,10 +108,26 @@ impl Firewall {
         Ok(batch.commit(&mut self.netlink)?)
     }
 
-    /// The table anew, in one transaction; elements that are there stay.
+    /// Puts right what is wrong, in one transaction; elements that are there stay.
     fn build(&mut self, state: &state::State) -> Result<(), Refusal> {
-        let mut elements = Vec::new();
         let mut batch = Batch::begin(Some(state.generation));
+        if state.has_frame {
+            batch.remove_rules();
+        } else {
+            let elements = self.build_frame(&mut batch, state)?;
+            batch.add(&elements, IfThere::Keep);
+        }
+        RULES.iter().for_each(|rule| batch.append_rule(rule));
+        batch.commit(&mut self.netlink)
+    }
+
+    /// The table with its sets and chains; returns the elements that the old one had.
+    fn build_frame(
+        &mut self,
+        batch: &mut Batch,
+        state: &state::State,
+    ) -> Result<Vec<Element>, Refusal> {
+        let mut elements = Vec::new();
         if state.is_there {
             for set in state.sound_sets() {
                 elements.extend(self.elements(set)?);
@@ -122,9 +139,7 @@ impl Firewall {
             batch.make_set(set, number as u32 + 1);
         }
         CHAINS.iter().for_each(|chain| batch.make_chain(chain));
-        RULES.iter().for_each(|rule| batch.append_rule(rule));
-        batch.add(&elements, IfThere::Keep);
-        batch.commit(&mut self.netlink)
+        Ok(elements)
     }
 
     /// Enters a container with all that belongs to it, or nothing of it.
@@ -194,7 +209,8 @@ impl Firewall {
         Ok(())
     }
 
-    /// Takes the bridges of a store out; with the last bridge of all stores goes the table.
+    /// Takes the bridges of a store out; with the last bridge of all stores go the rules. The empty table stays: taking
+    /// chains off their hooks would cost the kernel some ten milliseconds.
     pub(crate) fn leave(&mut self, store: &str) -> Result<(), FirewallError> {
         let mut attempts = 0..ATTEMPTS;
         loop {
@@ -204,10 +220,12 @@ impl Firewall {
                 .into_iter()
                 .partition(|bridge| bridge.comment.as_deref() == Some(store));
             let mut batch = Batch::begin(Some(generation));
-            match (ours.is_empty(), others.is_empty()) {
-                (true, _) => return Ok(()),
-                (false, true) => batch.remove_table(),
-                (false, false) => batch.remove(&ours),
+            if ours.is_empty() {
+                return Ok(());
+            }
+            batch.remove(&ours);
+            if others.is_empty() {
+                batch.remove_rules();
             }
             match batch.commit(&mut self.netlink) {
                 Err(refusal) if refusal.errno == RESTART && attempts.next().is_some() => {}
@@ -218,7 +236,10 @@ impl Firewall {
     }
 
     /// Other tables of the host that drop what goes through `bridge`.
-    pub(crate) fn forward_blocks(&mut self, bridge: &str) -> Result<Vec<ForwardBlock>, FirewallError> {
+    pub(crate) fn forward_blocks(
+        &mut self,
+        bridge: &str,
+    ) -> Result<Vec<ForwardBlock>, FirewallError> {
         Ok(foreign::forward_blocks(&mut self.netlink, bridge)?)
     }
 
@@ -250,7 +271,9 @@ impl Firewall {
         batch::ask_for_element(&mut messages, set, key);
         let mut found = None;
         self.netlink.ask(messages, |answer| {
-            let elements = answer.split().map(|(_, rest): ([u8; 4], _)| batch::elements_in(set, rest));
+            let elements = answer
+                .split()
+                .map(|(_, rest): ([u8; 4], _)| batch::elements_in(set, rest));
             found = elements.and_then(|elements| elements.into_iter().next());
             ControlFlow::Continue(())
         })?;
@@ -263,7 +286,11 @@ impl Firewall {
         let mut found = Vec::new();
         self.netlink.ask(messages, |answer| {
             let split: Option<([u8; 4], Attributes<'_>)> = answer.split();
-            found.extend(split.into_iter().flat_map(|(_, rest)| batch::elements_in(set, rest)));
+            found.extend(
+                split
+                    .into_iter()
+                    .flat_map(|(_, rest)| batch::elements_in(set, rest)),
+            );
             ControlFlow::Continue(())
         })?;
         Ok(found)
@@ -296,7 +323,8 @@ fn elements_of(entry: &Entry) -> Vec<Element> {
     }];
     let leaving = |octets: &[u8], uplink: &String| [octets, &link_name(uplink)].concat();
     let uplinks = entry.uplinks.iter();
-    elements.extend(uplinks.map(|uplink| plain(UPLINKS4, leaving(&entry.address.octets(), uplink))));
+    elements
+        .extend(uplinks.map(|uplink| plain(UPLINKS4, leaving(&entry.address.octets(), uplink))));
     if let Some(address6) = entry.address6 {
         let uplinks = entry.uplinks.iter();
         elements.extend(uplinks.map(|uplink| plain(UPLINKS6, leaving(&address6.octets(), uplink))));
@@ -375,7 +403,10 @@ fn write_comment(entry: &Entry) -> String {
         true => "-".into(),
         false => entry.uplinks.join(","),
     };
-    format!("{} {uplinks} {}", entry.holder.container, entry.holder.store)
+    format!(
+        "{} {uplinks} {}",
+        entry.holder.container, entry.holder.store
+    )
 }
 
 fn read_comment(comment: &str) -> (Holder, Vec<String>) {
@@ -383,7 +414,9 @@ fn read_comment(comment: &str) -> (Holder, Vec<String>) {
     let mut word = || words.next().unwrap_or_default().to_string();
     let container = word();
     let uplinks = word();
-    let uplinks = uplinks.split(',').filter(|uplink| !matches!(*uplink, "-" | ""));
+    let uplinks = uplinks
+        .split(',')
+        .filter(|uplink| !matches!(*uplink, "-" | ""));
     let uplinks = uplinks.map(String::from).collect();
     let store = word();
     (Holder { container, store }, uplinks)

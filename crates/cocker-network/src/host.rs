@@ -14,9 +14,10 @@ use crate::sysctl;
 use rustix::io::Errno;
 use std::net::IpAddr;
 
-/// The host's side, ready for a container to be attached.
-#[derive(Debug)]
+/// The host's side, ready for a container to be attached. Best dropped when nobody waits any more: see
+/// [`Aftermath`](crate::Aftermath).
 pub struct HostSide {
+    pub(crate) firewall: Firewall,
     pub(crate) bridge: u32,
     pub(crate) mtu: u32,
     /// By which links the container leaves the host.
@@ -60,10 +61,11 @@ pub fn prepare(
         entries.map(of).filter_map(Result::ok).collect()
     })?;
     Ok(HostSide {
+        blocks: firewall.forward_blocks(&bridge.name)?,
+        firewall,
         bridge: bridge.index,
         mtu: mtu.unwrap_or(USUAL_MTU),
         uplinks,
-        blocks: firewall.forward_blocks(&bridge.name)?,
     })
 }
 

@@ -151,7 +151,12 @@ pub(crate) fn make_bridge(
             info.put_text(IFLA_INFO_KIND, "bridge");
         });
     messages
-        .begin(format!("mark bridge `{name}`"), RTM_SETLINK, 0, &link_header(ANY, 0, 0, 0))
+        .begin(
+            format!("mark bridge `{name}`"),
+            RTM_SETLINK,
+            0,
+            &link_header(ANY, 0, 0, 0),
+        )
         .put_text(IFLA_IFNAME, name)
         .put(IFLA_IFALIAS, alias.as_bytes());
     netlink.change(messages)
@@ -220,7 +225,12 @@ pub(crate) fn join_bridge(messages: &mut Messages, name: &str, bridge: u32) {
             });
         });
     messages
-        .begin(format!("set link `{name}` up"), RTM_SETLINK, 0, &link_header(ANY, 0, UP, UP))
+        .begin(
+            format!("set link `{name}` up"),
+            RTM_SETLINK,
+            0,
+            &link_header(ANY, 0, UP, UP),
+        )
         .put_text(IFLA_IFNAME, name);
 }
 
@@ -255,7 +265,12 @@ pub(crate) fn place_hardware(messages: &mut Messages, port: u32, hardware: Hardw
     header[10] = NTF_MASTER as u8;
     let flags = NLM_F_CREATE | NLM_F_REPLACE;
     messages
-        .begin("tell the bridge of the new port", RTM_NEWNEIGH, flags, &header)
+        .begin(
+            "tell the bridge of the new port",
+            RTM_NEWNEIGH,
+            flags,
+            &header,
+        )
         .put(NDA_LLADDR, &hardware);
 }
 
@@ -298,10 +313,19 @@ fn address_header(family: i32, prefix: u8, link: u32) -> [u8; 8] {
 pub(crate) fn addresses(netlink: &mut Netlink, family: i32) -> Result<Vec<HostAddress>, Refusal> {
     let mut messages = Messages::new();
     let header = address_header(family, 0, 0);
-    messages.begin("list the host's addresses", RTM_GETADDR, NLM_F_DUMP, &header);
+    messages.begin(
+        "list the host's addresses",
+        RTM_GETADDR,
+        NLM_F_DUMP,
+        &header,
+    );
     let mut addresses = Vec::new();
     netlink.ask(messages, |answer| {
-        addresses.extend(answer.split().and_then(|(header, rest)| host_address(header, rest)));
+        addresses.extend(
+            answer
+                .split()
+                .and_then(|(header, rest)| host_address(header, rest)),
+        );
         ControlFlow::Continue(())
     })?;
     Ok(addresses)
@@ -309,7 +333,9 @@ pub(crate) fn addresses(netlink: &mut Netlink, family: i32) -> Result<Vec<HostAd
 
 fn host_address(header: [u8; 8], attributes: Attributes<'_>) -> Option<HostAddress> {
     // On a link from point to point IFA_ADDRESS is the other end's.
-    let bytes = attributes.find(IFA_LOCAL).or(attributes.find(IFA_ADDRESS))?;
+    let bytes = attributes
+        .find(IFA_LOCAL)
+        .or(attributes.find(IFA_ADDRESS))?;
     let address = match i32::from(header[0]) {
         libc::AF_INET => Ipv4Addr::from(*bytes.first_chunk::<4>()?).into(),
         libc::AF_INET6 => Ipv6Addr::from(*bytes.first_chunk::<16>()?).into(),
@@ -336,7 +362,8 @@ pub(crate) fn add_default_route(messages: &mut Messages, link: u32, gateway: IpA
     header[6] = RT_SCOPE_UNIVERSE as u8;
     header[7] = RTN_UNICAST as u8;
     let what = format!("make {gateway} the way out");
-    let mut message: Message<'_> = messages.begin(what, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header);
+    let mut message: Message<'_> =
+        messages.begin(what, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header);
     message.put(RTA_GATEWAY, &octets).put_number(RTA_OIF, link);
 }
 

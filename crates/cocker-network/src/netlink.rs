@@ -15,5 +15,5 @@ mod socket;
 
 pub(crate) use attributes::{Attributes, number_be, number_ne, text};
 pub(crate) use message::{Message, Messages};
-pub use socket::Refusal;
 pub(crate) use socket::Netlink;
+pub use socket::Refusal;

@@ -1,9 +1,13 @@
-//! Network namespaces that are kept by name, where ip-netns(8) looks for them.
+//! Network namespaces by name, where ip-netns(8) looks for them.
 //!
 //! ```text
 //! /run/netns/             mounted on itself, so that unmounting reaches other mount namespaces too
-//! └── nns098F6BCD46A1     an empty file with the namespace mounted on it
+//! ├── nns098F6BCD46A1     pinned: an empty file with the namespace mounted on it; it lasts without any process
+//! └── nns1E2A90F117C3     shown: a link to /proc/<pid>/ns/net; it ends with its processes
 //! ```
+//!
+//! Mounting costs little and unmounting costs the kernel some ten milliseconds, so what need not outlast its processes is shown
+//! only. Nothing here or elsewhere decides by the pid in such a link.
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
@@ -49,7 +53,10 @@ pub fn pin(namespace: BorrowedFd<'_>, name: &str) -> Result<(), PinError> {
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(_) => {}
-            Err(Errno::EXIST) => detach(&path)?,
+            Err(Errno::EXIST) => {
+                remove(&path)?;
+                rustix::fs::open(&path, flags, Mode::empty())?;
+            }
             Err(errno) => return Err(errno),
         }
         let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
@@ -57,20 +64,49 @@ pub fn pin(namespace: BorrowedFd<'_>, name: &str) -> Result<(), PinError> {
             let _ = rustix::fs::unlink(&path);
         })
     };
-    keep().map_err(|source| PinError::Pin { path: path.clone(), source })
+    keep().map_err(|source| PinError::Pin {
+        path: path.clone(),
+        source,
+    })
 }
 
-/// Lets go of the namespace under `name`, if there is one.
-pub fn unpin(name: &str) -> Result<(), PinError> {
+/// Shows the namespace of a process under `name`, in place of what may be there.
+pub fn show(pid: i32, name: &str) -> Result<(), PinError> {
     let path = pin_path(name);
-    let let_go = || -> Result<(), Errno> {
-        detach(&path)?;
-        match rustix::fs::unlink(&path) {
-            Err(Errno::NOENT) => Ok(()),
-            other => other,
+    let show = || -> Result<(), Errno> {
+        prepare_folder()?;
+        let target = format!("/proc/{pid}/ns/net");
+        match rustix::fs::symlink(&target, &path) {
+            Err(Errno::EXIST) => {
+                remove(&path)?;
+                rustix::fs::symlink(&target, &path)
+            }
+            made => made,
         }
     };
-    let_go().map_err(|source| PinError::Unpin { path: path.clone(), source })
+    show().map_err(|source| PinError::Pin {
+        path: path.clone(),
+        source,
+    })
+}
+
+/// Takes away what is pinned or shown under `name`, if there is anything.
+pub fn unpin(name: &str) -> Result<(), PinError> {
+    let path = pin_path(name);
+    remove(&path).map_err(|source| PinError::Unpin {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn remove(path: &Path) -> Result<(), Errno> {
+    if is_mount_point(path) {
+        detach(path)?;
+    }
+    match rustix::fs::unlink(path) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
 }
 
 /// Unmounts all that is mounted on the file.
@@ -101,6 +137,9 @@ fn prepare_folder() -> Result<(), Errno> {
 
 fn is_mount_point(path: &Path) -> bool {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::statx(CWD, path, flags, StatxFlags::empty())
-        .is_ok_and(|found| found.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+    rustix::fs::statx(CWD, path, flags, StatxFlags::empty()).is_ok_and(|found| {
+        found
+            .stx_attributes
+            .contains(rustix::fs::StatxAttributes::MOUNT_ROOT)
+    })
 }

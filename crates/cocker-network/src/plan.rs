@@ -25,7 +25,7 @@ pub struct Endpoint {
     pub holder: Holder,
     /// What the names of its links on the host begin with: `ck` and 8 digits. They go on with 4 drawn at each boot.
     pub link_prefix: String,
-    /// The name that its namespace is kept under while it is booted.
+    /// The name that its namespace is shown under while it is booted.
     pub namespace: String,
     pub address: Ipv4Addr,
     pub address6: Option<Ipv6Addr>,
@@ -93,7 +93,7 @@ impl fmt::Display for NetworkPlan {
         for mapping in &endpoint.ports {
             writeln!(f, "port {mapping}")?;
         }
-        writeln!(f, "namespace kept as `{}`", endpoint.namespace)
+        writeln!(f, "namespace shown as `{}`", endpoint.namespace)
     }
 }
 
@@ -128,7 +128,7 @@ address fd42::2/64 by way of fd42::1
 masquerade out of the default route's link
 port 8080:80
 port 53:53/udp
-namespace kept as `nns098F6BCD46A1`
+namespace shown as `nns098F6BCD46A1`
 ";
         assert_eq!(plan.to_string(), expected);
     }

@@ -14,7 +14,10 @@ pub(crate) fn refuse_those_in_use(endpoint: &Endpoint) -> Result<(), NetworkErro
             Some(address) => vec![address],
             None => {
                 let ipv6 = endpoint.address6.map(|_| Ipv6Addr::UNSPECIFIED.into());
-                [Some(Ipv4Addr::UNSPECIFIED.into()), ipv6].into_iter().flatten().collect()
+                [Some(Ipv4Addr::UNSPECIFIED.into()), ipv6]
+                    .into_iter()
+                    .flatten()
+                    .collect()
             }
         };
         for address in addresses {

@@ -32,7 +32,10 @@ pub fn resolvers(reach: Reach) -> String {
         return lines;
     }
     let behind = read(Path::new(BEHIND_SYSTEMD_RESOLVED)).map(|text| reachable(&text));
-    behind.ok().filter(|lines| names_resolver(lines)).unwrap_or(lines)
+    behind
+        .ok()
+        .filter(|lines| names_resolver(lines))
+        .unwrap_or(lines)
 }
 
 /// Without comments, and without resolvers on loopback.
@@ -82,8 +85,13 @@ mod tests {
         let host = "# made by hand\nnameserver 127.0.0.53\n nameserver 10.0.0.1\nnameserver ::1\noptions edns0\n\
                     search example.org\nnameserver fe80::1%eth0\n; the end";
         let lines = reachable(host);
-        assert_eq!(lines, "nameserver 10.0.0.1\noptions edns0\nsearch example.org\n");
+        assert_eq!(
+            lines,
+            "nameserver 10.0.0.1\noptions edns0\nsearch example.org\n"
+        );
         assert!(names_resolver(&lines));
-        assert!(!names_resolver(&reachable("nameserver 127.0.0.1\noptions edns0")));
+        assert!(!names_resolver(&reachable(
+            "nameserver 127.0.0.1\noptions edns0"
+        )));
     }
 }

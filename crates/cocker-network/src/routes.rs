@@ -19,7 +19,10 @@ pub(crate) fn default_links(netlink: &mut Netlink, family: i32) -> Result<Vec<u3
             return ControlFlow::Continue(());
         };
         let [_, bits, _, _, table, _, _, kind, ..] = header;
-        let is_default = bits == 0 && attributes.find(RTA_DST).is_none_or(|to| to.iter().all(|&byte| byte == 0));
+        let is_default = bits == 0
+            && attributes
+                .find(RTA_DST)
+                .is_none_or(|to| to.iter().all(|&byte| byte == 0));
         if !is_default {
             // IPv4's routes come in the order of their destinations, so there is none further on; a host that knows all routes
             // of the world is not made to tell them. IPv6's order is another one, and nobody has that many.
@@ -32,7 +35,10 @@ pub(crate) fn default_links(netlink: &mut Netlink, family: i32) -> Result<Vec<u3
         if u16::from(table) != RT_TABLE_MAIN || u16::from(kind) != RTN_UNICAST {
             return ControlFlow::Continue(());
         }
-        let metric = attributes.find(RTA_PRIORITY).and_then(number_ne).unwrap_or(0);
+        let metric = attributes
+            .find(RTA_PRIORITY)
+            .and_then(number_ne)
+            .unwrap_or(0);
         let links = usable_links(header, attributes);
         if !links.is_empty() {
             match &mut best {
@@ -65,7 +71,9 @@ fn usable_links(header: [u8; 12], attributes: Attributes<'_>) -> Vec<u32> {
         if hop[2] & UNUSABLE == 0 {
             links.extend(number_ne(&hop[4..]));
         }
-        rest = rest.get(length.max(8).next_multiple_of(4)..).unwrap_or_default();
+        rest = rest
+            .get(length.max(8).next_multiple_of(4)..)
+            .unwrap_or_default();
     }
     links
 }

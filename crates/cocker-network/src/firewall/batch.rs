@@ -39,6 +39,12 @@ pub(super) const fn header(family: u16) -> [u8; 4] {
 const INET: [u8; 4] = header(NFPROTO_INET);
 const WHOLE_BATCH: [u8; 4] = [0, 0, 0, NFNL_SUBSYS_NFTABLES as u8];
 
+/// How nft(8) is told to read a key of text (libnftnl's `NFTNL_UDATA_SET_KEYBYTEORDER`, host order).
+const KEY_IN_HOST_ORDER: [u8; 6] = {
+    let [a, b, c, d] = 1u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
+
 /// Elements in one message: their list must stay below 64 KiB, and none takes more than 400 bytes.
 const MOST_IN_A_MESSAGE: usize = 150;
 
@@ -67,8 +73,12 @@ impl Batch {
     }
 
     pub(super) fn make_table(&mut self) {
-        self.message(format!("make table `{TABLE}`"), NFT_MSG_NEWTABLE, NLM_F_CREATE)
-            .put_text(NFTA_TABLE_NAME, TABLE);
+        self.message(
+            format!("make table `{TABLE}`"),
+            NFT_MSG_NEWTABLE,
+            NLM_F_CREATE,
+        )
+        .put_text(NFTA_TABLE_NAME, TABLE);
     }
 
     pub(super) fn remove_table(&mut self) {
@@ -86,6 +96,9 @@ impl Batch {
             .put_number_be(NFTA_SET_ID, number)
             .put_number_be(NFTA_SET_KEY_TYPE, set.key.number)
             .put_number_be(NFTA_SET_KEY_LEN, set.key.length);
+        if set.key.is_text() {
+            message.put(NFTA_SET_USERDATA, &KEY_IN_HOST_ORDER);
+        }
         if let Some(Type { number, length }) = set.data {
             message
                 .put_number_be(NFTA_SET_FLAGS, NFT_SET_MAP.into())
@@ -120,6 +133,12 @@ impl Batch {
             .put_text(NFTA_RULE_CHAIN, rule.chain)
             .put(NFTA_RULE_USERDATA, &comment(rule.comment));
         expressions::put(&mut message, rule.steps);
+    }
+
+    /// All of them, of all chains.
+    pub(super) fn remove_rules(&mut self) {
+        self.message("remove the rules".into(), NFT_MSG_DELRULE, 0)
+            .put_text(NFTA_RULE_TABLE, TABLE);
     }
 
     /// Elements of one set stand together.

@@ -11,28 +11,65 @@ use crate::netlink::numbers::*;
 #[derive(Clone, Copy)]
 pub(super) enum Step {
     /// Loads something about the packet: `NFT_META_…`.
-    Meta { key: u16, to: u16 },
+    Meta {
+        key: u16,
+        to: u16,
+    },
     /// Loads part of a header.
-    Payload { header: u16, offset: u32, length: u32, to: u16 },
+    Payload {
+        header: u16,
+        offset: u32,
+        length: u32,
+        to: u16,
+    },
     /// Loads something about its connection: `NFT_CT_…`.
-    Connection { key: u16, to: u16 },
+    Connection {
+        key: u16,
+        to: u16,
+    },
     /// Loads what the packet's destination is to this host (`RTN_LOCAL` and so on).
-    DestinationKind { to: u16 },
+    DestinationKind {
+        to: u16,
+    },
     /// Four bytes, and these bits of them.
-    Mask { register: u16, bits: [u8; 4] },
+    Mask {
+        register: u16,
+        bits: [u8; 4],
+    },
     /// Sixteen bytes become nothing.
-    Clear { register: u16 },
-    Equals { register: u16, value: &'static [u8] },
-    Differs { register: u16, value: &'static [u8] },
+    Clear {
+        register: u16,
+    },
+    Equals {
+        register: u16,
+        value: &'static [u8],
+    },
+    Differs {
+        register: u16,
+        value: &'static [u8],
+    },
     /// Is in the set.
-    In { set: &'static str, key: u16 },
+    In {
+        set: &'static str,
+        key: u16,
+    },
     /// Loads what the map has for a key.
-    Look { map: &'static str, key: u16, to: u16 },
+    Look {
+        map: &'static str,
+        key: u16,
+        to: u16,
+    },
     Accept,
     Drop,
-    Jump { chain: &'static str },
+    Jump {
+        chain: &'static str,
+    },
     /// Gives the packet another destination: address and port from registers.
-    Redirect { family: u16, address: u16, port: u16 },
+    Redirect {
+        family: u16,
+        address: u16,
+        port: u16,
+    },
     /// Gives the packet the address of the link that it leaves by as its source.
     Masquerade,
 }

@@ -37,20 +37,25 @@ pub(super) fn forward_blocks(
 fn dropping_chains(netlink: &mut Netlink, bridge: &str) -> Result<Vec<ForwardBlock>, Refusal> {
     let mut messages = Messages::new();
     let every = header(NFPROTO_UNSPEC);
-    messages.begin("list the chains", kind(NFT_MSG_GETCHAIN), NLM_F_DUMP, &every);
+    messages.begin(
+        "list the chains",
+        kind(NFT_MSG_GETCHAIN),
+        NLM_F_DUMP,
+        &every,
+    );
     let mut found = Vec::new();
     netlink.ask(messages, |answer| {
-        found.extend(answer.split().and_then(|(header, chain)| dropping_chain(header, chain, bridge)));
+        found.extend(
+            answer
+                .split()
+                .and_then(|(header, chain)| dropping_chain(header, chain, bridge)),
+        );
         ControlFlow::Continue(())
     })?;
     Ok(found)
 }
 
-fn dropping_chain(
-    header: [u8; 4],
-    found: Attributes<'_>,
-    bridge: &str,
-) -> Option<ForwardBlock> {
+fn dropping_chain(header: [u8; 4], found: Attributes<'_>, bridge: &str) -> Option<ForwardBlock> {
     let family = match u16::from(header[0]) {
         NFPROTO_IPV4 => "ip",
         NFPROTO_IPV6 => "ip6",
@@ -111,7 +116,12 @@ fn lets_through(
     };
     let mut messages = Messages::new();
     messages
-        .begin("list the rules", kind(NFT_MSG_GETRULE), NLM_F_DUMP, &header(family))
+        .begin(
+            "list the rules",
+            kind(NFT_MSG_GETRULE),
+            NLM_F_DUMP,
+            &header(family),
+        )
         .put_text(NFTA_RULE_TABLE, &block.table);
     let (mut from, mut to) = (false, false);
     netlink.ask(messages, |answer| {
@@ -134,8 +144,12 @@ fn names_link(steps: Attributes<'_>, key: u16, link: &str) -> bool {
         match name.as_str() {
             "meta" => was_asked = data.find(NFTA_META_KEY).and_then(number_be) == Some(key.into()),
             "cmp" if was_asked => {
-                let is_equal = data.find(NFTA_CMP_OP).and_then(number_be) == Some(NFT_CMP_EQ.into());
-                let value = data.nest(NFTA_CMP_DATA).find(NFTA_DATA_VALUE).unwrap_or_default();
+                let is_equal =
+                    data.find(NFTA_CMP_OP).and_then(number_be) == Some(NFT_CMP_EQ.into());
+                let value = data
+                    .nest(NFTA_CMP_DATA)
+                    .find(NFTA_DATA_VALUE)
+                    .unwrap_or_default();
                 if is_equal && is_name_or_beginning(value, link) {
                     return true;
                 }
@@ -185,8 +199,15 @@ mod tests {
 
     #[test]
     fn the_remedy_speaks_the_language_of_the_one_who_drops() {
-        assert!(remedy("ip", "filter", "FORWARD", "cocker0").starts_with("iptables -I FORWARD -i cocker0"));
-        assert!(remedy("inet", "firewalld", "filter_FORWARD", "cocker0").starts_with("firewall-cmd"));
-        assert!(remedy("inet", "mine", "fw", "cocker0").starts_with("nft 'insert rule inet mine fw"));
+        assert!(
+            remedy("ip", "filter", "FORWARD", "cocker0")
+                .starts_with("iptables -I FORWARD -i cocker0")
+        );
+        assert!(
+            remedy("inet", "firewalld", "filter_FORWARD", "cocker0").starts_with("firewall-cmd")
+        );
+        assert!(
+            remedy("inet", "mine", "fw", "cocker0").starts_with("nft 'insert rule inet mine fw")
+        );
     }
 }

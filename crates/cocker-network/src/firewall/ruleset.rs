@@ -30,12 +30,33 @@ pub(super) struct Type {
     pub length: u32,
 }
 
-const IPV4: Type = Type { number: 7, length: 4 };
-const IPV6: Type = Type { number: 8, length: 16 };
+impl Type {
+    pub(super) fn is_text(self) -> bool {
+        self.number == LINK_NAME.number
+    }
+}
+
+const IPV4: Type = Type {
+    number: 7,
+    length: 4,
+};
+const IPV6: Type = Type {
+    number: 8,
+    length: 16,
+};
 /// Both take a register of four bytes in a concatenation.
-const PROTOCOL: Type = Type { number: 12, length: 4 };
-const SERVICE: Type = Type { number: 13, length: 4 };
-const LINK_NAME: Type = Type { number: 41, length: 16 };
+const PROTOCOL: Type = Type {
+    number: 12,
+    length: 4,
+};
+const SERVICE: Type = Type {
+    number: 13,
+    length: 4,
+};
+const LINK_NAME: Type = Type {
+    number: 41,
+    length: 16,
+};
 
 const fn joined(one: Type, other: Type) -> Type {
     Type {
@@ -338,13 +359,27 @@ pub(super) const RULES: [Rule; 14] = [
         steps![
             [from_link(FIRST), IS_BRIDGE],
             IS_IPV4,
-            [network(16, 1), Equals { register: FIRST, value: &[LOOPBACK] }],
+            [
+                network(16, 1),
+                Equals {
+                    register: FIRST,
+                    value: &[LOOPBACK]
+                }
+            ],
             [Step::Drop],
         ],
     ),
     // Only what is for this host itself: its own way out to such a port elsewhere stays free.
-    rule("prerouting", "1: what comes for this host", steps![IS_FOR_THIS_HOST]),
-    rule("output", "1: what this host sends to itself", steps![IS_FOR_THIS_HOST]),
+    rule(
+        "prerouting",
+        "1: what comes for this host",
+        steps![IS_FOR_THIS_HOST],
+    ),
+    rule(
+        "output",
+        "1: what this host sends to itself",
+        steps![IS_FOR_THIS_HOST],
+    ),
     rule(
         "mapped",
         "1: by a port of this address",
@@ -353,7 +388,17 @@ pub(super) const RULES: [Rule; 14] = [
     rule(
         "mapped",
         "1: by a port of every address",
-        steps![IS_IPV4, [DESTINATION4, Mask { register: FIRST, bits: [0; 4] }], BY_PORTS4],
+        steps![
+            IS_IPV4,
+            [
+                DESTINATION4,
+                Mask {
+                    register: FIRST,
+                    bits: [0; 4]
+                }
+            ],
+            BY_PORTS4
+        ],
     ),
     rule(
         "mapped",
@@ -363,14 +408,25 @@ pub(super) const RULES: [Rule; 14] = [
     rule(
         "mapped",
         "1: by a port of every IPv6 address",
-        steps![IS_IPV6, [DESTINATION6, Clear { register: FIRST }], BY_PORTS6],
+        steps![
+            IS_IPV6,
+            [DESTINATION6, Clear { register: FIRST }],
+            BY_PORTS6
+        ],
     ),
     rule(
         "postrouting",
         "1: by its uplink",
         steps![
             IS_IPV4,
-            [SOURCE4, to_bridge(AFTER_IPV4), In { set: UPLINKS4, key: FIRST }],
+            [
+                SOURCE4,
+                to_bridge(AFTER_IPV4),
+                In {
+                    set: UPLINKS4,
+                    key: FIRST
+                }
+            ],
             [Masquerade],
         ],
     ),
@@ -379,7 +435,14 @@ pub(super) const RULES: [Rule; 14] = [
         "1: by its uplink, IPv6",
         steps![
             IS_IPV6,
-            [SOURCE6, to_bridge(AFTER_IPV6), In { set: UPLINKS6, key: FIRST }],
+            [
+                SOURCE6,
+                to_bridge(AFTER_IPV6),
+                In {
+                    set: UPLINKS6,
+                    key: FIRST
+                }
+            ],
             [Masquerade],
         ],
     ),
@@ -387,7 +450,12 @@ pub(super) const RULES: [Rule; 14] = [
     rule(
         "postrouting",
         "1: from the host's loopback to a container",
-        steps![[to_bridge(FIRST), IS_BRIDGE], IS_IPV4, IS_FROM_LOOPBACK, [Masquerade]],
+        steps![
+            [to_bridge(FIRST), IS_BRIDGE],
+            IS_IPV4,
+            IS_FROM_LOOPBACK,
+            [Masquerade]
+        ],
     ),
     // Client and server stand on one bridge and would answer each other past the mapping.
     rule(
@@ -407,7 +475,14 @@ pub(super) const RULES: [Rule; 14] = [
         steps![
             IS_NEW,
             IS_IPV4,
-            [DESTINATION4, from_link(AFTER_IPV4), In { set: UPLINKS4, key: FIRST }],
+            [
+                DESTINATION4,
+                from_link(AFTER_IPV4),
+                In {
+                    set: UPLINKS4,
+                    key: FIRST
+                }
+            ],
             [Step::Drop],
         ],
     ),
@@ -417,7 +492,14 @@ pub(super) const RULES: [Rule; 14] = [
         steps![
             IS_NEW,
             IS_IPV6,
-            [DESTINATION6, from_link(AFTER_IPV6), In { set: UPLINKS6, key: FIRST }],
+            [
+                DESTINATION6,
+                from_link(AFTER_IPV6),
+                In {
+                    set: UPLINKS6,
+                    key: FIRST
+                }
+            ],
             [Step::Drop],
         ],
     ),

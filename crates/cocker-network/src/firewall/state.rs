@@ -1,8 +1,8 @@
 //! What the kernel has of the table, beside what it should have.
 
 use super::batch::{ask_for_element, comment_in, header, kind};
-use super::ruleset::{BRIDGES, CHAINS, Chain, RULES, SETS, Set, TABLE};
 use super::link_name;
+use super::ruleset::{BRIDGES, CHAINS, Chain, RULES, SETS, Set, TABLE};
 use crate::netlink::numbers::*;
 use crate::netlink::{Attributes, Messages, Netlink, Refusal, number_be, text};
 use std::ops::ControlFlow;
@@ -11,7 +11,9 @@ pub(super) struct State {
     /// Of all of nf_tables; counts every transaction.
     pub generation: u32,
     pub is_there: bool,
-    /// Nothing is missing, nothing was added to our chains.
+    /// The table's sets and chains are as they should be.
+    pub has_frame: bool,
+    /// The frame, and in our chains our rules and no other.
     pub is_right: bool,
     pub has_bridge: bool,
     sets: Vec<&'static str>,
@@ -30,7 +32,9 @@ pub(super) fn generation(netlink: &mut Netlink) -> Result<u32, Refusal> {
     ask_for_generation(&mut messages);
     let mut generation = 0;
     netlink.ask(messages, |answer| {
-        let id = answer.split().and_then(|(_, rest): ([u8; 4], _)| rest.find(NFTA_GEN_ID));
+        let id = answer
+            .split()
+            .and_then(|(_, rest): ([u8; 4], _)| rest.find(NFTA_GEN_ID));
         generation = id.and_then(number_be).unwrap_or(0);
         ControlFlow::Continue(())
     })?;
@@ -41,6 +45,7 @@ pub(super) fn read(netlink: &mut Netlink, bridge: &str) -> Result<State, Refusal
     let mut state = State {
         generation: 0,
         is_there: false,
+        has_frame: false,
         is_right: false,
         has_bridge: false,
         sets: Vec::new(),
@@ -59,7 +64,9 @@ pub(super) fn read(netlink: &mut Netlink, bridge: &str) -> Result<State, Refusal
                 state.is_there = true;
                 is_dormant = found.find(NFTA_TABLE_FLAGS).and_then(number_be) != Some(0);
             }
-            NFT_MSG_NEWCHAIN => chains += usize::from(CHAINS.iter().any(|chain| is_chain(chain, found))),
+            NFT_MSG_NEWCHAIN => {
+                chains += usize::from(CHAINS.iter().any(|chain| is_chain(chain, found)))
+            }
             NFT_MSG_NEWSET => {
                 let set = SETS.iter().find(|set| is_set(set, found));
                 state.sets.extend(set.map(|set| set.name));
@@ -69,8 +76,9 @@ pub(super) fn read(netlink: &mut Netlink, bridge: &str) -> Result<State, Refusal
         }
         ControlFlow::Continue(())
     })?;
-    let is_whole = state.is_there && !is_dormant && chains == CHAINS.len() && state.sets.len() == SETS.len();
-    state.is_right = is_whole && has_all_rules(netlink)?;
+    let has_all = chains == CHAINS.len() && state.sets.len() == SETS.len();
+    state.has_frame = state.is_there && !is_dormant && has_all;
+    state.is_right = state.has_frame && has_all_rules(netlink)?;
     Ok(state)
 }
 
@@ -101,7 +109,12 @@ fn questions(bridge: &str) -> Messages {
 
 fn ask_for_generation(messages: &mut Messages) {
     let unspecified = header(NFPROTO_UNSPEC);
-    messages.begin("ask for the generation", kind(NFT_MSG_GETGEN), 0, &unspecified);
+    messages.begin(
+        "ask for the generation",
+        kind(NFT_MSG_GETGEN),
+        0,
+        &unspecified,
+    );
 }
 
 fn is_chain(chain: &Chain, found: Attributes<'_>) -> bool {

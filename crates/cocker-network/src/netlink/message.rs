@@ -93,7 +93,8 @@ impl Message<'_> {
         self.bytes.extend([0; 2]);
         self.bytes.extend((kind | NLA_F_NESTED).to_ne_bytes());
         fill(self);
-        let length = u16::try_from(self.bytes.len() - start).expect("a nest is shorter than 64 KiB");
+        let length =
+            u16::try_from(self.bytes.len() - start).expect("a nest is shorter than 64 KiB");
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self
     }
@@ -128,7 +129,10 @@ mod tests {
             });
         messages.begin("test", 8, 0, &[]);
         let (bytes, parts) = messages.into_parts();
-        assert_eq!((parts[0].start, parts[1].start), (0, 16 + 4 + 8 + 4 + 8 + 8));
+        assert_eq!(
+            (parts[0].start, parts[1].start),
+            (0, 16 + 4 + 8 + 4 + 8 + 8)
+        );
         assert_eq!(bytes[..4], 48u32.to_ne_bytes());
         assert_eq!(bytes.len(), 48 + 16);
         let attributes = Attributes(&bytes[20..48]);

@@ -79,9 +79,13 @@ impl Netlink {
     /// The first refusal. Route messages before and after it are done; of an nf_tables batch, nothing.
     pub(crate) fn change(&mut self, messages: Messages) -> Result<(), Refusal> {
         let mut first = None;
-        self.exchange(messages, |_| ControlFlow::Continue(()), |refusal| {
-            first.get_or_insert(refusal);
-        })?;
+        self.exchange(
+            messages,
+            |_| ControlFlow::Continue(()),
+            |refusal| {
+                first.get_or_insert(refusal);
+            },
+        )?;
         first.map_or(Ok(()), Err)
     }
 
@@ -127,14 +131,14 @@ impl Netlink {
         if bytes.len() > USUAL_DATAGRAM {
             set_send_buffer(self.socket.as_fd(), bytes.len() * 2).map_err(failed)?;
         }
-        rustix::io::retry_on_intr(|| {
-            rustix::net::send(&self.socket, &bytes, SendFlags::empty())
-        })
-        .map_err(failed)?;
+        rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::empty()))
+            .map_err(failed)?;
         loop {
             let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
             let length = match rustix::net::recv(&self.socket, &mut self.buffer, flags) {
-                Ok((_, length)) if length > self.buffer.len() => return Err(failed(Errno::MSGSIZE)),
+                Ok((_, length)) if length > self.buffer.len() => {
+                    return Err(failed(Errno::MSGSIZE));
+                }
                 Ok((_, length)) => length,
                 // All has been said.
                 Err(Errno::AGAIN) => return Ok(()),
