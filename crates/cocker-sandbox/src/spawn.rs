@@ -185,6 +185,7 @@ fn supervisor_to_be(
     drop((reports.0, go.1));
     let namespaces = NewNamespaces {
         user: prepared.plan.ids.is_some(),
+        network: false,
         mount: true,
         pid: true,
         uts: true,

@@ -12,6 +12,8 @@ use rustix::process::Pid;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NewNamespaces {
     pub user: bool,
+    /// Owned by the new user namespace where one is made with it.
+    pub network: bool,
     pub mount: bool,
     pub pid: bool,
     pub uts: bool,
@@ -21,6 +23,7 @@ impl NewNamespaces {
     fn flags(self) -> u64 {
         let chosen = [
             (self.user, libc::CLONE_NEWUSER),
+            (self.network, libc::CLONE_NEWNET),
             (self.mount, libc::CLONE_NEWNS),
             (self.pid, libc::CLONE_NEWPID),
             (self.uts, libc::CLONE_NEWUTS),
@@ -34,7 +37,7 @@ impl NewNamespaces {
 
 /// Which side of a birth we are.
 pub enum Birth {
-    /// In the parent: the new process's pidfd (close-on-exec) and its pid in our pid namespace.
+    /// In the process that called: the new one's pidfd (close-on-exec) and its pid in our pid namespace.
     Parent { pidfd: OwnedFd, pid: Pid },
     /// In the new process.
     Child,
@@ -69,16 +72,40 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `EDEADLK` when this process has more than one thread: another thread might hold a lock (of the allocator, say)
 /// that the child would then wait for forever. Else what the kernel answers.
 pub fn clone(namespaces: NewNamespaces, cgroup: Option<BorrowedFd<'_>>) -> Result<Birth, Errno> {
+    let arguments = CloneArguments {
+        flags: namespaces.flags(),
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArguments::default()
+    };
+    clone_with(arguments, cgroup)
+}
+
+/// Like [`clone`], but the new process is not our child: it is our parent's, who reaps it and is told of its end by the
+/// signal that tells of ours (clone(2), CLONE_PARENT).
+///
+/// # Errors
+/// As for [`clone`]; `EINVAL` in the first process of a pid namespace.
+pub fn clone_sibling(
+    namespaces: NewNamespaces,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Birth, Errno> {
+    let arguments = CloneArguments {
+        flags: namespaces.flags() | libc::CLONE_PARENT as u64,
+        ..CloneArguments::default()
+    };
+    clone_with(arguments, cgroup)
+}
+
+fn clone_with(
+    mut arguments: CloneArguments,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Birth, Errno> {
     if !is_single_threaded() {
         return Err(Errno::DEADLK);
     }
     let mut pidfd: libc::c_int = -1;
-    let mut arguments = CloneArguments {
-        flags: namespaces.flags() | libc::CLONE_PIDFD as u64,
-        pidfd: (&raw mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArguments::default()
-    };
+    arguments.flags |= libc::CLONE_PIDFD as u64;
+    arguments.pidfd = (&raw mut pidfd) as u64;
     if let Some(folder) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = folder.as_raw_fd() as u64;
@@ -135,6 +162,41 @@ pub fn in_private_mount_namespace<T>(work: impl FnOnce() -> Result<T, Errno>) ->
     answer
 }
 
+/// Runs `work` with this thread in the network namespace that `namespace` is open on, then comes back: a socket that `work`
+/// opens, or a sysfs that it makes, stays of that namespace. Other threads stay where they are.
+///
+/// Where the kernel does not let us come back, the process is aborted: a caller that goes on in a namespace that it does not
+/// know of would do everything else to the wrong network.
+///
+/// # Errors
+/// What entering answers (CAP_SYS_ADMIN is needed, here and over the namespace); `work` has not been run then.
+pub fn in_network_namespace<T>(
+    namespace: BorrowedFd<'_>,
+    work: impl FnOnce() -> T,
+) -> Result<T, Errno> {
+    use rustix::fs::{CWD, Mode, OFlags};
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    let here = OFlags::RDONLY | OFlags::CLOEXEC;
+    let outside = rustix::fs::openat(CWD, "/proc/thread-self/ns/net", here, Mode::empty())?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+    let _way_back = WayBack(outside);
+    Ok(work())
+}
+
+/// The network namespace to go back to, whatever happens.
+struct WayBack(OwnedFd);
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        let network = Some(LinkNameSpaceType::Network);
+        if let Err(errno) = move_into_link_name_space(self.0.as_fd(), network) {
+            eprintln!("Error: cannot leave a container's network namespace: {errno}");
+            std::process::abort()
+        }
+    }
+}
+
 /// Makes the cgroup that this process is in the root of a new cgroup namespace (cgroup_namespaces(7)), and a new ipc
 /// namespace (ipc_namespaces(7)) that belongs to the ids that this process has.
 pub fn unshare_late_namespaces() -> Result<(), Errno> {
@@ -174,7 +236,38 @@ mod tests {
         // The test harness runs every test in a thread of its own, so there are at least two.
         let answer = clone(NewNamespaces::default(), None);
         assert_eq!(answer.err(), Some(Errno::DEADLK));
+        let answer = clone_sibling(NewNamespaces::default(), None);
+        assert_eq!(answer.err(), Some(Errno::DEADLK));
         let answer = in_private_mount_namespace(|| Ok(()));
         assert_eq!(answer, Err(Errno::DEADLK));
+    }
+
+    #[test]
+    fn work_is_done_in_the_other_network_namespace_and_then_we_are_back() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let here = || std::fs::read_link("/proc/thread-self/ns/net").expect("/proc is mounted");
+        let elsewhere = move || {
+            let new = rustix::thread::UnshareFlags::NEWNET;
+            // SAFETY: a network namespace holds nothing that memory or descriptors depend on.
+            unsafe { rustix::thread::unshare_unsafe(new) }.expect("we are root");
+            let namespace = std::fs::File::open("/proc/thread-self/ns/net").expect("it is ours");
+            (namespace, here())
+        };
+        // A thread of its own, so that this one has somewhere to come back to.
+        let (namespace, there) = std::thread::spawn(elsewhere).join().expect("it ends");
+        let before = here();
+        let during = in_network_namespace(namespace.as_fd(), here);
+        assert_eq!(during, Ok(there));
+        assert_eq!(here(), before);
+        let panicked = std::panic::catch_unwind(|| {
+            in_network_namespace(namespace.as_fd(), || panic!("in the middle of it"))
+        });
+        assert!(panicked.is_err());
+        assert_eq!(here(), before);
+        let wrong = std::fs::File::open("/dev/null").expect("it is there");
+        let answer = in_network_namespace(wrong.as_fd(), || panic!("not to be run"));
+        assert_eq!(answer, Err::<(), _>(Errno::INVAL));
     }
 }
