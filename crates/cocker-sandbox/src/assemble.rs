@@ -5,12 +5,13 @@
 //! Image and volumes may be hostile here: what lies below the new root is reached by `openat2` inside it only, and where
 //! the sandbox itself mounts, no link is followed at all.
 
-use crate::plan::{Access, Mount, RootProcess, Source, TargetKind};
+use crate::plan::{Access, Mount, RootProcess, Source};
 use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
+use crate::target;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -174,7 +175,7 @@ fn place(
         None => Some(make_inside(mount)?),
     };
     let source = prepared.or(made.as_ref()).ok_or(Errno::BADF)?;
-    let target = target(root, mount, source)?;
+    let target = target::of(root, mount, source)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(source, "", &target, "", flags)?;
     Ok(made)
@@ -214,74 +215,6 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
     )
 }
 
-/// Opens the place to mount on, made where it is missing, never outside the root.
-fn target(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let is_folder = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode).is_dir();
-    let kind = match is_folder {
-        true => TargetKind::Folder,
-        false => TargetKind::File,
-    };
-    let links = match mount.source.follows_links() {
-        true => ResolveFlags::IN_ROOT,
-        // Where the sandbox's own mounts go, a link of the image's would decide what they hide: refused.
-        false => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
-    };
-    let resolve = links | ResolveFlags::NO_MAGICLINKS;
-    let target = match open_place(root.as_fd(), &mount.target, resolve) {
-        Err(Errno::NOENT) => {
-            make_place(root.as_fd(), &mount.target, kind, resolve)?;
-            open_place(root.as_fd(), &mount.target, resolve)?
-        }
-        other => other?,
-    };
-    let found = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
-    match (kind, found.is_dir()) {
-        // The kernel calls both just invalid.
-        (TargetKind::Folder, false) => Err(Errno::NOTDIR),
-        (TargetKind::File, true) => Err(Errno::ISDIR),
-        _ => Ok(target),
-    }
-}
-
-fn open_place(root: BorrowedFd<'_>, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-}
-
-/// Makes the missing parts of `path` one by one, each inside the folder that was just opened.
-fn make_place(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    kind: TargetKind,
-    resolve: ResolveFlags,
-) -> Result<(), Errno> {
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    let parent = relative.parent().unwrap_or(Path::new(""));
-    let name = relative.file_name().ok_or(Errno::INVAL)?;
-    let folder = if parent.as_os_str().is_empty() {
-        open_place(root, Path::new("/"), resolve)?
-    } else {
-        match open_place(root, parent, resolve) {
-            Err(Errno::NOENT) => {
-                make_place(root, parent, TargetKind::Folder, resolve)?;
-                open_place(root, parent, resolve)?
-            }
-            other => other?,
-        }
-    };
-    let made = match kind {
-        TargetKind::Folder => rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)),
-        TargetKind::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o644)).map(drop)
-        }
-    };
-    match made {
-        Err(Errno::EXIST) => Ok(()), // a link that leads nowhere; opening it says so
-        other => other,
-    }
-}
-
 /// The first terminal of the sandbox becomes `/dev/console`: its master goes to the supervisor, its other side is what the
 /// root process writes to. It is reached by descriptors only, so nothing in the image can stand in its way.
 fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -297,7 +230,7 @@ fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd
         | OpenTreeFlags::AT_EMPTY_PATH;
     let mount = rustix::mount::open_tree(&console, "", clone)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let target = open_place(root.as_fd(), Path::new("/dev/console"), resolve)?;
+    let target = target::open(root.as_fd(), Path::new("/dev/console"), resolve)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(&mount, "", &target, "", flags)?;
     Ok((master, console))

@@ -23,6 +23,7 @@ mod report;
 mod resident;
 mod spawn;
 mod stage;
+mod target;
 
 pub use cgroup::Cgroup;
 pub use failure::{KernelAnswer, SandboxError};

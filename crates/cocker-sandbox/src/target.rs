@@ -1,0 +1,81 @@
+//! Places below the new root, as init-to-be finds or makes them: by `openat2` inside it only, so nothing in an image or a
+//! volume leads out.
+
+use crate::plan::{Mount, TargetKind};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::path::Path;
+
+/// Opens the place to mount on, made where it is missing, never outside the root.
+pub(crate) fn of(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let is_folder = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode).is_dir();
+    let kind = match is_folder {
+        true => TargetKind::Folder,
+        false => TargetKind::File,
+    };
+    let links = match mount.source.follows_links() {
+        true => ResolveFlags::IN_ROOT,
+        // Where the sandbox's own mounts go, a link of the image's would decide what they hide: refused.
+        false => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+    };
+    let resolve = links | ResolveFlags::NO_MAGICLINKS;
+    let target = match open(root.as_fd(), &mount.target, resolve) {
+        Err(Errno::NOENT) => {
+            make(root.as_fd(), &mount.target, kind, resolve)?;
+            open(root.as_fd(), &mount.target, resolve)?
+        }
+        other => other?,
+    };
+    let found = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
+    match (kind, found.is_dir()) {
+        // The kernel calls both just invalid.
+        (TargetKind::Folder, false) => Err(Errno::NOTDIR),
+        (TargetKind::File, true) => Err(Errno::ISDIR),
+        _ => Ok(target),
+    }
+}
+
+/// Opens `path` below the root, as a place only.
+pub(crate) fn open(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+/// Makes the missing parts of `path` one by one, each inside the folder that was just opened.
+pub(crate) fn make(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    kind: TargetKind,
+    resolve: ResolveFlags,
+) -> Result<(), Errno> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let parent = relative.parent().unwrap_or(Path::new(""));
+    let name = relative.file_name().ok_or(Errno::INVAL)?;
+    let folder = if parent.as_os_str().is_empty() {
+        open(root, Path::new("/"), resolve)?
+    } else {
+        match open(root, parent, resolve) {
+            Err(Errno::NOENT) => {
+                make(root, parent, TargetKind::Folder, resolve)?;
+                open(root, parent, resolve)?
+            }
+            other => other?,
+        }
+    };
+    let made = match kind {
+        TargetKind::Folder => rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)),
+        TargetKind::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        }
+    };
+    match made {
+        Err(Errno::EXIST) => Ok(()), // a link that leads nowhere; opening it says so
+        other => other,
+    }
+}
