@@ -26,8 +26,6 @@ pub(crate) struct Inside<'a> {
     pub prepared: Prepared,
     pub console_message: &'a [u8],
     pub reports: OwnedFd,
-    /// Readable when the ids are mapped; ended when the supervisor-to-be failed.
-    pub ids: OwnedFd,
     /// Readable when the root process may run; ended when the client is gone.
     pub go: OwnedFd,
     /// To the supervisor.
@@ -94,9 +92,6 @@ fn word_comes(pipe: &OwnedFd) -> bool {
 /// The story of the inside, step by step.
 fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     let plan = &inside.prepared.plan;
-    if !word_comes(&inside.ids) {
-        exit_now(1) // the supervisor-to-be has failed and said so
-    }
     become_root(plan.ids.is_some()).map_err(at(Phase::TakeIdentity))?;
     tie_to_supervisor().map_err(at(Phase::Tie))?;
     separate_mounts().map_err(at(Phase::Separate))?;
@@ -125,8 +120,9 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     Ok(Assembled { console, terminals })
 }
 
-/// Until here this process was nobody's: its ids are not mapped. Now it is the sandbox's root, with every capability in
-/// the namespaces that were made with it and none outside. A privileged one stays the host's root.
+/// Until here this process was nobody: its ids, the client's, are not among those of its user namespace. Now it is the
+/// sandbox's root, with every capability in the sandbox's namespaces and none outside. A privileged one stays the host's
+/// root.
 fn become_root(has_own_ids: bool) -> Result<(), Errno> {
     if has_own_ids {
         cocker_sys::credentials::become_user(0, 0)?;

@@ -14,8 +14,8 @@ mod assemble;
 mod cgroup;
 mod devices;
 mod failure;
-mod id_map;
 mod locked;
+mod namespaces;
 mod overlay;
 mod plan;
 mod prepare;
@@ -27,8 +27,10 @@ mod target;
 
 pub use cgroup::Cgroup;
 pub use failure::{KernelAnswer, SandboxError};
+pub use namespaces::Namespaces;
 pub use plan::{
-    Access, BindIds, HostId, IdRange, Mount, OverlayRoot, Plan, RootProcess, Source, TargetKind,
+    Access, BindIds, HostId, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan, RootProcess,
+    Source, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};

@@ -20,6 +20,7 @@ pub struct IdRange {
 pub struct Plan {
     /// The ids of its user namespace; none means the host's own ids and no user namespace.
     pub ids: Option<IdRange>,
+    pub network: NetworkNamespace,
     /// Folder of its cgroup, relative to the root of the hierarchy.
     pub cgroup: PathBuf,
     pub root: OverlayRoot,
@@ -27,6 +28,17 @@ pub struct Plan {
     pub mounts: Vec<Mount>,
     pub hostname: String,
     pub process: RootProcess,
+}
+
+/// The network that a sandbox sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkNamespace {
+    /// The host's.
+    Host,
+    /// One of its own, new at each boot.
+    New,
+    /// One that is pinned at this path of the host and outlives the sandbox.
+    Pinned(PathBuf),
 }
 
 /// A root file system stacked from folders on the host.
@@ -140,6 +152,13 @@ impl fmt::Display for Plan {
         match self.ids {
             Some(IdRange { first, count }) => writeln!(f, "ids 0..{count} are {}..", first.0)?,
             None => writeln!(f, "ids are the host's")?,
+        }
+        match &self.network {
+            NetworkNamespace::Host => {}
+            NetworkNamespace::New => writeln!(f, "network namespace new")?,
+            NetworkNamespace::Pinned(path) => {
+                writeln!(f, "network namespace `{}`", path.display())?;
+            }
         }
         writeln!(f, "cgroup `{}`", self.cgroup.display())?;
         writeln!(f, "root from `{}`", self.root.base.display())?;
