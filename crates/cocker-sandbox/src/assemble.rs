@@ -11,7 +11,7 @@ use crate::report::{Phase, Report};
 use crate::target;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -171,10 +171,25 @@ fn place(
         None => Some(make_inside(mount)?),
     };
     let source = prepared.or(made.as_ref()).ok_or(Errno::BADF)?;
-    let target = target::of(root, mount, source)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(source, "", &target, "", flags)?;
+    if matches!(mount.source, Source::Supplied { .. }) {
+        // What the sandbox holds in its place, and whatever stands in our way there, is its own affair.
+        let _ = offer(root, mount, source);
+    } else {
+        put(source, &target::of(root, mount, source)?)?;
+    }
     Ok(made)
+}
+
+fn offer(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<(), Errno> {
+    match target::vacant(root.as_fd(), &mount.target)? {
+        Some(target) => put(source, &target),
+        None => Ok(()),
+    }
+}
+
+fn put(source: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(source, "", target, "", flags)
 }
 
 /// What belongs to the namespaces of this process, and so can only be made by it.
@@ -193,7 +208,9 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         Source::SharedMemory => ("tmpfs", &[("mode", "1777")], quiet),
         Source::MessageQueues => ("mqueue", &[], quiet),
         Source::Cgroup => ("cgroup2", &[], quiet),
-        Source::Sysfs | Source::Devices | Source::Bind { .. } => return Err(Errno::INVAL),
+        Source::Sysfs | Source::Devices | Source::Bind { .. } | Source::Supplied { .. } => {
+            return Err(Errno::INVAL);
+        }
     };
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
@@ -225,10 +242,8 @@ fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     let mount = rustix::mount::open_tree(&console, "", clone)?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let target = target::open(root.as_fd(), Path::new("/dev/console"), resolve)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(&mount, "", &target, "", flags)?;
+    let target = target::open(root.as_fd(), Path::new("/dev/console"), target::NO_LINKS)?;
+    put(&mount, &target)?;
     Ok((master, console))
 }
 

@@ -99,6 +99,12 @@ pub enum SandboxError {
         #[source]
         source: Errno,
     },
+    #[error("cannot open `{}` to supply it to the sandbox", path.display())]
+    OpenSupplied {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
     #[error("cannot lock the restrictions of the volumes")]
     LockVolumes {
         #[source]

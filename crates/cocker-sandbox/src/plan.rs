@@ -87,6 +87,9 @@ pub enum Source {
     Cgroup,
     /// A file or folder of the host with everything mounted below it.
     Bind { host: PathBuf, ids: BindIds },
+    /// A regular file that is kept for the sandbox on the host: mounted, with the ids mapped, where the sandbox has
+    /// nothing of its own but a missing or empty file. Where it has, the boot goes on without.
+    Supplied { file: PathBuf },
 }
 
 /// Whose ids the files of a bind mount show.
@@ -137,8 +140,12 @@ impl fmt::Display for Mount {
             Source::MessageQueues => f.write_str("mqueue")?,
             Source::Cgroup => f.write_str("cgroup2")?,
             Source::Bind { host, .. } => write!(f, "`{}`", host.display())?,
+            Source::Supplied { file } => write!(f, "`{}`", file.display())?,
         }
         write!(f, " on `{}`", self.target.display())?;
+        if matches!(self.source, Source::Supplied { .. }) {
+            f.write_str(" where that is missing or empty")?;
+        }
         if self.access == Access::ReadOnly {
             f.write_str(" read-only")?;
         }

@@ -11,7 +11,7 @@ use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
 use cocker_sys::process::in_network_namespace;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use std::path::Path;
@@ -110,6 +110,9 @@ fn source(
             let id_map = namespaces.user().filter(|_| *ids == BindIds::Mapped);
             clone_volume(host, mount.access, id_map).map(Some)
         }
+        Source::Supplied { file } => {
+            clone_supplied(file, mount.access, namespaces.user()).map(Some)
+        }
         Source::Proc
         | Source::DevPts
         | Source::SharedMemory
@@ -181,13 +184,48 @@ fn clone_volume(
         recursive: true,
         ..MountChange::default()
     };
+    change_mount(&tree, host, change)?;
+    Ok(tree)
+}
+
+/// One regular file, which nobody inside need be kept from changing: it is there for this sandbox alone.
+fn clone_supplied(
+    file: &Path,
+    access: Access,
+    id_map: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, SandboxError> {
+    let opening = |source| SandboxError::OpenSupplied {
+        path: file.to_path_buf(),
+        source,
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let tree = rustix::mount::open_tree(CWD, file, flags).map_err(opening)?;
+    let kind = rustix::fs::fstat(&tree).map_err(opening)?.st_mode;
+    if !FileType::from_raw_mode(kind).is_file() {
+        return Err(opening(Errno::INVAL));
+    }
+    let change = MountChange {
+        id_map,
+        read_only: access == Access::ReadOnly,
+        no_suid: true,
+        no_dev: true,
+        no_exec: true,
+        private: true,
+        ..MountChange::default()
+    };
+    change_mount(&tree, file, change)?;
+    Ok(tree)
+}
+
+fn change_mount(tree: &OwnedFd, path: &Path, change: MountChange<'_>) -> Result<(), SandboxError> {
     cocker_sys::mount::change(tree.as_fd(), change).map_err(|source| {
         let error = SandboxError::MapIds {
-            path: host.to_path_buf(),
-            file_system: file_system_name(host),
+            path: path.to_path_buf(),
+            file_system: file_system_name(path),
             source,
         };
         or_too_old(error, source, "id-mapped mounts", "5.12")
-    })?;
-    Ok(tree)
+    })
 }

@@ -7,6 +7,11 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::path::Path;
 
+/// Inside the root, and by no link, not even one that stays inside.
+pub(crate) const NO_LINKS: ResolveFlags = ResolveFlags::IN_ROOT
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
 /// Opens the place to mount on, made where it is missing, never outside the root.
 pub(crate) fn of(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<OwnedFd, Errno> {
     let is_folder = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode).is_dir();
@@ -14,12 +19,11 @@ pub(crate) fn of(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<Owne
         true => TargetKind::Folder,
         false => TargetKind::File,
     };
-    let links = match mount.source.follows_links() {
-        true => ResolveFlags::IN_ROOT,
+    let resolve = match mount.source.follows_links() {
+        true => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         // Where the sandbox's own mounts go, a link of the image's would decide what they hide: refused.
-        false => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+        false => NO_LINKS,
     };
-    let resolve = links | ResolveFlags::NO_MAGICLINKS;
     let target = match open(root.as_fd(), &mount.target, resolve) {
         Err(Errno::NOENT) => {
             make(root.as_fd(), &mount.target, kind, resolve)?;
@@ -34,6 +38,26 @@ pub(crate) fn of(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<Owne
         (TargetKind::File, true) => Err(Errno::ISDIR),
         _ => Ok(target),
     }
+}
+
+/// Opens the place for a file that the sandbox may have of its own: `None` where it has, be it a file that is not empty,
+/// a link, or anything else. A missing one is made. Nothing is followed, waited for, or read.
+pub(crate) fn vacant(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+    let open = || {
+        // A link at the end is opened as such; on the way there is no file of ours behind one.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(root, path, flags, Mode::empty(), NO_LINKS)
+    };
+    let place = match open() {
+        Err(Errno::NOENT) => {
+            make(root, path, TargetKind::File, NO_LINKS)?;
+            open()?
+        }
+        other => other?,
+    };
+    let found = rustix::fs::fstat(&place)?;
+    let is_empty_file = FileType::from_raw_mode(found.st_mode).is_file() && found.st_size == 0;
+    Ok(is_empty_file.then_some(place))
 }
 
 /// Opens `path` below the root, as a place only.
