@@ -129,6 +129,7 @@ impl Engine {
             cgroup,
             root,
             hostname: settings.hostname.clone(),
+            names: None,
             process,
         })
     }

@@ -115,6 +115,10 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     let (master, console) = make_console(root, &terminals).map_err(at(Phase::Console))?;
     rustix::system::sethostname(plan.hostname.as_bytes()).map_err(at(Phase::Hostname))?;
     enter_root(root).map_err(at(Phase::Pivot))?;
+    if let Some(names) = &plan.names {
+        // A sandbox whose file is not as we expect it has made it so: it boots all the same.
+        let _ = crate::hosts::keep(root.as_fd(), names);
+    }
     crate::locked::send(&inside.socket, inside.console_message, &master)
         .map_err(at(Phase::Handover))?;
     Ok(Assembled { console, terminals })

@@ -14,6 +14,7 @@ mod assemble;
 mod cgroup;
 mod devices;
 mod failure;
+mod hosts;
 mod locked;
 mod namespaces;
 mod overlay;
@@ -29,8 +30,8 @@ pub use cgroup::Cgroup;
 pub use failure::{KernelAnswer, SandboxError};
 pub use namespaces::Namespaces;
 pub use plan::{
-    Access, BindIds, HostId, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan, RootProcess,
-    Source, TargetKind,
+    Access, BindIds, HostId, HostNames, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan,
+    RootProcess, Source, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};

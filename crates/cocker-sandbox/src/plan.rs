@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A user or group id as the host sees it.
@@ -27,6 +28,8 @@ pub struct Plan {
     /// In the order in which they are mounted.
     pub mounts: Vec<Mount>,
     pub hostname: String,
+    /// What its `/etc/hosts` shall say of it; none leaves that file alone.
+    pub names: Option<HostNames>,
     pub process: RootProcess,
 }
 
@@ -99,6 +102,14 @@ pub enum BindIds {
     Mapped,
     /// As on the host; what is outside the sandbox's range belongs to nobody.
     Raw,
+}
+
+/// A name that a sandbox has on a network, as `/etc/hosts` says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNames {
+    pub address: IpAddr,
+    /// Letters, digits, `-` and `.`.
+    pub hostname: String,
 }
 
 /// What a mount's target must be, and how a missing one is made.
@@ -177,6 +188,9 @@ impl fmt::Display for Plan {
             writeln!(f, "mount {mount}")?;
         }
         writeln!(f, "hostname `{}`", self.hostname)?;
+        if let Some(HostNames { address, hostname }) = &self.names {
+            writeln!(f, "/etc/hosts: {address} is `{hostname}`")?;
+        }
         match &self.process {
             RootProcess::Init => writeln!(f, "root process cockerinit"),
             RootProcess::Given { arguments, .. } => writeln!(f, "root process {arguments:?}"),
