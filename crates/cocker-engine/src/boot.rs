@@ -12,7 +12,8 @@ use crate::state::Record;
 use cocker_image::{LayerId, Name};
 use cocker_protocol::{ClientReply, InitReport};
 use cocker_sandbox::{
-    Access, BindIds, Cgroup, Descriptor, Mount, OverlayRoot, Plan, RootProcess, Source, Supervisor,
+    Access, BindIds, Cgroup, Descriptor, Mount, NetworkNamespace, OverlayRoot, Plan, RootProcess,
+    Source, Supervisor,
 };
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -123,10 +124,12 @@ impl Engine {
                 Isolation::Contained => Some(ids::range(settings.id_slot)),
                 Isolation::Privileged => None,
             },
+            network: NetworkNamespace::Host,
             mounts: mounts(container, Cgroup::at(&cgroup).is_available()),
             cgroup,
             root,
             hostname: settings.hostname.clone(),
+            names: None,
             process,
         })
     }

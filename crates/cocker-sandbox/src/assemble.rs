@@ -5,12 +5,13 @@
 //! Image and volumes may be hostile here: what lies below the new root is reached by `openat2` inside it only, and where
 //! the sandbox itself mounts, no link is followed at all.
 
-use crate::plan::{Access, Mount, RootProcess, Source, TargetKind};
+use crate::plan::{Access, Mount, RootProcess, Source};
 use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
+use crate::target;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
@@ -25,8 +26,6 @@ pub(crate) struct Inside<'a> {
     pub prepared: Prepared,
     pub console_message: &'a [u8],
     pub reports: OwnedFd,
-    /// Readable when the ids are mapped; ended when the supervisor-to-be failed.
-    pub ids: OwnedFd,
     /// Readable when the root process may run; ended when the client is gone.
     pub go: OwnedFd,
     /// To the supervisor.
@@ -93,9 +92,6 @@ fn word_comes(pipe: &OwnedFd) -> bool {
 /// The story of the inside, step by step.
 fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     let plan = &inside.prepared.plan;
-    if !word_comes(&inside.ids) {
-        exit_now(1) // the supervisor-to-be has failed and said so
-    }
     become_root(plan.ids.is_some()).map_err(at(Phase::TakeIdentity))?;
     tie_to_supervisor().map_err(at(Phase::Tie))?;
     separate_mounts().map_err(at(Phase::Separate))?;
@@ -119,13 +115,18 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     let (master, console) = make_console(root, &terminals).map_err(at(Phase::Console))?;
     rustix::system::sethostname(plan.hostname.as_bytes()).map_err(at(Phase::Hostname))?;
     enter_root(root).map_err(at(Phase::Pivot))?;
+    if let Some(names) = &plan.names {
+        // A sandbox whose file is not as we expect it has made it so: it boots all the same.
+        let _ = crate::hosts::keep(root.as_fd(), names);
+    }
     crate::locked::send(&inside.socket, inside.console_message, &master)
         .map_err(at(Phase::Handover))?;
     Ok(Assembled { console, terminals })
 }
 
-/// Until here this process was nobody's: its ids are not mapped. Now it is the sandbox's root, with every capability in
-/// the namespaces that were made with it and none outside. A privileged one stays the host's root.
+/// Until here this process was nobody: its ids, the client's, are not among those of its user namespace. Now it is the
+/// sandbox's root, with every capability in the sandbox's namespaces and none outside. A privileged one stays the host's
+/// root.
 fn become_root(has_own_ids: bool) -> Result<(), Errno> {
     if has_own_ids {
         cocker_sys::credentials::become_user(0, 0)?;
@@ -174,10 +175,25 @@ fn place(
         None => Some(make_inside(mount)?),
     };
     let source = prepared.or(made.as_ref()).ok_or(Errno::BADF)?;
-    let target = target(root, mount, source)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(source, "", &target, "", flags)?;
+    if matches!(mount.source, Source::Supplied { .. }) {
+        // What the sandbox holds in its place, and whatever stands in our way there, is its own affair.
+        let _ = offer(root, mount, source);
+    } else {
+        put(source, &target::of(root, mount, source)?)?;
+    }
     Ok(made)
+}
+
+fn offer(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<(), Errno> {
+    match target::vacant(root.as_fd(), &mount.target)? {
+        Some(target) => put(source, &target),
+        None => Ok(()),
+    }
+}
+
+fn put(source: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(source, "", target, "", flags)
 }
 
 /// What belongs to the namespaces of this process, and so can only be made by it.
@@ -196,7 +212,9 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         Source::SharedMemory => ("tmpfs", &[("mode", "1777")], quiet),
         Source::MessageQueues => ("mqueue", &[], quiet),
         Source::Cgroup => ("cgroup2", &[], quiet),
-        Source::Sysfs | Source::Devices | Source::Bind { .. } => return Err(Errno::INVAL),
+        Source::Sysfs | Source::Devices | Source::Bind { .. } | Source::Supplied { .. } => {
+            return Err(Errno::INVAL);
+        }
     };
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {
@@ -214,74 +232,6 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
     )
 }
 
-/// Opens the place to mount on, made where it is missing, never outside the root.
-fn target(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let is_folder = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode).is_dir();
-    let kind = match is_folder {
-        true => TargetKind::Folder,
-        false => TargetKind::File,
-    };
-    let links = match mount.source.follows_links() {
-        true => ResolveFlags::IN_ROOT,
-        // Where the sandbox's own mounts go, a link of the image's would decide what they hide: refused.
-        false => ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
-    };
-    let resolve = links | ResolveFlags::NO_MAGICLINKS;
-    let target = match open_place(root.as_fd(), &mount.target, resolve) {
-        Err(Errno::NOENT) => {
-            make_place(root.as_fd(), &mount.target, kind, resolve)?;
-            open_place(root.as_fd(), &mount.target, resolve)?
-        }
-        other => other?,
-    };
-    let found = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
-    match (kind, found.is_dir()) {
-        // The kernel calls both just invalid.
-        (TargetKind::Folder, false) => Err(Errno::NOTDIR),
-        (TargetKind::File, true) => Err(Errno::ISDIR),
-        _ => Ok(target),
-    }
-}
-
-fn open_place(root: BorrowedFd<'_>, path: &Path, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
-}
-
-/// Makes the missing parts of `path` one by one, each inside the folder that was just opened.
-fn make_place(
-    root: BorrowedFd<'_>,
-    path: &Path,
-    kind: TargetKind,
-    resolve: ResolveFlags,
-) -> Result<(), Errno> {
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    let parent = relative.parent().unwrap_or(Path::new(""));
-    let name = relative.file_name().ok_or(Errno::INVAL)?;
-    let folder = if parent.as_os_str().is_empty() {
-        open_place(root, Path::new("/"), resolve)?
-    } else {
-        match open_place(root, parent, resolve) {
-            Err(Errno::NOENT) => {
-                make_place(root, parent, TargetKind::Folder, resolve)?;
-                open_place(root, parent, resolve)?
-            }
-            other => other?,
-        }
-    };
-    let made = match kind {
-        TargetKind::Folder => rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)),
-        TargetKind::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            rustix::fs::openat(&folder, name, flags, Mode::from_raw_mode(0o644)).map(drop)
-        }
-    };
-    match made {
-        Err(Errno::EXIST) => Ok(()), // a link that leads nowhere; opening it says so
-        other => other,
-    }
-}
-
 /// The first terminal of the sandbox becomes `/dev/console`: its master goes to the supervisor, its other side is what the
 /// root process writes to. It is reached by descriptors only, so nothing in the image can stand in its way.
 fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -296,10 +246,8 @@ fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     let mount = rustix::mount::open_tree(&console, "", clone)?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let target = open_place(root.as_fd(), Path::new("/dev/console"), resolve)?;
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(&mount, "", &target, "", flags)?;
+    let target = target::open(root.as_fd(), Path::new("/dev/console"), target::NO_LINKS)?;
+    put(&mount, &target)?;
     Ok((master, console))
 }
 

@@ -46,11 +46,21 @@ pub enum SandboxError {
         #[source]
         source: Errno,
     },
-    #[error("cannot make a user namespace")]
-    MakeUserNamespace {
+    #[error("cannot make the namespaces")]
+    MakeNamespaces {
         #[source]
         source: Errno,
     },
+    #[error("cannot open network namespace `{}`", path.display())]
+    OpenNetwork {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot use `{}` as a network: it is no network namespace", path.display())]
+    NoNetwork { path: PathBuf },
+    #[error("cannot use network namespace `{}`: it belongs to the host's own ids", path.display())]
+    NetworkOfHost { path: PathBuf },
     #[error("cannot open `{}`", path.display())]
     OpenLayer {
         path: PathBuf,
@@ -89,6 +99,12 @@ pub enum SandboxError {
         #[source]
         source: Errno,
     },
+    #[error("cannot open `{}` to supply it to the sandbox", path.display())]
+    OpenSupplied {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
     #[error("cannot lock the restrictions of the volumes")]
     LockVolumes {
         #[source]
@@ -104,8 +120,8 @@ pub enum SandboxError {
         #[source]
         source: Errno,
     },
-    #[error("cannot make the namespaces")]
-    MakeNamespaces {
+    #[error("cannot enter the namespaces")]
+    EnterNamespaces {
         #[source]
         source: Errno,
     },
@@ -155,8 +171,8 @@ impl SandboxError {
             SandboxError::KernelTooOld { .. } => {
                 Some(format!("boot Linux {NEEDED_IN_ALL} or later, which has all that cocker needs."))
             }
-            SandboxError::MakeUserNamespace { source } if *source == Errno::NOSPC => Some(
-                "raise the limit of user namespaces: sysctl user.max_user_namespaces.".into(),
+            SandboxError::MakeNamespaces { source } if *source == Errno::NOSPC => Some(
+                "raise the limits of namespaces: sysctl user.max_user_namespaces and its kind.".into(),
             ),
             _ => None,
         }

@@ -14,8 +14,9 @@ mod assemble;
 mod cgroup;
 mod devices;
 mod failure;
-mod id_map;
+mod hosts;
 mod locked;
+mod namespaces;
 mod overlay;
 mod plan;
 mod prepare;
@@ -23,11 +24,14 @@ mod report;
 mod resident;
 mod spawn;
 mod stage;
+mod target;
 
 pub use cgroup::Cgroup;
 pub use failure::{KernelAnswer, SandboxError};
+pub use namespaces::Namespaces;
 pub use plan::{
-    Access, BindIds, HostId, IdRange, Mount, OverlayRoot, Plan, RootProcess, Source, TargetKind,
+    Access, BindIds, HostId, HostNames, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan,
+    RootProcess, Source, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};

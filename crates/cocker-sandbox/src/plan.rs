@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A user or group id as the host sees it.
@@ -20,13 +21,27 @@ pub struct IdRange {
 pub struct Plan {
     /// The ids of its user namespace; none means the host's own ids and no user namespace.
     pub ids: Option<IdRange>,
+    pub network: NetworkNamespace,
     /// Folder of its cgroup, relative to the root of the hierarchy.
     pub cgroup: PathBuf,
     pub root: OverlayRoot,
     /// In the order in which they are mounted.
     pub mounts: Vec<Mount>,
     pub hostname: String,
+    /// What its `/etc/hosts` shall say of it; none leaves that file alone.
+    pub names: Option<HostNames>,
     pub process: RootProcess,
+}
+
+/// The network that a sandbox sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkNamespace {
+    /// The host's.
+    Host,
+    /// One of its own, new at each boot.
+    New,
+    /// One that is pinned at this path of the host and outlives the sandbox.
+    Pinned(PathBuf),
 }
 
 /// A root file system stacked from folders on the host.
@@ -75,6 +90,9 @@ pub enum Source {
     Cgroup,
     /// A file or folder of the host with everything mounted below it.
     Bind { host: PathBuf, ids: BindIds },
+    /// A regular file that is kept for the sandbox on the host: mounted, with the ids mapped, where the sandbox has
+    /// nothing of its own but a missing or empty file. Where it has, the boot goes on without.
+    Supplied { file: PathBuf },
 }
 
 /// Whose ids the files of a bind mount show.
@@ -84,6 +102,14 @@ pub enum BindIds {
     Mapped,
     /// As on the host; what is outside the sandbox's range belongs to nobody.
     Raw,
+}
+
+/// A name that a sandbox has on a network, as `/etc/hosts` says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostNames {
+    pub address: IpAddr,
+    /// Letters, digits, `-` and `.`.
+    pub hostname: String,
 }
 
 /// What a mount's target must be, and how a missing one is made.
@@ -125,8 +151,12 @@ impl fmt::Display for Mount {
             Source::MessageQueues => f.write_str("mqueue")?,
             Source::Cgroup => f.write_str("cgroup2")?,
             Source::Bind { host, .. } => write!(f, "`{}`", host.display())?,
+            Source::Supplied { file } => write!(f, "`{}`", file.display())?,
         }
         write!(f, " on `{}`", self.target.display())?;
+        if matches!(self.source, Source::Supplied { .. }) {
+            f.write_str(" where that is missing or empty")?;
+        }
         if self.access == Access::ReadOnly {
             f.write_str(" read-only")?;
         }
@@ -141,6 +171,13 @@ impl fmt::Display for Plan {
             Some(IdRange { first, count }) => writeln!(f, "ids 0..{count} are {}..", first.0)?,
             None => writeln!(f, "ids are the host's")?,
         }
+        match &self.network {
+            NetworkNamespace::Host => {}
+            NetworkNamespace::New => writeln!(f, "network namespace new")?,
+            NetworkNamespace::Pinned(path) => {
+                writeln!(f, "network namespace `{}`", path.display())?;
+            }
+        }
         writeln!(f, "cgroup `{}`", self.cgroup.display())?;
         writeln!(f, "root from `{}`", self.root.base.display())?;
         for lower in &self.root.lowers {
@@ -151,6 +188,9 @@ impl fmt::Display for Plan {
             writeln!(f, "mount {mount}")?;
         }
         writeln!(f, "hostname `{}`", self.hostname)?;
+        if let Some(HostNames { address, hostname }) = &self.names {
+            writeln!(f, "/etc/hosts: {address} is `{hostname}`")?;
+        }
         match &self.process {
             RootProcess::Init => writeln!(f, "root process cockerinit"),
             RootProcess::Given { arguments, .. } => writeln!(f, "root process {arguments:?}"),

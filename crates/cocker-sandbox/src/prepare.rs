@@ -3,25 +3,36 @@
 
 use crate::cgroup::Cgroup;
 use crate::failure::{SandboxError, file_system_name, or_too_old};
+use crate::namespaces::Namespaces;
 use crate::plan::{Access, BindIds, IdRange, Mount, Plan, Source};
 use crate::resident::seal;
-use crate::{devices, id_map, locked, overlay};
+use crate::{devices, locked, overlay};
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
+use cocker_sys::process::in_network_namespace;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, FileType};
+use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use std::path::Path;
 
 /// What [`crate::spawn()`] needs. Dropping it removes the cgroup folder again, unless it was spawned.
 pub struct Prepared {
     pub(crate) plan: Plan,
+    pub(crate) namespaces: Namespaces,
     pub(crate) cgroup: CgroupHold,
     pub(crate) root: OwnedFd,
     /// For each mount of the plan the descriptor of what was made outside.
     pub(crate) sources: Vec<Option<OwnedFd>>,
     /// The resident init, sealed.
     pub(crate) init: OwnedFd,
+}
+
+impl Prepared {
+    /// The network namespace that the sandbox will be born in; none where that is the host's.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.namespaces.network()
+    }
 }
 
 /// A cgroup folder that goes away with its holder unless a sandbox lives in it.
@@ -45,24 +56,16 @@ impl Drop for CgroupHold {
 ///
 /// The caller must be the host's root with a single thread.
 pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
-    let id_map = plan
-        .ids
-        .map(id_map::user_namespace)
-        .transpose()
-        .map_err(|source| {
-            let error = SandboxError::MakeUserNamespace { source };
-            or_too_old(error, source, "clone3 with pidfds and cgroups", "5.7")
-        })?;
-    let id_map = id_map.as_ref().map(AsFd::as_fd);
-    tracing::debug!("id map ready");
+    let namespaces = Namespaces::of(&plan.network, plan.ids)?;
+    tracing::debug!("namespaces ready");
 
-    let root = overlay::stack(&plan.root, plan.ids, id_map)?;
+    let root = overlay::stack(&plan.root, plan.ids, namespaces.user())?;
     tracing::debug!("{} layers stacked", plan.root.lowers.len());
 
     let sources = plan
         .mounts
         .iter()
-        .map(|mount| source(mount, plan.ids, id_map))
+        .map(|mount| source(mount, plan.ids, &namespaces))
         .collect::<Result<Vec<_>, _>>()?;
     let sources = lock_volumes(&plan, sources)?;
     let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
@@ -71,6 +74,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
 
     Ok(Prepared {
         plan,
+        namespaces,
         cgroup,
         root,
         sources,
@@ -95,16 +99,19 @@ fn make_cgroup(path: &Path) -> Result<CgroupHold, SandboxError> {
 fn source(
     mount: &Mount,
     ids: Option<IdRange>,
-    id_map: Option<BorrowedFd<'_>>,
+    namespaces: &Namespaces,
 ) -> Result<Option<OwnedFd>, SandboxError> {
     match &mount.source {
-        Source::Sysfs => devices::sysfs()
+        Source::Sysfs => make_sysfs(namespaces.network())
             .map(Some)
             .map_err(|source| SandboxError::MakeSysfs { source }),
         Source::Devices => make_devices(ids).map(Some),
         Source::Bind { host, ids } => {
-            let id_map = id_map.filter(|_| *ids == BindIds::Mapped);
+            let id_map = namespaces.user().filter(|_| *ids == BindIds::Mapped);
             clone_volume(host, mount.access, id_map).map(Some)
+        }
+        Source::Supplied { file } => {
+            clone_supplied(file, mount.access, namespaces.user()).map(Some)
         }
         Source::Proc
         | Source::DevPts
@@ -139,6 +146,14 @@ fn lock_volumes(
     Ok(sources)
 }
 
+/// A sysfs shows the network of whoever makes it, so we go and stand in the sandbox's for that.
+fn make_sysfs(network: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
+    match network {
+        Some(network) => in_network_namespace(network, devices::sysfs)?,
+        None => devices::sysfs(),
+    }
+}
+
 fn make_devices(ids: Option<IdRange>) -> Result<OwnedFd, SandboxError> {
     // The nodes shall belong to the sandbox's root, so they are made by it, in name.
     let _acting = ids
@@ -169,13 +184,48 @@ fn clone_volume(
         recursive: true,
         ..MountChange::default()
     };
+    change_mount(&tree, host, change)?;
+    Ok(tree)
+}
+
+/// One regular file, which nobody inside need be kept from changing: it is there for this sandbox alone.
+fn clone_supplied(
+    file: &Path,
+    access: Access,
+    id_map: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, SandboxError> {
+    let opening = |source| SandboxError::OpenSupplied {
+        path: file.to_path_buf(),
+        source,
+    };
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let tree = rustix::mount::open_tree(CWD, file, flags).map_err(opening)?;
+    let kind = rustix::fs::fstat(&tree).map_err(opening)?.st_mode;
+    if !FileType::from_raw_mode(kind).is_file() {
+        return Err(opening(Errno::INVAL));
+    }
+    let change = MountChange {
+        id_map,
+        read_only: access == Access::ReadOnly,
+        no_suid: true,
+        no_dev: true,
+        no_exec: true,
+        private: true,
+        ..MountChange::default()
+    };
+    change_mount(&tree, file, change)?;
+    Ok(tree)
+}
+
+fn change_mount(tree: &OwnedFd, path: &Path, change: MountChange<'_>) -> Result<(), SandboxError> {
     cocker_sys::mount::change(tree.as_fd(), change).map_err(|source| {
         let error = SandboxError::MapIds {
-            path: host.to_path_buf(),
-            file_system: file_system_name(host),
+            path: path.to_path_buf(),
+            file_system: file_system_name(path),
             source,
         };
         or_too_old(error, source, "id-mapped mounts", "5.12")
-    })?;
-    Ok(tree)
+    })
 }

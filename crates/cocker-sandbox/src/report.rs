@@ -1,4 +1,4 @@
-//! What the two new processes tell the one that made them, over a close-on-exec pipe: fixed records, each written whole.
+//! What the new processes tell the one that made them, over a close-on-exec pipe: fixed records, each written whole.
 //!
 //! ```text
 //!   0        4          8         12
@@ -15,12 +15,15 @@ use rustix::io::Errno;
 #[repr(u32)]
 pub(crate) enum Phase {
     // Supervisor-to-be, host root.
+    ForkUsher,
+    // The usher, host root until it has entered.
+    EnterNamespaces,
     Clone,
+    // Supervisor-to-be again, from here on at the same time as init-to-be.
+    Adopt,
     /// No failure: init-to-be exists and its pid is the value.
     Born,
-    MapIds,
     // Init-to-be, still without an identity.
-    WaitForIds,
     TakeIdentity,
     // Init-to-be, root of its own namespaces.
     Tie,
@@ -37,15 +40,16 @@ pub(crate) enum Phase {
     FirstChild,
     ExecuteInit,
     ExecuteRootProcess,
-    // Supervisor-to-be again, at the same time as the above.
+    // Supervisor-to-be, at the same time as init-to-be.
     ExecuteSupervisor,
 }
 
-const ALL: [Phase; 19] = [
+const ALL: [Phase; 20] = [
+    Phase::ForkUsher,
+    Phase::EnterNamespaces,
     Phase::Clone,
+    Phase::Adopt,
     Phase::Born,
-    Phase::MapIds,
-    Phase::WaitForIds,
     Phase::TakeIdentity,
     Phase::Tie,
     Phase::Separate,

@@ -1,33 +1,35 @@
-//! Birth: the caller forks the supervisor-to-be, which clones init-to-be and then executes the resident supervisor.
-//! Parenthood survives the execution.
+//! Birth: the caller forks the supervisor-to-be, which forks the *usher*, which enters the sandbox's namespaces and clones
+//! init-to-be there, as a child of the supervisor-to-be. That one then executes the resident supervisor; parenthood survives
+//! the execution. Nobody comes back out of a user namespace, so it takes a process of its own to enter it.
 //!
 //! ```text
-//!  client (host root)       supervisor-to-be (host root)        init-to-be (nobody, then the sandbox's root)
-//!    fork ──────────────────▶ clone into new namespaces ─────────▶ wait for ids
-//!    ◀── Born ─────────────── write id maps, word ───────────────▶ assemble
-//!    ◀── failure ──────────── execute the supervisor
-//!    ◀── Assembled, failure ─────────────────────────────────────  wait for go
-//!    go ─────────────────────────────────────────────────────────▶ execute
+//!  client (host root)    supervisor-to-be (host root)    usher (host root, then nobody)    init-to-be (nobody, then
+//!    fork ───────────────▶ fork ─────────────────────────▶ enter                             the sandbox's root)
+//!    ◀── failure ──────────────────────────────────────── clone a sibling ──────────────────▶ assemble
+//!                          pidfd of init-to-be ◀── pid ─── exit
+//!    ◀── Born, failure ─── execute the supervisor
+//!    ◀── Assembled, failure ────────────────────────────────────────────────────────────────  wait for go
+//!    go ────────────────────────────────────────────────────────────────────────────────────▶ execute
 //! ```
 
 use crate::assemble::{self, Inside};
 use crate::failure::SandboxError;
-use crate::id_map;
 use crate::plan::{Plan, RootProcess};
 use crate::prepare::{CgroupHold, Prepared};
 use crate::report::{Phase, Report};
 use crate::resident::{Descriptor, Supervisor, seal};
-use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
-use rustix::fd::{AsFd, OwnedFd};
+use cocker_sys::process::{Birth, NewNamespaces, clone, clone_sibling, exit_now};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 /// A sandbox whose root process exists and waits for [`Spawned::go`]. Dropping it before ends both processes.
 pub struct Spawned {
     plan: Plan,
+    network: Option<OwnedFd>,
     cgroup: CgroupHold,
     supervisor: OwnedFd,
     reports: OwnedFd,
@@ -35,10 +37,9 @@ pub struct Spawned {
     root_process: Pid,
 }
 
-/// The pipes and sockets between the three processes, before they part.
+/// The pipes and sockets between the processes, before they part.
 struct Lines {
     reports: (OwnedFd, OwnedFd),
-    ids: (OwnedFd, OwnedFd),
     go: (OwnedFd, OwnedFd),
     init_socket: (OwnedFd, OwnedFd),
 }
@@ -63,10 +64,16 @@ pub fn spawn(
     match clone(NewNamespaces::default(), None).map_err(failed)? {
         Birth::Child => supervisor_to_be(prepared, supervisor, program, lines, console_message),
         Birth::Parent { pidfd, .. } => {
-            let Prepared { plan, cgroup, .. } = prepared;
+            let Prepared {
+                plan,
+                namespaces,
+                cgroup,
+                ..
+            } = prepared;
             let Lines { reports, go, .. } = lines;
             let mut spawned = Spawned {
                 plan,
+                network: namespaces.into_network(),
                 cgroup,
                 supervisor: pidfd,
                 reports: reports.0,
@@ -87,9 +94,16 @@ impl Spawned {
         self.root_process
     }
 
+    /// The network namespace that the sandbox stands in; none where that is the host's.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        self.network.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Two processes report, so a quick init-to-be may have assembled all before it is called born.
     fn wait_until_assembled(&mut self, born: impl FnOnce(Pid)) -> Result<(), SandboxError> {
         let mut born = Some(born);
-        loop {
+        let mut is_assembled = false;
+        while born.is_some() || !is_assembled {
             match Report::read(&self.reports) {
                 Ok(Some(report)) => match report.phase {
                     Phase::Born => {
@@ -98,13 +112,14 @@ impl Spawned {
                             born(self.root_process);
                         }
                     }
-                    Phase::Assembled => return Ok(()),
+                    Phase::Assembled => is_assembled = true,
                     _ => return Err(meaning(&self.plan, report)),
                 },
                 Ok(None) => return Err(SandboxError::Vanished),
                 Err(source) => return Err(SandboxError::StartSupervisor { source }),
             }
         }
+        Ok(())
     }
 
     /// Lets the root process be executed and waits until it is. From here on the sandbox stands without us.
@@ -145,7 +160,6 @@ impl Lines {
         let writer = rustix::io::fcntl_dupfd_cloexec(&writer, ABOVE_PLACED)?;
         Ok(Lines {
             reports: (reader, writer),
-            ids: pipe_with(PipeFlags::CLOEXEC)?,
             go: pipe_with(PipeFlags::CLOEXEC)?,
             init_socket: socketpair(
                 AddressFamily::UNIX,
@@ -157,7 +171,7 @@ impl Lines {
     }
 }
 
-/// The host's root, a copy of the client; makes init-to-be and becomes the supervisor.
+/// The host's root, a copy of the client; has init-to-be born as its child and becomes the supervisor.
 fn supervisor_to_be(
     prepared: Prepared,
     supervisor: Supervisor,
@@ -169,57 +183,101 @@ fn supervisor_to_be(
     let _ = rustix::process::setsid();
     let Lines {
         reports,
-        ids,
         go,
         init_socket,
     } = lines;
-    let report = |phase, value| {
-        Report {
-            phase,
-            object: 0,
-            value,
-        }
-        .write(&reports.1);
-    };
     // The client's ends: init-to-be would otherwise hold the other side of its own pipes, and wait forever.
     drop((reports.0, go.1));
+    let reports = reports.1;
+    let fork = || -> Result<_, Errno> {
+        let line = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok((line, clone(NewNamespaces::default(), None)?))
+    };
+    match fork() {
+        Err(errno) => fail(&reports, Phase::ForkUsher, errno),
+        Ok((line, Birth::Child)) => {
+            // The supervisor's ends.
+            drop((line.0, init_socket.0));
+            let inside = Inside {
+                prepared,
+                console_message,
+                reports,
+                go: go.0,
+                socket: init_socket.1,
+            };
+            usher(inside, line.1)
+        }
+        Ok((line, Birth::Parent { pidfd: usher, .. })) => {
+            drop((line.1, init_socket.1));
+            let (pid, root_process) = match adopt(&line.0, &usher) {
+                Ok(Some(adopted)) => adopted,
+                Ok(None) => exit_now(1), // the usher has failed and said so
+                Err(errno) => fail(&reports, Phase::Adopt, errno),
+            };
+            Report {
+                phase: Phase::Born,
+                object: 0,
+                value: pid.as_raw_nonzero().get(),
+            }
+            .write(&reports);
+            let errno = execute(supervisor, &program, init_socket.0, root_process);
+            fail(&reports, Phase::ExecuteSupervisor, errno)
+        }
+    }
+}
+
+/// Tells the client why this process ends.
+fn fail(reports: &OwnedFd, phase: Phase, errno: Errno) -> ! {
+    Report {
+        phase,
+        object: 0,
+        value: errno.raw_os_error(),
+    }
+    .write(reports);
+    exit_now(1)
+}
+
+/// The host's root until it has entered the sandbox's namespaces, and nobody there: none of the ids inside is ours, but we
+/// hold every capability that they give. Lets init-to-be be born, says its pid and is gone.
+fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
+    let prepared = &inside.prepared;
+    if let Err(errno) = prepared.namespaces.enter() {
+        fail(&inside.reports, Phase::EnterNamespaces, errno)
+    }
+    // Made by a process that stands in the user namespace, they belong to it.
     let namespaces = NewNamespaces {
-        user: prepared.plan.ids.is_some(),
         mount: true,
         pid: true,
         uts: true,
+        ..NewNamespaces::default()
     };
     let cgroup = prepared.cgroup.folder.as_ref().map(AsFd::as_fd);
-    match clone(namespaces, cgroup) {
-        Err(errno) => {
-            report(Phase::Clone, errno.raw_os_error());
-            exit_now(1)
-        }
+    match clone_sibling(namespaces, cgroup) {
+        Err(errno) => fail(&inside.reports, Phase::Clone, errno),
         Ok(Birth::Child) => {
-            drop((ids.1, init_socket.0));
-            assemble::init_to_be(Inside {
-                prepared,
-                console_message,
-                reports: reports.1,
-                ids: ids.0,
-                go: go.0,
-                socket: init_socket.1,
-            })
+            drop(line);
+            assemble::init_to_be(inside)
         }
-        Ok(Birth::Parent { pidfd, pid }) => {
-            report(Phase::Born, pid.as_raw_nonzero().get());
-            if let Some(range) = prepared.plan.ids
-                && let Err(errno) = id_map::write_maps(pid, range)
-            {
-                report(Phase::MapIds, errno.raw_os_error());
-                exit_now(1)
-            }
-            let _ = rustix::io::write(&ids.1, b"i");
-            let errno = execute(supervisor, &program, init_socket.0, pidfd);
-            report(Phase::ExecuteSupervisor, errno.raw_os_error());
-            exit_now(1)
+        Ok(Birth::Parent { pid, .. }) => {
+            let pid = pid.as_raw_nonzero().get();
+            let _ = rustix::io::write(&line, &pid.to_ne_bytes());
+            exit_now(0)
         }
     }
+}
+
+/// Learns from the usher who our child is, and lets the usher go; `None` where it ended without a word.
+fn adopt(line: &OwnedFd, usher: &OwnedFd) -> Result<Option<(Pid, OwnedFd)>, Errno> {
+    let mut pid = [0u8; 4];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(line, &mut pid))?;
+    waitid(WaitId::PidFd(usher.as_fd()), WaitIdOptions::EXITED)?;
+    if length != pid.len() {
+        return Ok(None);
+    }
+    let pid = Pid::from_raw(i32::from_ne_bytes(pid)).ok_or(Errno::SRCH)?;
+    // Nobody but us may reap it, so the number is still its own even if it has ended.
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(Some((pid, pidfd)))
 }
 
 /// Lays the descriptors out and executes the resident; returns only on failure.
@@ -266,8 +324,8 @@ fn execute(
 fn meaning(plan: &Plan, report: Report) -> SandboxError {
     let source = Errno::from_raw_os_error(report.value);
     let what = match report.phase {
+        Phase::EnterNamespaces => return SandboxError::EnterNamespaces { source },
         Phase::Clone => return SandboxError::MakeNamespaces { source },
-        Phase::MapIds => return SandboxError::MakeUserNamespace { source },
         Phase::ExecuteSupervisor => return SandboxError::StartSupervisor { source },
         Phase::ExecuteRootProcess => {
             let program = match &plan.process {
@@ -280,7 +338,7 @@ fn meaning(plan: &Plan, report: Report) -> SandboxError {
             return SandboxError::ExecuteRootProcess { program, source };
         }
         Phase::Born | Phase::Assembled => return SandboxError::Vanished,
-        Phase::WaitForIds => "learn the ids of the new namespace".into(),
+        Phase::ForkUsher | Phase::Adopt => "make the root process".into(),
         Phase::TakeIdentity => "become the root of the new namespaces".into(),
         Phase::Tie => "tie the root process to its supervisor".into(),
         Phase::Separate => "separate the new mounts from the host's".into(),

@@ -1,0 +1,72 @@
+//! What the kernel says of a namespace that a descriptor is open on (ioctl_ns(2)).
+
+use crate::process::checked;
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+
+/// `NSFS_MAGIC` of linux/magic.h: the file system whose files are the namespaces.
+const NSFS: u64 = 0x6e73_6673;
+
+/// Says whether `file` is open on a network namespace, and not on another one or on anything else.
+pub fn is_network(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    if !is_namespace(file)? {
+        return Ok(false);
+    }
+    // SAFETY: it is a file of nsfs, where this request takes no argument and answers a number.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), libc::NS_GET_NSTYPE) };
+    checked(kind.into())?;
+    Ok(kind == libc::CLONE_NEWNET)
+}
+
+/// Opens the user namespace that owns `namespace`, close-on-exec: whoever is root in that one may do there what it likes.
+///
+/// # Errors
+/// `EPERM` where the owner is neither our own user namespace nor one below it, `ENOTTY` where `namespace` is none.
+pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    if !is_namespace(namespace)? {
+        return Err(Errno::NOTTY);
+    }
+    // SAFETY: it is a file of nsfs, where this request takes no argument and answers a descriptor.
+    let answer = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
+    checked(answer.into())?;
+    // SAFETY: the kernel has just opened it for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(answer) })
+}
+
+/// To the driver of any other file the numbers of the requests above may mean anything.
+fn is_namespace(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(rustix::fs::fstatfs(file)?.f_type as u64 == NSFS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsFd;
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_network_namespace_is_told_from_everything_else() {
+        let is_network = |path| is_network(File::open(path).expect("it is there").as_fd());
+        assert_eq!(is_network("/proc/self/ns/net"), Ok(true));
+        assert_eq!(is_network("/proc/self/ns/uts"), Ok(false));
+        assert_eq!(is_network("/dev/null"), Ok(false));
+        assert_eq!(is_network("/proc/self/status"), Ok(false));
+        assert_eq!(is_network("/"), Ok(false));
+        let file = File::open("/dev/null").expect("it is there");
+        assert_eq!(owner(file.as_fd()).err(), Some(Errno::NOTTY));
+    }
+
+    #[test]
+    fn the_owner_of_a_namespace_is_a_user_namespace() {
+        let ours = File::open("/proc/self/ns/uts").expect("/proc is mounted");
+        let owner = match owner(ours.as_fd()) {
+            // A test that runs in a user namespace of its own may not see who owns the namespaces around it.
+            Err(Errno::PERM) => return,
+            other => File::from(other.expect("every namespace has an owner")),
+        };
+        let owner = owner.metadata().expect("it is open");
+        let known = std::fs::metadata("/proc/self/ns/user").expect("/proc is mounted");
+        assert_eq!((owner.dev(), owner.ino()), (known.dev(), known.ino()));
+    }
+}
