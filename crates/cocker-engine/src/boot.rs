@@ -2,24 +2,28 @@
 //! init has said that it is ready. See docs/design/0001-boot.md for who does what.
 
 use crate::connection::{Message, receive};
-use crate::container::{CONTAINERS, CONTROL, Container, UPPER, WORK};
+use crate::container::{
+    CONTAINERS, CONTROL, Container, ContainerSettings, NetworkSettings, UPPER, WORK,
+};
 use crate::control;
 use crate::engine::Engine;
-use crate::failure::{BootError, EngineError};
-use crate::ids;
-use crate::request::{BootRequest, Isolation, VolumeAccess};
+use crate::failure::{BootError, CleanUpError, EngineError};
+use crate::network::{NetworkFailure, Warning, id_range, warning};
+use crate::request::{BootRequest, VolumeAccess};
+use crate::resolv_conf;
 use crate::state::Record;
 use cocker_image::{LayerId, Name};
+use cocker_network::{HostSide, NetworkPlan};
 use cocker_protocol::{ClientReply, InitReport};
 use cocker_sandbox::{
-    Access, BindIds, Cgroup, Descriptor, Mount, NetworkNamespace, OverlayRoot, Plan, RootProcess,
-    Source, Supervisor,
+    Access, BindIds, Cgroup, Descriptor, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source,
+    Supervisor,
 };
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::ffi::{CString, OsString};
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,11 +37,15 @@ const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
 ];
 
 impl Engine {
-    /// Boots a stopped container; returns when its init is ready.
+    /// Boots a stopped container; returns when its init is ready, with what may keep its network from being of use.
     ///
     /// # Errors
     /// The phase that failed, with its object; everything is undone by then and the container is stopped.
-    pub fn boot(&self, container: &Name, request: &BootRequest) -> Result<(), EngineError> {
+    pub fn boot(
+        &self,
+        container: &Name,
+        request: &BootRequest,
+    ) -> Result<Vec<Warning>, EngineError> {
         self.boot_container(container, request)
             .map_err(|source| EngineError::Boot {
                 container: container.clone(),
@@ -45,7 +53,11 @@ impl Engine {
             })
     }
 
-    fn boot_container(&self, name: &Name, request: &BootRequest) -> Result<(), BootError> {
+    fn boot_container(
+        &self,
+        name: &Name,
+        request: &BootRequest,
+    ) -> Result<Vec<Warning>, BootError> {
         let (mut container, _work) = Container::open_for_work(&self.store, name)?;
         let record = container.hold_stopped()?;
         self.clean_up_after_crash(&container, record)
@@ -61,27 +73,56 @@ impl Engine {
         let booted = self.boot_stopped(&container, starting);
         match booted {
             // Only what has booted is worth remembering.
-            Ok(()) if is_changed => container
+            Ok(warnings) if is_changed => container
                 .write_settings(&container.settings)
+                .map(|()| warnings)
                 .map_err(|source| BootError::Record { source }),
-            Ok(()) => Ok(()),
+            Ok(warnings) => Ok(warnings),
             Err(error) => {
                 // The first error stays the one that is told.
                 let _ = control::remove(&container);
+                let _ = self.detach_network(&container);
                 let _ = container.state.write(starting);
                 Err(error)
             }
         }
     }
 
-    /// Boots a container that we hold; what was made is undone by drops, but for its socket and its record.
-    fn boot_stopped(&self, container: &Container, starting: Record) -> Result<(), BootError> {
+    /// Boots a container that we hold; what was made is undone by drops, but for its socket, its record and its network.
+    fn boot_stopped(
+        &self,
+        container: &Container,
+        starting: Record,
+    ) -> Result<Vec<Warning>, BootError> {
+        resolv_conf::supply(container).map_err(|source| BootError::Open {
+            what: resolv_conf::FILE,
+            source,
+        })?;
+        let network = self.network_plan(container)?;
         let plan = self.plan(container)?;
         tracing::debug!("plan:\n{plan}");
+        let attachment = network.map(|plan| self.attachment(plan)).transpose()?;
+        let warnings = attachment.as_ref().map(Attachment::warnings);
         let stop_signal = stop_signal(&plan.process);
         let (boot_socket, supervisor) = self.supervisor(container, stop_signal)?;
         let prepared = cocker_sandbox::prepare(plan, self.settings.init)?;
-        spawn(container, prepared, supervisor, starting, boot_socket)
+        spawn(
+            container,
+            prepared,
+            supervisor,
+            starting,
+            boot_socket,
+            attachment,
+        )?;
+        Ok(warnings.unwrap_or_default())
+    }
+
+    fn attachment(&self, plan: NetworkPlan) -> Result<Attachment, BootError> {
+        tracing::debug!("network:\n{plan}");
+        let booted = || self.booted_endpoints(&plan.bridge.name);
+        let host = cocker_network::prepare(&plan, booted).map_err(NetworkFailure::from)?;
+        tracing::debug!("the host's side of the network is ready");
+        Ok(Attachment { plan, host })
     }
 
     /// What a supervisor that was killed could not do: its record still names a process.
@@ -89,13 +130,19 @@ impl Engine {
         &self,
         container: &Container,
         record: Record,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), CleanUpError> {
         if record.pid == 0 {
             return Ok(());
         }
         tracing::debug!("the last supervisor of `{}` was killed", container.name);
-        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove()?;
-        container.state.write(Record { pid: 0, ..record })
+        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
+            .remove()
+            .map_err(|source| CleanUpError::Cgroup { source })?;
+        let _aftermath = self.detach_network(container)?;
+        container
+            .state
+            .write(Record { pid: 0, ..record })
+            .map_err(|source| CleanUpError::Record { source })
     }
 
     fn plan(&self, container: &Container) -> Result<Plan, BootError> {
@@ -120,16 +167,17 @@ impl Engine {
             },
         };
         Ok(Plan {
-            ids: match settings.isolation {
-                Isolation::Contained => Some(ids::range(settings.id_slot)),
-                Isolation::Privileged => None,
-            },
-            network: NetworkNamespace::Host,
-            mounts: mounts(container, Cgroup::at(&cgroup).is_available()),
+            ids: id_range(container),
+            network: self.network_namespace(container)?,
+            mounts: mounts(
+                container,
+                self.store.home(),
+                Cgroup::at(&cgroup).is_available(),
+            ),
             cgroup,
             root,
             hostname: settings.hostname.clone(),
-            names: None,
+            names: Some(names(settings)),
             process,
         })
     }
@@ -185,27 +233,69 @@ impl Engine {
     }
 }
 
-/// Spawns, attaches nothing yet (the network is the host's), says go and waits for init.
+/// A network that is ready on the host's side, to be attached as soon as there is a process.
+struct Attachment {
+    plan: NetworkPlan,
+    host: HostSide,
+}
+
+impl Attachment {
+    fn warnings(&self) -> Vec<Warning> {
+        let bridge = &self.plan.bridge.name;
+        let blocks = self.host.blocks.iter();
+        blocks.map(|block| warning(block, bridge)).collect()
+    }
+}
+
+/// Spawns, attaches the network while the inside is being assembled, says go and waits for init.
 fn spawn(
     container: &Container,
     prepared: cocker_sandbox::Prepared,
     supervisor: Supervisor,
     starting: Record,
     boot_socket: OwnedFd,
+    mut attachment: Option<Attachment>,
 ) -> Result<(), BootError> {
     let mut message = [0u8; 64];
     let length = InitReport::Console
         .encode(&mut message)
         .expect("the message is a head only");
+    let namespace = prepared.network().map(rustix::io::dup).transpose();
+    let namespace = namespace.map_err(|source| BootError::Open {
+        what: "the network namespace",
+        source,
+    })?;
     let mut written = Ok(());
+    let mut attached = Ok(());
     let spawned = cocker_sandbox::spawn(prepared, supervisor, &message[..length], |pid| {
         let pid = pid.as_raw_nonzero().get();
+        // Recorded first: whoever finds the record of a dead boot takes away what may have been attached.
         written = container.state.write(Record { pid, ..starting });
+        if let (Ok(()), Some(Attachment { plan, host }), Some(namespace)) =
+            (&written, &mut attachment, &namespace)
+        {
+            attached = cocker_network::attach(plan, host, namespace.as_fd(), pid);
+            tracing::debug!("network attached");
+        }
     })?;
     written.map_err(|source| BootError::Record { source })?;
+    attached.map_err(NetworkFailure::from)?;
     tracing::debug!("assembled; root process {:?}", spawned.root_process());
     spawned.go()?;
     wait_until_ready(&boot_socket)
+}
+
+/// How the container knows itself in its `/etc/hosts`.
+fn names(settings: &ContainerSettings) -> HostNames {
+    let address = match settings.network {
+        NetworkSettings::Bridge { address, .. } => address,
+        // The second address of loopback, as Debian has it for a host without one of its own.
+        NetworkSettings::Host | NetworkSettings::Custom => Ipv4Addr::new(127, 0, 1, 1),
+    };
+    HostNames {
+        address: address.into(),
+        hostname: settings.hostname.clone(),
+    }
 }
 
 fn wait_until_ready(boot_socket: &OwnedFd) -> Result<(), BootError> {
@@ -234,7 +324,7 @@ fn how_ended(wait_status: i32) -> String {
 }
 
 /// What every container finds mounted, then its volumes.
-fn mounts(container: &Container, has_cgroup: bool) -> Vec<Mount> {
+fn mounts(container: &Container, home: &Path, has_cgroup: bool) -> Vec<Mount> {
     let own = |source, target: &str, access| Mount {
         source,
         target: PathBuf::from(target),
@@ -251,6 +341,11 @@ fn mounts(container: &Container, has_cgroup: bool) -> Vec<Mount> {
     if has_cgroup {
         mounts.push(own(Source::Cgroup, "/sys/fs/cgroup", Access::ReadOnly));
     }
+    let folder = home.join(CONTAINERS).join(container.name.as_str());
+    let supplied = Source::Supplied {
+        file: folder.join(resolv_conf::FILE),
+    };
+    mounts.push(own(supplied, "/etc/resolv.conf", Access::ReadWrite));
     for volume in &container.settings.volumes {
         mounts.push(Mount {
             source: Source::Bind {

@@ -1,13 +1,21 @@
 //! create: image names become pinned layers, and a container appears by one rename.
 
-use crate::container::{ContainerSettings, FORMAT, NetworkSettings, UPPER, WORK, write_settings};
+use crate::addresses;
+use crate::config::NetworkConfig;
+use crate::container::{
+    Container, ContainerSettings, FORMAT, NetworkSettings, UPPER, WORK, write_settings,
+};
 use crate::engine::Engine;
 use crate::failure::{CreateError, EngineError};
 use crate::ids;
-use crate::request::{CreateRequest, NetworkRequest, VolumeRequest};
+use crate::network::{NetworkFailure, pin_new};
+use crate::request::{
+    BridgeRequest, CreateRequest, IfBooted, NetworkRequest, OnError, VolumeRequest,
+};
 use crate::state::StateFile;
 use cocker_image::staging::StagedFolder;
-use cocker_image::{LayerId, Name};
+use cocker_image::{LayerId, Name, Store};
+use cocker_network::NetworkError;
 use rustix::fd::AsFd;
 use rustix::fs::{Access, AtFlags, CWD, Mode};
 use rustix::io::Errno;
@@ -42,7 +50,10 @@ impl Engine {
                 source,
             })?;
         }
-        let network = network(&request.network)?;
+        let config = match &request.network {
+            NetworkRequest::Bridge(bridge) => Some(checked_bridge(&self.store, bridge)?),
+            NetworkRequest::Host | NetworkRequest::Custom => None,
+        };
         let writing = |what| move |source| CreateError::Write { what, source };
 
         let lock = self.store.lock()?;
@@ -63,16 +74,77 @@ impl Engine {
             hostname,
             volumes: request.volumes.clone(),
             isolation: request.isolation,
-            network,
+            network: NetworkSettings::Host,
             id_slot: slot,
             root_process: None,
         };
-        let published = self.publish(&mut staged, &settings, &request.container);
+        let published = self
+            .take_network(request, config.as_ref())
+            .and_then(|network| {
+                let settings = ContainerSettings {
+                    network,
+                    ..settings
+                };
+                let published = self.publish(&mut staged, &settings, &request.container);
+                published.inspect_err(|_| self.give_back_address(&request.container, &settings))
+            });
         if published.is_err() {
             let _ = ids::give_back(&self.store, slot);
         }
         drop(lock);
-        published
+        published?;
+        match request.network {
+            NetworkRequest::Custom => self.make_namespace(&request.container),
+            NetworkRequest::Host | NetworkRequest::Bridge(_) => Ok(()),
+        }
+    }
+
+    /// What the container has of the network for its whole life. The caller holds the lock on names.
+    fn take_network(
+        &self,
+        request: &CreateRequest,
+        config: Option<&NetworkConfig>,
+    ) -> Result<NetworkSettings, CreateError> {
+        let (NetworkRequest::Bridge(bridge), Some(config)) = (&request.network, config) else {
+            return Ok(match request.network {
+                NetworkRequest::Custom => NetworkSettings::Custom,
+                _ => NetworkSettings::Host,
+            });
+        };
+        let address = addresses::take(&self.store, config, &request.container, bridge.address)
+            .map_err(NetworkFailure::from)?;
+        Ok(NetworkSettings::Bridge {
+            address,
+            uplink: bridge.uplink.clone(),
+            ports: bridge.ports.clone(),
+        })
+    }
+
+    fn give_back_address(&self, container: &Name, settings: &ContainerSettings) {
+        if let NetworkSettings::Bridge { address, .. } = settings.network
+            && let Err(errno) = addresses::give_back(&self.store, container, address)
+        {
+            tracing::debug!("address {address} stays with the name `{container}`: {errno}");
+        }
+    }
+
+    /// After the container has its name: a pin whose container is not there could be found by nobody. Where there is none, as after a
+    /// crash right here, a boot makes it.
+    fn make_namespace(&self, name: &Name) -> Result<(), CreateError> {
+        let pinned = Container::open_for_work(&self.store, name).map(|(container, _work)| {
+            pin_new(&container).inspect_err(|_| {
+                let _ = cocker_network::unpin(&container.settings.netns());
+            })
+        });
+        match pinned {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => {
+                let _ = self.destroy(name, IfBooted::Refuse, OnError::GoOn);
+                Err(source.into())
+            }
+            // Somebody has destroyed it already.
+            Err(_) => Ok(()),
+        }
     }
 
     /// What was written must survive a loss of power before `OK` is printed.
@@ -158,12 +230,20 @@ pub(crate) fn check_volume(volume: &VolumeRequest) -> Result<(), Errno> {
     rustix::fs::accessat(CWD, &volume.host, Access::EXISTS, AtFlags::empty())
 }
 
-fn network(request: &NetworkRequest) -> Result<NetworkSettings, CreateError> {
-    let unavailable = |network| Err(CreateError::NetworkUnavailable { network });
-    match request {
-        NetworkRequest::Host => Ok(NetworkSettings::Host),
-        NetworkRequest::Bridge(_) => unavailable("BRIDGE"),
-        NetworkRequest::Custom => unavailable("CUSTOM"),
+/// The configuration, where the request goes with it and with this host.
+fn checked_bridge(store: &Store, request: &BridgeRequest) -> Result<NetworkConfig, NetworkFailure> {
+    let config = NetworkConfig::read(store)?;
+    if let Some(name) = &request.uplink {
+        check_uplink(name)?;
+    }
+    Ok(config)
+}
+
+/// A link that the host does not have is a slip of the pen more often than one that is still to come.
+pub(crate) fn check_uplink(name: &str) -> Result<(), NetworkError> {
+    match cocker_network::has_link(name)? {
+        true => Ok(()),
+        false => Err(NetworkError::NoSuchLink { name: name.into() }),
     }
 }
 

@@ -1,10 +1,13 @@
 //! destroy: a container vanishes by one rename; its files follow.
 
+use crate::addresses::{self, AddressError};
 use crate::container::Container;
 use crate::engine::Engine;
-use crate::failure::{ContainerError, DestroyError, EngineError, TalkError};
+use crate::failure::{CleanUpError, ContainerError, DestroyError, EngineError, TalkError};
 use crate::ids;
+use crate::network::NetworkFailure;
 use crate::request::{IfBooted, OnError};
+use crate::state::Record;
 use cocker_image::Name;
 use cocker_image::staging::LeavingFolder;
 use cocker_sandbox::Cgroup;
@@ -50,12 +53,10 @@ impl Engine {
             Err(source) if may_go_on(&source, on_error) => return self.remove_damaged(name),
             other => other?,
         };
-        container.hold_stopped()?;
-        // A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
-        let cgroup = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent));
-        match cgroup.remove() {
+        let record = container.hold_stopped()?;
+        match self.clean_up_for_good(&container, record) {
             Err(source) if on_error == OnError::Stop => {
-                return Err(DestroyError::Cgroup { source });
+                return Err(DestroyError::CleanUp { source });
             }
             _ => {}
         }
@@ -68,8 +69,28 @@ impl Engine {
         .map_err(|source| DestroyError::Rename { source })?;
         ids::give_back(&self.store, container.settings.id_slot)
             .map_err(|source| DestroyError::Ids { source })?;
+        let aftermath = match self.give_up_network(&container) {
+            Err(source) if on_error == OnError::Stop => return Err(source.into()),
+            Err(error) => {
+                tracing::warn!("going on: {error}");
+                None
+            }
+            Ok(aftermath) => aftermath,
+        };
         drop(names);
-        self.remove_files(leaving, on_error)
+        let removed = self.remove_files(leaving, on_error);
+        // Its files took a while, in which the kernel may have got done with it.
+        drop(aftermath);
+        removed
+    }
+
+    /// A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
+    fn clean_up_for_good(&self, container: &Container, record: Record) -> Result<(), CleanUpError> {
+        self.clean_up_after_crash(container, record)?;
+        // A client that was killed before there was a process to record has left this at most.
+        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
+            .remove()
+            .map_err(|source| CleanUpError::Cgroup { source })
     }
 
     /// A container whose settings cannot be read any more: all that is known of it is its folder.
@@ -78,6 +99,9 @@ impl Engine {
         let leaving = LeavingFolder::begin(self.store.containers_folder(), name.as_str())
             .map_err(|source| DestroyError::Rename { source })?;
         ids::give_back_all_of(&self.store, name).map_err(|source| DestroyError::Ids { source })?;
+        addresses::give_back_all_of(&self.store, name)
+            .map_err(|source| NetworkFailure::from(AddressError::Register { source }))?;
+        let _aftermath = self.leave_bridges_if_last()?;
         drop(names);
         self.remove_files(leaving, OnError::GoOn)
     }

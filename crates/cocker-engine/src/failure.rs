@@ -1,9 +1,10 @@
 //! What the engine could not do, to which container, and what the user can do about it.
 
-use crate::config::ConfigError;
+use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::staging::StagingError;
 use cocker_image::{Name, StoreError};
+use cocker_network::NetworkError;
 use cocker_protocol::Stage;
 use cocker_sandbox::SandboxError;
 use rustix::io::Errno;
@@ -63,7 +64,7 @@ pub enum CreateError {
     #[error(transparent)]
     Image(#[from] StoreError),
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Network(#[from] NetworkFailure),
     #[error("the name is in use")]
     NameInUse,
     #[error("cannot stage its folder")]
@@ -81,13 +82,28 @@ pub enum CreateError {
     BadHostname { hostname: String, why: &'static str },
     #[error("there are {count} layers in the stack; the kernel takes at most 500")]
     TooManyLayers { count: usize },
-    #[error("network {network} cannot be made yet")]
-    NetworkUnavailable { network: &'static str },
     #[error("all {count} ranges of host ids are taken")]
     NoIdsLeft { count: u32 },
     #[error("cannot write `{what}`")]
     Write {
         what: &'static str,
+        #[source]
+        source: Errno,
+    },
+}
+
+/// What a killed supervisor has left could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanUpError {
+    #[error("cannot remove its cgroup")]
+    Cgroup {
+        #[source]
+        source: Errno,
+    },
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error("cannot write its record")]
+    Record {
         #[source]
         source: Errno,
     },
@@ -99,7 +115,9 @@ pub enum SettingsError {
     #[error(transparent)]
     Container(#[from] ContainerError),
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Network(#[from] NetworkFailure),
     #[error("container `{container}` is in network {network}, not in BRIDGE")]
     NotBridge {
         container: Name,
@@ -114,7 +132,7 @@ pub enum SettingsError {
     #[error("cannot remove what an earlier boot has left")]
     CleanUp {
         #[source]
-        source: Errno,
+        source: CleanUpError,
     },
     #[error("cannot write `container.json`")]
     Write {
@@ -129,7 +147,7 @@ pub enum BootError {
     #[error(transparent)]
     Container(#[from] ContainerError),
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Network(#[from] NetworkFailure),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error("cannot open `{what}`")]
@@ -146,7 +164,7 @@ pub enum BootError {
     #[error("cannot remove what an earlier boot has left")]
     CleanUp {
         #[source]
-        source: Errno,
+        source: CleanUpError,
     },
     #[error("`{text}` cannot be an argument: it holds a NUL byte")]
     BadArgument { text: String },
@@ -220,13 +238,15 @@ pub enum DestroyError {
         #[source]
         source: StagingError,
     },
+    #[error(transparent)]
+    Network(#[from] NetworkFailure),
+    #[error("cannot remove what an earlier boot has left")]
+    CleanUp {
+        #[source]
+        source: CleanUpError,
+    },
     #[error("cannot give its ids back")]
     Ids {
-        #[source]
-        source: Errno,
-    },
-    #[error("cannot remove its cgroup")]
-    Cgroup {
         #[source]
         source: Errno,
     },
@@ -316,6 +336,12 @@ pub enum EngineError {
         #[source]
         source: Errno,
     },
+    #[error("cannot release the network of container `{container}`")]
+    ReleaseNetwork {
+        container: Name,
+        #[source]
+        source: Box<NetworkError>,
+    },
 }
 
 impl EngineError {
@@ -329,7 +355,7 @@ impl EngineError {
             EngineError::Settings { source, .. } => settings_hint(source),
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),
-                BootError::Config(source) => source.hint(),
+                BootError::Network(source) => source.hint(),
                 BootError::Sandbox(source) => source.hint(),
                 _ => None,
             },
@@ -346,7 +372,9 @@ impl EngineError {
                 DestroyError::Shutdown(source) => talk_hint(source),
                 _ => None,
             },
-            EngineError::List { .. } | EngineError::Release { .. } => None,
+            EngineError::List { .. }
+            | EngineError::Release { .. }
+            | EngineError::ReleaseNetwork { .. } => None,
         }
     }
 
@@ -369,7 +397,7 @@ impl EngineError {
 fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
     match error {
         CreateError::Image(source) => source.hint(),
-        CreateError::Config(source) => source.hint(),
+        CreateError::Network(source) => source.hint(),
         CreateError::NameInUse => Some(format!(
             "choose another name with --container, or remove it: cocker destroy {container}"
         )),
@@ -384,12 +412,13 @@ fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
 fn settings_hint(error: &SettingsError) -> Option<String> {
     match error {
         SettingsError::Container(source) => source.hint(),
-        SettingsError::Config(source) => source.hint(),
+        SettingsError::Network(source) => source.hint(),
         SettingsError::NotBridge { .. } => Some(
             "a container keeps its network; a new one made with `--net BRIDGE` can have this."
                 .into(),
         ),
         SettingsError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
+        SettingsError::Store(source) => source.hint(),
         SettingsError::CleanUp { .. } | SettingsError::Write { .. } => None,
     }
 }

@@ -5,11 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod addresses;
 mod boot;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for whoever makes the bridge and its links")
-)]
 mod config;
 mod connection;
 mod container;
@@ -21,8 +18,10 @@ mod engine;
 mod failure;
 mod ids;
 mod listing;
+mod network;
 mod release;
 mod request;
+mod resolv_conf;
 mod session;
 mod settings;
 mod state;
@@ -33,6 +32,7 @@ pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
 pub use listing::{ContainerSummary, Status};
+pub use network::Warning;
 pub use request::{
     BootRequest, BridgeRequest, CreateRequest, IfBooted, Isolation, NetworkRequest, OnError,
     Program, VolumeAccess, VolumeRequest, WindowSize,

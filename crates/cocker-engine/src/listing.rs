@@ -119,7 +119,7 @@ impl Engine {
         });
         match mended {
             Ok(Ok(())) => Status::Stopped,
-            Ok(Err(errno)) => exception("its cgroup cannot be removed", &errno.to_string()),
+            Ok(Err(error)) => exception("what it has left cannot be removed", &error.to_string()),
             Err(ContainerError::Booted { pid, .. }) => Status::Running(pid),
             Err(error) => exception("it cannot be held", &error.to_string()),
         }

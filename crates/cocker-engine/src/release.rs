@@ -27,11 +27,13 @@ impl Engine {
         let folder = inherited_descriptor(FOLDER).map_err(failed("no folder was handed over"))?;
         let container = self.named(&folder)?;
 
+        let detached = self.detach_network(&container);
         let removed = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove();
         let unlinked = control::remove(&container);
         let before = state.read().map_err(failed("cannot read its record"))?;
-        // Where the cgroup could not be removed, the pid stays in the record: the next command tries again.
-        let pid = if removed.is_ok() { 0 } else { before.pid };
+        // Where something could not be removed, the pid stays in the record: the next command tries again.
+        let is_clean = removed.is_ok() && detached.is_ok();
+        let pid = if is_clean { 0 } else { before.pid };
         let record = Record {
             pid,
             exit: Some(wait_status),
@@ -49,6 +51,13 @@ impl Engine {
                 .write(record)
                 .map_err(failed("cannot write its size"))?;
         }
+        // Whoever waits for the lock goes on now; what the kernel has still to do for the network, only this process waits for.
+        drop(state);
+        let aftermath = detached.map_err(|source| EngineError::ReleaseNetwork {
+            container: container.name.clone(),
+            source: Box::new(source),
+        });
+        std::mem::forget(aftermath?);
         removed.map_err(failed("cannot remove its cgroup"))?;
         unlinked.map_err(failed("cannot remove its socket"))
     }

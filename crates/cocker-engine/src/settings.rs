@@ -1,9 +1,12 @@
 //! What can be changed of a container that is stopped: its address, its uplink, its port mappings, its volumes.
 
+use crate::addresses::{self, AddressError};
+use crate::config::NetworkConfig;
 use crate::container::{Container, ContainerSettings, NetworkSettings};
-use crate::create::check_volume;
+use crate::create::{check_uplink, check_volume};
 use crate::engine::Engine;
 use crate::failure::{EngineError, SettingsError};
+use crate::network::NetworkFailure;
 use crate::request::VolumeRequest;
 use cocker_image::Name;
 use cocker_network::PortMapping;
@@ -13,11 +16,18 @@ impl Engine {
     /// Gives a container of BRIDGE another address.
     pub fn set_address(&self, container: &Name, address: Ipv4Addr) -> Result<(), EngineError> {
         self.change(container, "address", |settings| {
-            match &mut settings.network {
-                NetworkSettings::Bridge { address: now, .. } => *now = address,
+            let before = match &mut settings.network {
+                NetworkSettings::Bridge { address: now, .. } => std::mem::replace(now, address),
                 other => return Err(not_bridge(container, other)),
+            };
+            if before == address {
+                return Ok(None);
             }
-            Ok(())
+            let config = NetworkConfig::read(&self.store).map_err(NetworkFailure::from)?;
+            let _names = self.store.lock()?;
+            addresses::take(&self.store, &config, container, Some(address))
+                .map_err(NetworkFailure::from)?;
+            Ok(Some(before))
         })
     }
 
@@ -25,10 +35,15 @@ impl Engine {
     pub fn set_uplink(&self, container: &Name, uplink: Option<String>) -> Result<(), EngineError> {
         self.change(container, "uplink", |settings| {
             match &mut settings.network {
-                NetworkSettings::Bridge { uplink: now, .. } => *now = uplink,
+                NetworkSettings::Bridge { uplink: now, .. } => {
+                    if let Some(name) = &uplink {
+                        check_uplink(name).map_err(NetworkFailure::from)?;
+                    }
+                    *now = uplink;
+                }
                 other => return Err(not_bridge(container, other)),
             }
-            Ok(())
+            Ok(None)
         })
     }
 
@@ -39,7 +54,7 @@ impl Engine {
                 NetworkSettings::Bridge { ports: now, .. } => *now = ports,
                 other => return Err(not_bridge(container, other)),
             }
-            Ok(())
+            Ok(None)
         })
     }
 
@@ -57,15 +72,16 @@ impl Engine {
                 })?;
             }
             settings.volumes = volumes;
-            Ok(())
+            Ok(None)
         })
     }
 
+    /// `change` returns an address that the container no longer has once the change is written.
     fn change(
         &self,
         container: &Name,
         what: &'static str,
-        change: impl FnOnce(&mut ContainerSettings) -> Result<(), SettingsError>,
+        change: impl FnOnce(&mut ContainerSettings) -> Result<Option<Ipv4Addr>, SettingsError>,
     ) -> Result<(), EngineError> {
         self.change_stopped(container, change)
             .map_err(|source| EngineError::Settings {
@@ -78,17 +94,23 @@ impl Engine {
     fn change_stopped(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut ContainerSettings) -> Result<(), SettingsError>,
+        change: impl FnOnce(&mut ContainerSettings) -> Result<Option<Ipv4Addr>, SettingsError>,
     ) -> Result<(), SettingsError> {
         let (mut container, _work) = Container::open_for_work(&self.store, name)?;
         let record = container.hold_stopped()?;
         // What a killed supervisor has left is found by the settings that the container was booted with.
         self.clean_up_after_crash(&container, record)
             .map_err(|source| SettingsError::CleanUp { source })?;
-        change(&mut container.settings)?;
+        let given_up = change(&mut container.settings)?;
         container
             .write_settings(&container.settings)
-            .map_err(|source| SettingsError::Write { source })
+            .map_err(|source| SettingsError::Write { source })?;
+        if let Some(address) = given_up {
+            let _names = self.store.lock()?;
+            addresses::give_back(&self.store, name, address)
+                .map_err(|source| NetworkFailure::from(AddressError::Register { source }))?;
+        }
+        Ok(())
     }
 }
 

@@ -171,19 +171,20 @@ impl Firewall {
         })
     }
 
-    /// Takes away what [`Firewall::enter`] entered; nothing of it being there is as good.
+    /// Takes away what [`Firewall::enter`] entered for this holder, address and ports; nothing of it being there is as good.
     pub(crate) fn withdraw(&mut self, entry: &Entry) -> Result<(), FirewallError> {
         let key = entry.address.octets();
         let Some(found) = self.element(CONTAINERS, &key)? else {
             return Ok(());
         };
-        let (holder, uplinks) = read_comment(found.comment.as_deref().unwrap_or_default());
-        if holder != entry.holder {
+        let noted = read_comment(found.comment.as_deref().unwrap_or_default());
+        if noted.holder != entry.holder {
             return Ok(());
         }
-        // By what it leaves the host is what it was when it was entered, not what it would be now.
+        // Its uplinks and its IPv6 address are what they were when it was entered, not what they would be now.
         let entered = Entry {
-            uplinks,
+            uplinks: noted.uplinks,
+            address6: noted.address6,
             ..entry.clone()
         };
         let elements = elements_of(&entered);
@@ -245,7 +246,10 @@ impl Firewall {
 
     fn holder(&mut self, address: Ipv4Addr) -> Result<Option<Holder>, Refusal> {
         let found = self.element(CONTAINERS, &address.octets())?;
-        Ok(found.map(|element| read_comment(element.comment.as_deref().unwrap_or_default()).0))
+        Ok(
+            found
+                .map(|element| read_comment(element.comment.as_deref().unwrap_or_default()).holder),
+        )
     }
 
     /// Which port it is that somebody else has.
@@ -397,20 +401,29 @@ fn link_name(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// `NAME UPLINK,UPLINK STORE`, with `-` for no uplink; names of containers and links have no blanks.
+/// What the comment of a container's own element says.
+#[derive(Debug, PartialEq, Eq)]
+struct Noted {
+    holder: Holder,
+    uplinks: Vec<String>,
+    address6: Option<Ipv6Addr>,
+}
+
+/// `NAME UPLINK,UPLINK ADDRESS6 STORE`, with `-` for no uplink and no address; names of containers and links have no blanks.
 fn write_comment(entry: &Entry) -> String {
     let uplinks = match entry.uplinks.is_empty() {
         true => "-".into(),
         false => entry.uplinks.join(","),
     };
-    format!(
-        "{} {uplinks} {}",
-        entry.holder.container, entry.holder.store
-    )
+    let address6 = entry
+        .address6
+        .map_or_else(|| "-".into(), |address| address.to_string());
+    let Holder { container, store } = &entry.holder;
+    format!("{container} {uplinks} {address6} {store}")
 }
 
-fn read_comment(comment: &str) -> (Holder, Vec<String>) {
-    let mut words = comment.splitn(3, ' ');
+fn read_comment(comment: &str) -> Noted {
+    let mut words = comment.splitn(4, ' ');
     let mut word = || words.next().unwrap_or_default().to_string();
     let container = word();
     let uplinks = word();
@@ -418,8 +431,13 @@ fn read_comment(comment: &str) -> (Holder, Vec<String>) {
         .split(',')
         .filter(|uplink| !matches!(*uplink, "-" | ""));
     let uplinks = uplinks.map(String::from).collect();
+    let address6 = word().parse().ok();
     let store = word();
-    (Holder { container, store }, uplinks)
+    Noted {
+        holder: Holder { container, store },
+        uplinks,
+        address6,
+    }
 }
 
 /// So much of a store's path as a comment has room for beside a name and some links.
@@ -468,14 +486,20 @@ mod tests {
     #[test]
     fn a_comment_says_who_and_by_which_links() {
         let comment = write_comment(&entry());
-        assert_eq!(comment, "web eth0,wlan0 /var/cocker");
-        assert_eq!(read_comment(&comment), (entry().holder, entry().uplinks));
-        let alone = Entry {
+        assert_eq!(comment, "web eth0,wlan0 - /var/cocker");
+        let noted = |entry: Entry| Noted {
+            holder: entry.holder,
+            uplinks: entry.uplinks,
+            address6: entry.address6,
+        };
+        assert_eq!(read_comment(&comment), noted(entry()));
+        let other = Entry {
             uplinks: vec![],
+            address6: Some("fd42::2".parse().unwrap()),
             holder: Holder::new("web", "/with a blank"),
             ..entry()
         };
-        assert_eq!(read_comment(&write_comment(&alone)), (alone.holder, vec![]));
+        assert_eq!(read_comment(&write_comment(&other)), noted(other));
     }
 
     #[test]

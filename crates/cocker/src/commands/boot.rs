@@ -2,11 +2,12 @@
 
 use super::attach;
 use crate::environment;
+use crate::escape::escape;
 use crate::failure::Failure;
 use crate::options::Booting;
 use crate::output;
 use crate::terminal;
-use cocker_engine::{BootRequest, Engine};
+use cocker_engine::{BootRequest, Engine, Warning};
 use std::process::ExitCode;
 
 pub fn execute(booting: Booting) -> Result<ExitCode, Failure> {
@@ -22,7 +23,14 @@ pub fn boot(engine: &Engine, booting: &Booting) -> Result<(), Failure> {
     let request = BootRequest {
         root_process: booting.root_process.clone(),
     };
-    Ok(engine.boot(&booting.container, &request)?)
+    for Warning { text, remedy } in engine.boot(&booting.container, &request)? {
+        output::complain(&format!(
+            "Warning: {}\nHint: {}\n",
+            escape(&text),
+            escape(&remedy)
+        ));
+    }
+    Ok(())
 }
 
 pub fn then_attach_or_say_ok(engine: &Engine, booting: &Booting) -> Result<ExitCode, Failure> {

@@ -1,0 +1,94 @@
+//! The resolv.conf that a container is supplied with: in its folder on the host, so that it never lands in an image.
+//!
+//! ```text
+//! containers/<name>/resolv.conf           what the container sees and may change
+//! containers/<name>/resolv.conf.supplied  what was supplied last: while both are alike, the next boot supplies anew
+//! ```
+
+use crate::container::{Container, NetworkSettings};
+use cocker_network::{Reach, resolvers};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// In the container's folder.
+pub(crate) const FILE: &str = "resolv.conf";
+const SUPPLIED: &str = "resolv.conf.supplied";
+
+/// More is none of ours: the container has written it.
+const MOST_BYTES: usize = 128 * 1024;
+
+/// Brings the file up to date, unless somebody in the container has changed it.
+pub(crate) fn supply(container: &Container) -> Result<(), Errno> {
+    let folder = &container.folder;
+    let seen = read(folder, FILE)?;
+    if seen.is_some() && seen != read(folder, SUPPLIED)? {
+        tracing::debug!("its resolv.conf was changed by hand and stays");
+        return Ok(());
+    }
+    let text = text(match container.settings.network {
+        NetworkSettings::Host => Reach::Host,
+        NetworkSettings::Bridge { .. } | NetworkSettings::Custom => Reach::Outside,
+    });
+    if seen.as_deref() == Some(text.as_bytes()) {
+        return Ok(());
+    }
+    // In this order: a crash in between leaves a file that counts as changed by hand at worst, and never one that
+    // somebody has changed and that is replaced all the same.
+    write(folder, FILE, text.as_bytes())?;
+    write(folder, SUPPLIED, text.as_bytes())
+}
+
+fn text(reach: Reach) -> String {
+    let lines = resolvers(reach);
+    let head = match lines.lines().any(|line| line.starts_with("nameserver")) {
+        true => {
+            "# The host's resolvers, renewed at each boot. Once changed, this file stays as it is.\n"
+        }
+        false => {
+            "# No resolver of the host can be reached from here. Once changed, this file stays as it is.\n"
+        }
+    };
+    head.to_string() + &lines
+}
+
+/// `None` where there is no such file. It lies in a folder that nobody but the host's root can write to; only what is in it may
+/// be the container's.
+fn read(folder: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => opened?,
+    };
+    if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
+        return Err(Errno::INVAL);
+    }
+    let mut bytes = vec![0; MOST_BYTES];
+    let mut length = 0;
+    while length < bytes.len() {
+        match rustix::io::read(&file, &mut bytes[length..])? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    bytes.truncate(length);
+    Ok(Some(bytes))
+}
+
+fn write(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let staged = format!(".new-{name}");
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mode = Mode::from_raw_mode(0o644);
+    let file = rustix::fs::openat(folder, &staged, flags, mode)?;
+    // The user's umask has no part in it.
+    rustix::fs::fchmod(&file, mode)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = &rest[written..];
+    }
+    rustix::fs::renameat(folder, &staged, folder, name).inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(folder, &staged, AtFlags::empty());
+    })
+}
