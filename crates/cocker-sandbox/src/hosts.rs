@@ -6,12 +6,12 @@
 //! ```
 //!
 //! Init-to-be writes it as the sandbox's root and by `openat2` inside the new root, so a file that is a trap does no more
-//! harm than root inside could do itself.
+//! harm than root inside could do itself. What lies on a volume is somebody else's as well, and left alone.
 
 use crate::plan::{HostNames, TargetKind};
-use crate::target::{self, NO_LINKS};
+use crate::target;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -30,15 +30,18 @@ const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-l
 /// A longer file is a list of its owner's, which we neither hold in memory nor write anew.
 const MOST: usize = 1 << 20;
 
+/// By no link and into no other mount.
+const OWN: ResolveFlags = target::NO_LINKS.union(ResolveFlags::NO_XDEV);
+
 /// Sees to it that the file names the sandbox; what cannot be changed, or is not ours to change, is left alone.
 ///
 /// # Errors
 /// Why it could not be changed, for tests; the file is then as it was.
 pub(crate) fn keep(root: BorrowedFd<'_>, names: &HostNames) -> Result<(), Errno> {
-    let folder = match target::open(root, Path::new(FOLDER), NO_LINKS) {
+    let folder = match target::open(root, Path::new(FOLDER), OWN) {
         Err(Errno::NOENT) => {
-            target::make(root, Path::new(FOLDER), TargetKind::Folder, NO_LINKS)?;
-            target::open(root, Path::new(FOLDER), NO_LINKS)?
+            target::make(root, Path::new(FOLDER), TargetKind::Folder, OWN)?;
+            target::open(root, Path::new(FOLDER), OWN)?
         }
         other => other?,
     };
@@ -94,7 +97,7 @@ fn names_host(line: &[u8], hostname: &str) -> bool {
 fn read(folder: BorrowedFd<'_>) -> Result<Option<(Vec<u8>, Stat)>, Errno> {
     // A FIFO would let us wait, a terminal would become ours.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match rustix::fs::openat2(folder, NAME, flags, Mode::empty(), NO_LINKS) {
+    let file = match rustix::fs::openat2(folder, NAME, flags, Mode::empty(), OWN) {
         Err(Errno::NOENT) => return Ok(None),
         other => other?,
     };

@@ -77,10 +77,12 @@ impl Namespaces {
         }
     }
 
+    /// The user namespace; none where root inside is the host's root.
     pub fn user(&self) -> Option<BorrowedFd<'_>> {
         self.user.as_ref().map(AsFd::as_fd)
     }
 
+    /// The network namespace; none where that is the host's.
     pub fn network(&self) -> Option<BorrowedFd<'_>> {
         self.network.as_ref().map(AsFd::as_fd)
     }

@@ -197,3 +197,54 @@ impl fmt::Display for Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_its_network_its_names_and_what_is_supplied() {
+        let mut plan = Plan {
+            ids: None,
+            network: NetworkNamespace::New,
+            cgroup: "group".into(),
+            root: OverlayRoot {
+                base: "/base".into(),
+                lowers: vec!["layer".into()],
+                upper: "upper".into(),
+                work: "work".into(),
+            },
+            mounts: vec![Mount {
+                source: Source::Supplied {
+                    file: "/kept/resolv.conf".into(),
+                },
+                target: "/etc/resolv.conf".into(),
+                access: Access::ReadWrite,
+            }],
+            hostname: "www".into(),
+            names: Some(HostNames {
+                address: [192, 0, 2, 7].into(),
+                hostname: "www".into(),
+            }),
+            process: RootProcess::Init,
+        };
+        let expected = "\
+ids are the host's
+network namespace new
+cgroup `group`
+root from `/base`
+  layer `layer`
+  upper `upper`
+mount `/kept/resolv.conf` on `/etc/resolv.conf` where that is missing or empty
+hostname `www`
+/etc/hosts: 192.0.2.7 is `www`
+root process cockerinit
+";
+        assert_eq!(plan.to_string(), expected);
+        plan.network = NetworkNamespace::Pinned("/run/netns/nns1".into());
+        let pinned = "network namespace `/run/netns/nns1`\n";
+        assert!(plan.to_string().contains(pinned));
+        plan.network = NetworkNamespace::Host;
+        assert!(!plan.to_string().contains("network"));
+    }
+}

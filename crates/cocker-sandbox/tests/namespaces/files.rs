@@ -2,7 +2,9 @@
 
 use crate::Test;
 use crate::booted::{Booted, RANGE, Stock};
-use cocker_sandbox::{Access, HostNames, Mount, NetworkNamespace, Plan, SandboxError, Source};
+use cocker_sandbox::{
+    Access, BindIds, HostNames, Mount, NetworkNamespace, Plan, SandboxError, Source,
+};
 use rustix::fs::{CWD, FileType, Mode};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -15,6 +17,7 @@ pub const TESTS: &[Test] = crate::tests![
     a_supplied_file_that_is_none_fails_the_boot_before_it_begins,
     a_hosts_file_is_made_as_root_inside_or_completed,
     a_hosts_file_that_is_a_trap_is_left_alone,
+    a_hosts_file_on_a_volume_is_left_alone,
 ];
 
 const PLACE: &str = "/etc/resolv.conf";
@@ -199,5 +202,40 @@ fn a_hosts_file_that_is_a_trap_is_left_alone() {
         let booted = Booted::new(plan_with_names(&stock));
         assert!(!stock.upper().join("etc").exists());
         drop(booted);
+    }
+}
+
+fn a_hosts_file_on_a_volume_is_left_alone() {
+    for target in ["/etc", "/etc/hosts"] {
+        let stock = Stock::new(|_| {});
+        let volume = tempfile::tempdir().expect("a folder");
+        let hosts = volume.path().join("hosts");
+        let host = match target {
+            "/etc" => volume.path().to_path_buf(),
+            _ => {
+                fs::write(&hosts, "192.0.2.9 other\n").expect("the folder is ours");
+                hosts.clone()
+            }
+        };
+        let mut plan = plan_with_names(&stock);
+        plan.mounts.push(Mount {
+            source: Source::Bind {
+                host,
+                ids: BindIds::Mapped,
+            },
+            target: target.into(),
+            access: Access::ReadWrite,
+        });
+        let booted = Booted::new(plan);
+        match target {
+            "/etc" => assert_eq!(fs::read_dir(volume.path()).expect("it is there").count(), 0),
+            _ => {
+                let text = fs::read_to_string(&hosts).expect("it is there");
+                assert_eq!(text, "192.0.2.9 other\n");
+            }
+        }
+        let names = fs::read_dir(booted.path("/etc")).expect("it is there");
+        let new = names.flatten().filter(|entry| entry.file_name() != "hosts");
+        assert_eq!(new.count(), 0, "{target}");
     }
 }
