@@ -1,0 +1,10 @@
+//! The network of a container, each test in a lab of its own.
+//!
+//! Unless a test says otherwise, the first container has 166.88.0.2, the host is 10.99.0.1 to those outside, and who is
+//! outside is 10.99.0.2.
+
+mod bridge;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    [bridge::trials()].into_iter().flatten().collect()
+}
