@@ -185,6 +185,13 @@ impl Host {
         netns.clone()
     }
 
+    /// Whether the namespace in the netns column of container `name` is pinned below /run/netns.
+    #[track_caller]
+    pub fn is_pinned(&self, name: &str) -> bool {
+        let netns = self.netns(name);
+        !netns.is_empty() && Path::new(lab::NAMES).join(netns).exists()
+    }
+
     /// Whether something in table `inet cocker` names this: an element, its comment, a rule.
     #[track_caller]
     pub fn table_names(&self, text: &str) -> bool {

@@ -4,7 +4,22 @@
 //! outside is 10.99.0.2.
 
 mod bridge;
+mod guard;
+mod mappings;
+mod names;
+mod refusals;
+mod taken;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    [bridge::trials()].into_iter().flatten().collect()
+    [
+        bridge::trials(),
+        names::trials(),
+        refusals::trials(),
+        mappings::trials(),
+        taken::trials(),
+        guard::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
