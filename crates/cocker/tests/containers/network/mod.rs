@@ -4,10 +4,13 @@
 //! outside is 10.99.0.2.
 
 mod bridge;
+mod custom;
 mod guard;
+mod ipv6;
 mod mappings;
 mod names;
 mod refusals;
+mod stores;
 mod taken;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
@@ -18,6 +21,9 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         mappings::trials(),
         taken::trials(),
         guard::trials(),
+        ipv6::trials(),
+        custom::trials(),
+        stores::trials(),
     ]
     .into_iter()
     .flatten()
