@@ -4,12 +4,14 @@
 //! outside is 10.99.0.2.
 
 mod bridge;
+mod crashes;
 mod custom;
 mod guard;
 mod ipv6;
 mod mappings;
 mod names;
 mod refusals;
+mod repair;
 mod stores;
 mod taken;
 
@@ -24,6 +26,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         ipv6::trials(),
         custom::trials(),
         stores::trials(),
+        repair::trials(),
+        crashes::trials(),
     ]
     .into_iter()
     .flatten()
