@@ -26,7 +26,8 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)C
 BUILD_NEEDS := cc=build-essential
 DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
 TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
-               vi=vim-tiny less=less file=file nc=netcat-openbsd
+               vi=vim-tiny less=less file=file nc=netcat-openbsd \
+               nft=nftables iptables=iptables nsenter=util-linux
 BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux
 
 .PHONY: all build residents install uninstall demo test bench ci format lint clean

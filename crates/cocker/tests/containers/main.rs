@@ -4,7 +4,7 @@
 //! `COCKER_HOME` and below its own cgroup folder, and each is asked afterwards whether it left anything behind.
 //!
 //! ```text
-//! host/            what the tests stand on: commands, terminals, prepared images, what is left
+//! host/            what the tests stand on: commands, terminals, networks, prepared images, what is left
 //! quick_start.rs   the session of the manual, word for word
 //! …                one file a topic
 //! ```
@@ -16,6 +16,8 @@ mod debian;
 mod failing_boot;
 mod host;
 mod isolation;
+mod lab;
+mod network;
 mod quick_start;
 mod run;
 mod sessions;
@@ -60,6 +62,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         stacking::trials(),
         volumes::trials(),
         bad_input::trials(),
+        lab::trials(),
+        network::trials(),
         debian::trials(),
     ]
     .into_iter()

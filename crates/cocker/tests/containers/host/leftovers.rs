@@ -1,5 +1,6 @@
 //! What a test left behind, as the kernel and the store tell it: processes, mounts, cgroup folders, files.
 
+use super::lab;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ pub fn of_one_test(home: &Path, cgroup: &str) -> Vec<String> {
                 .map(|folder| format!("cgroup {}", folder.display())),
         );
     }
-    for folder in ["containers", "ids"] {
+    for folder in ["containers", "ids", "addresses"] {
         let entries = fs::read_dir(home.join(folder))
             .into_iter()
             .flatten()
@@ -119,7 +120,11 @@ pub fn of_one_test(home: &Path, cgroup: &str) -> Vec<String> {
 /// One line for each thing that any test of this run left in the kernel.
 pub fn of_the_whole_run() -> Vec<String> {
     let token = format!("cocker-test-{}", process::id());
-    let mut left = mounts_naming("self", &token);
+    let mut left: Vec<String> = lab::names_beginning("")
+        .iter()
+        .map(|name| format!("namespace {}/{name}", lab::NAMES))
+        .collect();
+    left.extend(mounts_naming("self", &token));
     left.extend(mounts_naming("1", &token));
     for hierarchy in cgroup_hierarchies() {
         let named = |folder: &PathBuf| {

@@ -7,24 +7,31 @@
 //! └── <n>/                                one test's `COCKER_HOME`: the store's layers as hard links
 //! ```
 
+mod lab;
 mod leftovers;
+mod network;
 mod outcome;
+mod peers;
 mod prepared;
 mod terminal;
 
 pub use leftovers::{Process, processes};
+pub use network::Place;
 pub use outcome::{Outcome, Started};
 pub use prepared::Image;
 pub use terminal::Terminal;
 
+use lab::Lab;
 use libtest_mimic::Trial;
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
@@ -34,24 +41,46 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// What `PATH` is for every command that a test types, before the folder of `cocker` itself.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The host's resolvers, and what every test finds there.
+const RESOLVERS: &str = "/etc/resolv.conf";
+const RESOLVERS_TEXT: &str = "\
+nameserver 127.0.0.53
+nameserver 10.99.0.2
+search lab.example
+options ndots:2
+";
+
 /// Marks that this process already is in its own namespaces.
 const INSIDE: &str = "COCKER_TESTS_INSIDE";
 
 /// Makes a trial of a test that wants a store with image `test`; its name is the module's and the function's.
 macro_rules! with_image_test {
-    ($($test:ident),* $(,)?) => { vec![$($crate::host::trial(module_path!(), stringify!($test), $crate::host::Stock::ImageTest, $test)),*] };
+    ($($test:ident),* $(,)?) => { vec![$($crate::host::trial(module_path!(), stringify!($test), $crate::host::Stock::ImageTest, $crate::host::Network::OfAllTests, $test)),*] };
 }
 /// Makes a trial of a test that begins on an empty store.
 macro_rules! on_an_empty_store {
-    ($($test:ident),* $(,)?) => { vec![$($crate::host::trial(module_path!(), stringify!($test), $crate::host::Stock::Nothing, $test)),*] };
+    ($($test:ident),* $(,)?) => { vec![$($crate::host::trial(module_path!(), stringify!($test), $crate::host::Stock::Nothing, $crate::host::Network::OfAllTests, $test)),*] };
 }
-pub(crate) use {on_an_empty_store, with_image_test};
+/// Makes a trial of a test that wants image `test` and a network of its own.
+macro_rules! in_a_lab {
+    ($($test:ident),* $(,)?) => { vec![$($crate::host::trial(module_path!(), stringify!($test), $crate::host::Stock::ImageTest, $crate::host::Network::Lab, $test)),*] };
+}
+pub(crate) use {in_a_lab, on_an_empty_store, with_image_test};
 
 /// What lies in a test's store when it begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Stock {
     Nothing,
     ImageTest,
+}
+
+/// The network that a test's commands run in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The namespace of this process, which has nothing but loopback.
+    OfAllTests,
+    /// A host with a way out and somebody outside, in namespaces of their own.
+    Lab,
 }
 
 /// Executes this program again in mount and network namespaces of its own, unless it is there already.
@@ -71,6 +100,8 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
                 "cannot bring the loopback interface up: `ip` of package iproute2 is needed".into(),
             );
         }
+        lab::mount_names().map_err(|why| format!("cannot mount {}: {why}", lab::NAMES))?;
+        cover_resolvers()?;
         let program = base().join("bin/cocker");
         fs::copy(env!("CARGO_BIN_EXE_cocker"), &program)
             .map_err(|why| format!("cannot copy cocker to {}: {why}", program.display()))?;
@@ -91,8 +122,30 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
     Err(format!("cannot execute `unshare`: {why}"))
 }
 
+/// Puts resolvers that are known to every test over those of the machine, in this mount namespace.
+///
+/// Where the machine has no such file there is nothing to put them over, and only the tests that look at them fail.
+fn cover_resolvers() -> Result<(), String> {
+    if !Path::new(RESOLVERS).exists() {
+        return Ok(());
+    }
+    let cover = base().join("resolv.conf");
+    fs::write(&cover, RESOLVERS_TEXT).map_err(|why| format!("{}: {why}", cover.display()))?;
+    let mounted = Command::new("mount")
+        .arg("--bind")
+        .arg(&cover)
+        .arg(RESOLVERS)
+        .status();
+    if mounted.is_ok_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err(format!("cannot mount a file on {RESOLVERS}"))
+    }
+}
+
 /// Removes what all tests shared; says what the host still shows of them.
 pub fn clear_away() -> Result<(), String> {
+    let _ = Command::new("umount").arg(RESOLVERS).status();
     let left = leftovers::of_the_whole_run();
     prepared::clear_away();
     let _ = fs::remove_dir_all(base());
@@ -104,22 +157,29 @@ pub fn clear_away() -> Result<(), String> {
 }
 
 /// Makes one trial: a fresh host, the test, and the question what is left.
-pub fn trial(module: &'static str, name: &'static str, stock: Stock, test: fn(&Host)) -> Trial {
-    let topic = module.rsplit("::").next().unwrap_or(module);
+pub fn trial(
+    module: &'static str,
+    name: &'static str,
+    stock: Stock,
+    network: Network,
+    test: fn(&Host),
+) -> Trial {
+    let topic = module.split_once("::").map_or(module, |(_, topic)| topic);
     Trial::test(format!("{topic}::{name}"), move || {
-        let host = Host::new(stock);
+        let host = Host::new(stock, network);
         let ran = catch_unwind(AssertUnwindSafe(|| {
             test(&host);
             host.leave();
         }));
         host.clean_up();
+        let removed = host.lab.as_ref().map_or(Ok(()), |lab| lab.remove());
         ran.map_err(|panic| {
             let why = panic.downcast_ref::<String>().map(String::as_str);
             why.or(panic.downcast_ref::<&str>().copied())
                 .unwrap_or("panicked")
                 .to_string()
-                .into()
-        })
+        })?;
+        Ok(removed?)
     })
 }
 
@@ -147,15 +207,26 @@ fn base() -> PathBuf {
 pub struct Host {
     home: PathBuf,
     cgroup: String,
+    lab: Option<Arc<Lab>>,
+    /// Names of its containers' network namespaces, as far as they were listed.
+    pins: Mutex<BTreeSet<String>>,
+    other_store: OnceLock<Box<Host>>,
 }
 
 impl Host {
-    fn new(stock: Stock) -> Host {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    fn new(stock: Stock, network: Network) -> Host {
+        let n = next_number();
+        let lab = (network == Network::Lab).then(|| Arc::new(Lab::new(n)));
+        Host::with_store(stock, n, lab)
+    }
+
+    fn with_store(stock: Stock, n: u32, lab: Option<Arc<Lab>>) -> Host {
         let host = Host {
             home: base().join(n.to_string()),
             cgroup: format!("cocker-test-{}-{n}", process::id()),
+            lab,
+            pins: Mutex::default(),
+            other_store: OnceLock::new(),
         };
         fs::create_dir_all(&host.home).expect("the base folder is ours");
         fs::set_permissions(&host.home, fs::Permissions::from_mode(0o700))
@@ -164,6 +235,14 @@ impl Host {
             prepared::link_image_test(&host.home);
         }
         host
+    }
+
+    /// A second `COCKER_HOME` with image `test` on the same machine and in the same network; made when first asked for.
+    pub fn other_store(&self) -> &Host {
+        self.other_store.get_or_init(|| {
+            let host = Host::with_store(Stock::ImageTest, next_number(), self.lab.clone());
+            Box::new(host)
+        })
     }
 
     /// `COCKER_HOME`.
@@ -185,14 +264,31 @@ impl Host {
 
     /// A program in the environment that a test's commands get: `PATH`, and where cocker's things are.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.lab {
+            Some(lab) => self.command_in(&lab.namespace("host"), program),
+            None => Command::new(program),
+        };
+        self.set_surroundings(&mut command);
+        command
+    }
+
+    /// The same in another network namespace. `nsenter` executes the program in its own place, so the pid is the program's.
+    fn command_in(&self, namespace: &Path, program: impl AsRef<OsStr>) -> Command {
+        let mut net = OsString::from("--net=");
+        net.push(namespace);
+        let mut command = Command::new("nsenter");
+        command.arg(net).arg("--").arg(program);
+        self.set_surroundings(&mut command);
+        command
+    }
+
+    fn set_surroundings(&self, command: &mut Command) {
         command.env_clear();
         command.env("PATH", format!("{}:{PATH}", base().join("bin").display()));
         command
             .env("COCKER_HOME", &self.home)
             .env("COCKER_CGROUP", &self.cgroup);
         command.current_dir("/").stdin(Stdio::null());
-        command
     }
 
     /// `cocker` with the words of `line`, not yet started.
@@ -346,12 +442,20 @@ impl Host {
     /// Removes the test's containers as a user would, and asserts that nothing is left of them.
     #[track_caller]
     fn leave(&self) {
-        let listing = self.cocker("-s containers -q").succeeds().stdout();
-        for container in listing.lines() {
-            self.cocker_words(&["-a", "destroy", "-h", "-c", container])
+        // The network has only things of all stores together, so it is asked when both are empty.
+        let other = self.other_store.get();
+        other.into_iter().for_each(|other| other.destroy_all());
+        self.destroy_all();
+        other.into_iter().for_each(|other| other.nothing_is_left());
+        self.nothing_is_left();
+    }
+
+    #[track_caller]
+    fn destroy_all(&self) {
+        for (container, _) in self.note_pins() {
+            self.cocker_words(&["-a", "destroy", "-h", "-c", &container])
                 .ok();
         }
-        self.nothing_is_left();
     }
 
     /// Asserts that the kernel and the store know no container of this test any more.
@@ -375,16 +479,35 @@ impl Host {
 
     /// One line for each thing of this test that the kernel or the store knows.
     pub fn what_is_left(&self) -> Vec<String> {
-        leftovers::of_one_test(&self.home, &self.cgroup)
+        let mut left = leftovers::of_one_test(&self.home, &self.cgroup);
+        left.extend(self.what_is_left_of_the_network());
+        left
     }
 
     /// Ends and removes what the test left, whatever happened to it.
     fn clean_up(&self) {
+        self.other_store
+            .get()
+            .into_iter()
+            .for_each(|other| other.clean_up());
         leftovers::end_processes(&self.home, &self.cgroup);
         leftovers::remove_cgroups(&self.cgroup);
         let _ = fs::remove_dir_all(self.home.with_extension("files"));
         let _ = fs::remove_dir_all(&self.home);
+        let pins = self.pins.lock().unwrap_or_else(|test| test.into_inner());
+        for pin in pins
+            .iter()
+            .filter(|pin| Path::new(lab::NAMES).join(pin).exists())
+        {
+            lab::unpin(pin);
+        }
     }
+}
+
+/// A number that no other store and no other lab of this run has.
+fn next_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Splits a line into words as a shell does: at blanks, with single and double quotes around what belongs together.

@@ -178,6 +178,14 @@ impl Outcome {
         outcome
     }
 
+    /// It failed with status 1 or 2, whichever of both it is, printed nothing, and its error names each of these.
+    #[track_caller]
+    pub fn refuses(self, named: &[&str]) -> Outcome {
+        // What is wrong in itself is wrong usage; what is wrong here and now could not be done.
+        let status = if self.status.code() == Some(2) { 2 } else { 1 };
+        self.fails(status, named)
+    }
+
     /// It took at most this long.
     #[track_caller]
     pub fn within(self, longest: Duration) -> Outcome {
