@@ -432,7 +432,7 @@ fn seconds_since_epoch() -> u64 {
 mod tests {
     use super::*;
     use crate::engine::Settings;
-    use crate::request::{CreateRequest, NetworkRequest, VolumeRequest};
+    use crate::request::{CreateRequest, Isolation, NetworkRequest, VolumeRequest};
     use cocker_image::{Reference, Version};
 
     /// An engine on a store of its own, with an empty image of each name.
@@ -513,14 +513,17 @@ mount devices on `/dev`
 mount devpts on `/dev/pts`
 mount shared memory on `/dev/shm`
 mount mqueue on `/dev/mqueue`
-{cgroup}mount `/usr` on `/data` read-only
+{cgroup}mount `{}/containers/web/resolv.conf` on `/etc/resolv.conf` where that is missing or empty
+mount `/usr` on `/data` read-only
 hostname `www`
+/etc/hosts: 127.0.1.1 is `www`
 root process cockerinit
 ",
             plan.cgroup.display(),
             engine.store.home().display(),
             layers[0],
             layers[1],
+            engine.store.home().display(),
         );
         assert_eq!(plan.to_string(), expected);
     }

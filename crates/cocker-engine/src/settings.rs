@@ -198,7 +198,7 @@ mod tests {
                 "address",
                 engine.set_address(name, Ipv4Addr::new(166, 88, 0, 9)),
             ),
-            ("uplink", engine.set_uplink(name, Some("eth1".into()))),
+            ("uplink", engine.set_uplink(name, Some("lo".into()))),
             ("port mappings", engine.set_ports(name, ports)),
             ("volumes", engine.set_volumes(name, vec![volume("/usr")])),
         ]
@@ -214,7 +214,7 @@ mod tests {
         }
         let network = NetworkSettings::Bridge {
             address: Ipv4Addr::new(166, 88, 0, 9),
-            uplink: Some("eth1".into()),
+            uplink: Some("lo".into()),
             ports: PortMapping::parse_list("8080:80,53:53/udp").expect("a list"),
         };
         let after = ContainerSettings {

@@ -16,7 +16,9 @@ pub use foreign::ForwardBlock;
 use crate::mapping::PortMapping;
 use crate::netlink::{Attributes, Messages, Netlink, Refusal};
 use batch::{Batch, Element, IfThere};
-use ruleset::{BRIDGES, CHAINS, CONTAINERS, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6};
+use ruleset::{
+    BRIDGES, CHAINS, CONTAINERS, CONTAINERS6, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6,
+};
 use rustix::io::Errno;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -330,6 +332,7 @@ fn elements_of(entry: &Entry) -> Vec<Element> {
     elements
         .extend(uplinks.map(|uplink| plain(UPLINKS4, leaving(&entry.address.octets(), uplink))));
     if let Some(address6) = entry.address6 {
+        elements.push(plain(CONTAINERS6, address6.octets().into()));
         let uplinks = entry.uplinks.iter();
         elements.extend(uplinks.map(|uplink| plain(UPLINKS6, leaving(&address6.octets(), uplink))));
     }

@@ -205,8 +205,9 @@ pub(crate) fn make_pair(
         });
 }
 
-/// Makes `name` a port of the bridge, and up. It learns no hardware addresses: what sends in another's name changes nothing. It
-/// gets no addresses of its own, since nobody talks to this end.
+/// Makes `name` a port of the bridge, and up. It learns no hardware addresses: what sends in another's name changes nothing. What
+/// comes out of it may go back into it, as a mapping of the container's own does where the host's rules see bridged packets. It gets
+/// no addresses of its own, since nobody talks to this end.
 pub(crate) fn join_bridge(messages: &mut Messages, name: &str, bridge: u32) {
     let what = format!("make `{name}` a port of the bridge");
     messages
@@ -222,6 +223,7 @@ pub(crate) fn join_bridge(messages: &mut Messages, name: &str, bridge: u32) {
             info.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
             info.nest(IFLA_INFO_SLAVE_DATA, |port| {
                 port.put(IFLA_BRPORT_LEARNING, &[0]);
+                port.put(IFLA_BRPORT_MODE, &[1]);
             });
         });
     messages

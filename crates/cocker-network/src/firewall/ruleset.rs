@@ -3,6 +3,7 @@
 //! ```text
 //! table inet cocker {
 //!   set containers { ipv4_addr }                booted ones; comment: who it is, and what it leaves the host by
+//!   set containers6 { ipv6_addr }               the same by their other address
 //!   set bridges    { ifname }                   comment: whose it is
 //!   set uplinks4   { ipv4_addr . ifname }       an address and what it leaves the host by            (uplinks6: ipv6_addr)
 //!   map ports4     { ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }              (ports6)
@@ -66,16 +67,22 @@ const fn joined(one: Type, other: Type) -> Type {
 }
 
 pub(super) const CONTAINERS: &str = "containers";
+pub(super) const CONTAINERS6: &str = "containers6";
 pub(super) const BRIDGES: &str = "bridges";
 pub(super) const UPLINKS4: &str = "uplinks4";
 pub(super) const UPLINKS6: &str = "uplinks6";
 pub(super) const PORTS4: &str = "ports4";
 pub(super) const PORTS6: &str = "ports6";
 
-pub(super) const SETS: [Set; 6] = [
+pub(super) const SETS: [Set; 7] = [
     Set {
         name: CONTAINERS,
         key: IPV4,
+        data: None,
+    },
+    Set {
+        name: CONTAINERS6,
+        key: IPV6,
         data: None,
     },
     Set {
@@ -235,7 +242,7 @@ const IS_FROM_LOOPBACK: [Step; 2] = [
     },
 ];
 
-const fn to_bridge(to: u16) -> Step {
+const fn to_link(to: u16) -> Step {
     Meta {
         key: NFT_META_OIFNAME,
         to,
@@ -350,7 +357,7 @@ macro_rules! steps {
 
 /// In the order in which they stand in their chains. Comments begin with the version of the rules: whoever finds others puts
 /// the table right.
-pub(super) const RULES: [Rule; 14] = [
+pub(super) const RULES: [Rule; 15] = [
     // Mappings of the host's 127.0.0.1 make the kernel accept packets of that network on the bridge (route_localnet). None may come
     // from a container itself, or it would reach what the host keeps for itself.
     rule(
@@ -421,7 +428,7 @@ pub(super) const RULES: [Rule; 14] = [
             IS_IPV4,
             [
                 SOURCE4,
-                to_bridge(AFTER_IPV4),
+                to_link(AFTER_IPV4),
                 In {
                     set: UPLINKS4,
                     key: FIRST
@@ -437,7 +444,7 @@ pub(super) const RULES: [Rule; 14] = [
             IS_IPV6,
             [
                 SOURCE6,
-                to_bridge(AFTER_IPV6),
+                to_link(AFTER_IPV6),
                 In {
                     set: UPLINKS6,
                     key: FIRST
@@ -451,18 +458,46 @@ pub(super) const RULES: [Rule; 14] = [
         "postrouting",
         "1: from the host's loopback to a container",
         steps![
-            [to_bridge(FIRST), IS_BRIDGE],
+            [to_link(FIRST), IS_BRIDGE],
             IS_IPV4,
             IS_FROM_LOOPBACK,
             [Masquerade]
         ],
     ),
-    // Client and server stand on one bridge and would answer each other past the mapping.
+    // Client and server stand on one bridge and would answer each other past the mapping. By the client's address, and not by the
+    // link it comes from: where the host's rules see bridged packets (br_netfilter), there is no such link here.
     rule(
         "postrouting",
         "1: from a container by a mapping to a container",
         steps![
-            [from_link(FIRST), IS_BRIDGE, to_bridge(FIRST), IS_BRIDGE],
+            IS_IPV4,
+            [
+                SOURCE4,
+                In {
+                    set: CONTAINERS,
+                    key: FIRST
+                },
+                to_link(FIRST),
+                IS_BRIDGE
+            ],
+            IS_MAPPED,
+            [Masquerade],
+        ],
+    ),
+    rule(
+        "postrouting",
+        "1: from a container by a mapping to a container, IPv6",
+        steps![
+            IS_IPV6,
+            [
+                SOURCE6,
+                In {
+                    set: CONTAINERS6,
+                    key: FIRST
+                },
+                to_link(FIRST),
+                IS_BRIDGE
+            ],
             IS_MAPPED,
             [Masquerade],
         ],

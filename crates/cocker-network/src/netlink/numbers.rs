@@ -36,6 +36,7 @@ pub(crate) const IFLA_IFALIAS: u16 = 20;
 pub(crate) const IFLA_EXT_MASK: u16 = 29;
 pub(crate) const IFLA_INFO_SLAVE_DATA: u16 = 5;
 pub(crate) const IFLA_AF_SPEC: u16 = 26;
+pub(crate) const IFLA_BRPORT_MODE: u16 = 4;
 pub(crate) const IFLA_BRPORT_LEARNING: u16 = 8;
 pub(crate) const VETH_INFO_PEER: u16 = 1;
 pub(crate) const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
