@@ -106,7 +106,7 @@ impl Engine {
         let stop_signal = stop_signal(&plan.process);
         let (boot_socket, supervisor) = self.supervisor(container, stop_signal)?;
         let prepared = cocker_sandbox::prepare(plan, self.settings.init)?;
-        spawn(
+        self.spawn(
             container,
             prepared,
             supervisor,
@@ -123,6 +123,45 @@ impl Engine {
         let host = cocker_network::prepare(&plan, booted).map_err(NetworkFailure::from)?;
         tracing::debug!("the host's side of the network is ready");
         Ok(Attachment { plan, host })
+    }
+
+    /// Spawns, attaches the network while the inside is being assembled, says go and waits for init.
+    fn spawn(
+        &self,
+        container: &Container,
+        prepared: cocker_sandbox::Prepared,
+        supervisor: Supervisor,
+        starting: Record,
+        boot_socket: OwnedFd,
+        mut attachment: Option<Attachment>,
+    ) -> Result<(), BootError> {
+        let mut message = [0u8; 64];
+        let length = InitReport::Console
+            .encode(&mut message)
+            .expect("the message is a head only");
+        let namespace = prepared.network().map(rustix::io::dup).transpose();
+        let namespace = namespace.map_err(|source| BootError::Open {
+            what: "the network namespace",
+            source,
+        })?;
+        let mut written = Ok(());
+        let mut attached = Ok(());
+        let spawned = cocker_sandbox::spawn(prepared, supervisor, &message[..length], |pid| {
+            let pid = pid.as_raw_nonzero().get();
+            // Recorded first: whoever finds the record of a dead boot takes away what may have been attached.
+            written = container.state.write(Record { pid, ..starting });
+            if let (Ok(()), Some(Attachment { plan, host }), Some(namespace)) =
+                (&written, &mut attachment, &namespace)
+            {
+                attached = self.attach_network(plan, host, namespace.as_fd(), pid);
+                tracing::debug!("network attached");
+            }
+        })?;
+        written.map_err(|source| BootError::Record { source })?;
+        attached.map_err(NetworkFailure::from)?;
+        tracing::debug!("assembled; root process {:?}", spawned.root_process());
+        spawned.go()?;
+        wait_until_ready(&boot_socket)
     }
 
     /// What a supervisor that was killed could not do: its record still names a process.
@@ -245,44 +284,6 @@ impl Attachment {
         let blocks = self.host.blocks.iter();
         blocks.map(|block| warning(block, bridge)).collect()
     }
-}
-
-/// Spawns, attaches the network while the inside is being assembled, says go and waits for init.
-fn spawn(
-    container: &Container,
-    prepared: cocker_sandbox::Prepared,
-    supervisor: Supervisor,
-    starting: Record,
-    boot_socket: OwnedFd,
-    mut attachment: Option<Attachment>,
-) -> Result<(), BootError> {
-    let mut message = [0u8; 64];
-    let length = InitReport::Console
-        .encode(&mut message)
-        .expect("the message is a head only");
-    let namespace = prepared.network().map(rustix::io::dup).transpose();
-    let namespace = namespace.map_err(|source| BootError::Open {
-        what: "the network namespace",
-        source,
-    })?;
-    let mut written = Ok(());
-    let mut attached = Ok(());
-    let spawned = cocker_sandbox::spawn(prepared, supervisor, &message[..length], |pid| {
-        let pid = pid.as_raw_nonzero().get();
-        // Recorded first: whoever finds the record of a dead boot takes away what may have been attached.
-        written = container.state.write(Record { pid, ..starting });
-        if let (Ok(()), Some(Attachment { plan, host }), Some(namespace)) =
-            (&written, &mut attachment, &namespace)
-        {
-            attached = cocker_network::attach(plan, host, namespace.as_fd(), pid);
-            tracing::debug!("network attached");
-        }
-    })?;
-    written.map_err(|source| BootError::Record { source })?;
-    attached.map_err(NetworkFailure::from)?;
-    tracing::debug!("assembled; root process {:?}", spawned.root_process());
-    spawned.go()?;
-    wait_until_ready(&boot_socket)
 }
 
 /// How the container knows itself in its `/etc/hosts`.

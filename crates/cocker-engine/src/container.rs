@@ -131,17 +131,25 @@ impl Container {
     /// Waits until no other command works on the container. What was read before may be old by then: see
     /// [`Container::open_for_work`].
     fn lock_for_work(&self) -> Result<WorkLock, ContainerError> {
-        // An own open file: the lock ends with it, and not with some copy of the folder's descriptor elsewhere.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let lock = rustix::fs::openat(&self.folder, ".", flags, Mode::empty());
-        let locked = lock.and_then(|lock| {
-            rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive))?;
-            Ok(WorkLock(lock))
-        });
+        let locked = self.lock(FlockOperation::LockExclusive);
         locked.map_err(|source| ContainerError::Lock {
             container: self.name.clone(),
             source,
         })
+    }
+
+    /// Holds the container against other commands, if none works on it; never waits, so it may be called by whoever holds another
+    /// container.
+    pub(crate) fn try_lock_for_work(&self) -> Option<WorkLock> {
+        self.lock(FlockOperation::NonBlockingLockExclusive).ok()
+    }
+
+    fn lock(&self, operation: FlockOperation) -> Result<WorkLock, Errno> {
+        // An own open file: the lock ends with it, and not with some copy of the folder's descriptor elsewhere.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::openat(&self.folder, ".", flags, Mode::empty())?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, operation))?;
+        Ok(WorkLock(lock))
     }
 
     /// Looks the container up and holds it against other commands.

@@ -93,6 +93,8 @@ impl Engine {
         }
         drop(lock);
         published?;
+        // It holds the new folder's lock.
+        drop(staged);
         match request.network {
             NetworkRequest::Custom => self.make_namespace(&request.container),
             NetworkRequest::Host | NetworkRequest::Bridge(_) => Ok(()),

@@ -7,10 +7,13 @@ use crate::engine::Engine;
 use crate::ids;
 use crate::request::Isolation;
 use crate::state::Standing;
+use cocker_image::Name;
 use cocker_network::{
-    Aftermath, Endpoint, ForwardBlock, Holder, NetworkError, NetworkPlan, PinError,
+    Aftermath, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, NetworkError, NetworkPlan,
+    PinError,
 };
 use cocker_sandbox::{IdRange, Namespaces, NetworkNamespace, SandboxError};
+use rustix::fd::BorrowedFd;
 use std::net::Ipv4Addr;
 
 /// A container's network cannot be had as its settings say.
@@ -138,6 +141,48 @@ impl Engine {
     ) -> Result<Option<Aftermath>, NetworkError> {
         let endpoint = self.endpoint(container);
         endpoint.as_ref().map(cocker_network::detach).transpose()
+    }
+
+    /// Attaches a new sandbox. What a container that died without its last work still holds of the network is taken from it.
+    pub(crate) fn attach_network(
+        &self,
+        plan: &NetworkPlan,
+        host: &mut HostSide,
+        namespace: BorrowedFd<'_>,
+        pid: i32,
+    ) -> Result<(), NetworkError> {
+        loop {
+            match cocker_network::attach(plan, host, namespace, pid) {
+                Err(NetworkError::Firewall(
+                    FirewallError::PortTaken { holder, .. }
+                    | FirewallError::AddressTaken { holder, .. },
+                )) if self.mend_dead(&holder) => {}
+                attached => return attached,
+            }
+        }
+    }
+
+    /// Does the last work of a container that nobody else works on; says whether there was any to do.
+    fn mend_dead(&self, holder: &Holder) -> bool {
+        let Ok(name) = Name::parse(&holder.container) else {
+            return false;
+        };
+        let store = self.store.home().to_string_lossy();
+        if *holder != Holder::new(name.as_str(), &store) {
+            return false;
+        }
+        let Ok(container) = Container::open(&self.store, &name) else {
+            return false;
+        };
+        let Some(_work) = container.try_lock_for_work() else {
+            return false;
+        };
+        match container.state.standing() {
+            Ok((Standing::Broken, record)) if container.state.try_lock().is_ok() => {
+                self.clean_up_after_crash(&container, record).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Takes away what a container has of the network from create to destroy. The caller holds the lock on names.

@@ -86,7 +86,7 @@ fn connect(
         hardware,
     };
     links::make_pair(&mut messages, &name, host.bridge, host.mtu, &peer);
-    links::join_bridge(&mut messages, &name, host.bridge);
+    links::ready_port(&mut messages, &name);
     links::and_ask_for(&mut messages, &name);
     let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
     let index = match links::change_and_find(&mut netlink, messages) {

@@ -193,7 +193,8 @@ fn gather_ports(
             .find(|endpoint| link.name.starts_with(&endpoint.link_prefix));
         if let Some(endpoint) = owner.filter(|_| link.master == 0) {
             tracing::debug!("`{}` becomes a port of `{}` again", link.name, bridge.name);
-            links::join_bridge(&mut messages, &link.name, bridge.index);
+            links::set_master(&mut messages, &link.name, bridge.index);
+            links::ready_port(&mut messages, &link.name);
             links::place_hardware(&mut messages, link.index, hardware_for(endpoint.address));
         }
     }

@@ -176,7 +176,7 @@ pub(crate) fn set_alias(messages: &mut Messages, index: u32, name: &str, alias: 
 }
 
 /// Makes a pair of links, ours named `name` and a port of the bridge, the other one in a namespace. Neither is up yet: the peer
-/// must not be, and ours is told first what it is for ([`join_bridge`]).
+/// must not be, and ours is told first what it is for ([`ready_port`]).
 pub(crate) fn make_pair(
     messages: &mut Messages,
     name: &str,
@@ -205,15 +205,23 @@ pub(crate) fn make_pair(
         });
 }
 
-/// Makes `name` a port of the bridge, and up. It learns no hardware addresses: what sends in another's name changes nothing. What
+/// Puts a link back under a bridge.
+pub(crate) fn set_master(messages: &mut Messages, name: &str, bridge: u32) {
+    let what = format!("put `{name}` under the bridge");
+    messages
+        .begin(what, RTM_SETLINK, 0, &link_header(ANY, 0, 0, 0))
+        .put_text(IFLA_IFNAME, name)
+        .put_number(IFLA_MASTER, bridge);
+}
+
+/// Makes `name`, which is under the bridge already, a port as it should be, and up. It learns no hardware addresses: what sends in another's name changes nothing. What
 /// comes out of it may go back into it, as a mapping of the container's own does where the host's rules see bridged packets. It gets
 /// no addresses of its own, since nobody talks to this end.
-pub(crate) fn join_bridge(messages: &mut Messages, name: &str, bridge: u32) {
+pub(crate) fn ready_port(messages: &mut Messages, name: &str) {
     let what = format!("make `{name}` a port of the bridge");
     messages
         .begin(what, RTM_NEWLINK, 0, &link_header(ANY, 0, 0, 0))
         .put_text(IFLA_IFNAME, name)
-        .put_number(IFLA_MASTER, bridge)
         .nest(IFLA_AF_SPEC, |families| {
             families.nest(libc::AF_INET6 as u16, |family| {
                 family.put(IFLA_INET6_ADDR_GEN_MODE, &[NO_LINK_LOCAL_ADDRESS]);

@@ -237,7 +237,7 @@ fn comment(words: &str) -> Vec<u8> {
         end -= 1;
     }
     let length = end as u8 + 1;
-    [&[0, length], words[..end].as_bytes(), &[0]].concat()
+    [&[0, length], &words.as_bytes()[..end], &[0]].concat()
 }
 
 /// The comment in user data, where there is one.

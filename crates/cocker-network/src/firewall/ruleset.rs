@@ -357,7 +357,7 @@ macro_rules! steps {
 
 /// In the order in which they stand in their chains. Comments begin with the version of the rules: whoever finds others puts
 /// the table right.
-pub(super) const RULES: [Rule; 15] = [
+pub(super) const RULES: [Rule; 16] = [
     // Mappings of the host's 127.0.0.1 make the kernel accept packets of that network on the bridge (route_localnet). None may come
     // from a container itself, or it would reach what the host keeps for itself.
     rule(
@@ -374,6 +374,22 @@ pub(super) const RULES: [Rule; 15] = [
                 }
             ],
             [Step::Drop],
+        ],
+    ),
+    // Nobody sends to 127.0.0.1 from outside; where the kernel would let it in, a mapping of that address alone is still not reached.
+    rule(
+        "prerouting",
+        "1: what comes for loopback",
+        steps![
+            IS_IPV4,
+            [
+                network(16, 1),
+                Equals {
+                    register: FIRST,
+                    value: &[LOOPBACK]
+                }
+            ],
+            [Accept],
         ],
     ),
     // Only what is for this host itself: its own way out to such a port elsewhere stays free.

@@ -25,7 +25,7 @@ pub fn boot(engine: &Engine, booting: &Booting) -> Result<(), Failure> {
     };
     for Warning { text, remedy } in engine.boot(&booting.container, &request)? {
         output::complain(&format!(
-            "Warning: {}\nHint: {}\n",
+            "Warning: {}\nHint: let it pass: `{}`\n",
             escape(&text),
             escape(&remedy)
         ));

@@ -182,7 +182,11 @@ pub struct CreateOptions {
     #[arg(long, value_name = "IP")]
     pub vip: Option<String>,
     /// BRIDGE: ports of the host that lead into the container; ranges as 8000-8010:9000-9010
-    #[arg(long, value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]")]
+    #[arg(
+        long,
+        value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]",
+        allow_hyphen_values = true
+    )]
     pub port_mapping: Option<String>,
     /// Root inside is root outside: no own ids, no filter, nothing masked
     #[arg(long)]
@@ -298,7 +302,11 @@ pub struct SetPortMapping {
     #[command(flatten)]
     pub container: TheContainer,
     /// Ports of the host that lead into the container; `none` takes all away
-    #[arg(long, value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]|none")]
+    #[arg(
+        long,
+        value_name = "[ADDR:]HOST:CONTAINER[/udp][,…]|none",
+        allow_hyphen_values = true
+    )]
     pub port_mapping: String,
 }
 

@@ -157,6 +157,11 @@ fn beyond_a_link_that_is_no_uplink_a_container_is_seen_itself(host: &Host) {
     host.lab().add_second_link();
     host.at(Elsewhere, "ip route add 166.88.0.0/24 via 10.98.0.1");
     host.booted_on_bridge("web", "");
+    // Cocker forwards on the uplink alone; elsewhere it is the administrator's decision.
+    host.at(
+        OnHost,
+        "sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth1/forwarding'",
+    );
     let _elsewhere = host.serve(Elsewhere, "0.0.0.0:7000");
     let _outside = host.serve(Outside, "0.0.0.0:7000");
     let seen = host.reaches(Inside("web"), "10.98.0.2:7000", "elsewhere");

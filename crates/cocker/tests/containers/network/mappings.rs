@@ -14,7 +14,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         two_ports_of_the_host_may_lead_to_one_of_the_container,
         ranges_lead_port_by_port,
         a_range_of_thousands_of_ports_holds_to_its_last,
-        a_mapping_holds_on_every_link_of_the_host,
+        a_mapping_holds_on_every_link_that_the_host_forwards_on,
         a_mapping_of_one_address_holds_on_no_other,
         a_mapping_of_loopback_is_the_hosts_alone,
         a_more_particular_mapping_wins,
@@ -170,10 +170,16 @@ fn a_range_of_thousands_of_ports_holds_to_its_last(host: &Host) {
     host.reaches(Outside, "10.99.0.1:24999", "web");
 }
 
-fn a_mapping_holds_on_every_link_of_the_host(host: &Host) {
+fn a_mapping_holds_on_every_link_that_the_host_forwards_on(host: &Host) {
     host.lab().add_second_link();
     host.booted_on_bridge("web", "--port-mapping 8080:80");
     let _web = host.serve(Inside("web"), "0.0.0.0:80");
+    host.does_not_reach(Elsewhere, "10.98.0.1:8080");
+    // Cocker forwards on the uplink alone; elsewhere it is the administrator's decision.
+    host.at(
+        OnHost,
+        "sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth1/forwarding'",
+    );
     for (from, target, address) in [
         (Outside, "10.99.0.1:8080", "10.99.0.2"),
         (Elsewhere, "10.98.0.1:8080", "10.98.0.2"),
@@ -308,6 +314,11 @@ fn a_containers_uplink_is_replaced_while_stopped(host: &Host) {
     host.at(Elsewhere, "ip route add 166.88.0.0/24 via 10.98.0.1");
     host.at(Outside, "ip route add 166.88.0.0/24 via 10.99.0.1");
     host.created_on_bridge("web", "");
+    // Cocker forwards on the uplink alone; elsewhere it is the administrator's decision.
+    host.at(
+        OnHost,
+        "sh -c 'echo 1 > /proc/sys/net/ipv4/conf/eth1/forwarding'",
+    );
     let _elsewhere = host.serve(Elsewhere, "0.0.0.0:7000");
     let _outside = host.serve(Outside, "0.0.0.0:7000");
     let is_seen_as = |elsewhere: &str, outside: &str| {

@@ -189,6 +189,12 @@ fn a_second_bridge_does_what_the_first_does(host: &Host) {
 
 fn an_address_says_its_bridge(host: &Host) {
     with_small_bridges(host);
+    // A further bridge is opened when the first is full, and not because somebody says an address there.
+    host.cocker("create -m test -c early --net BRIDGE --vip 10.77.0.13")
+        .refuses(&["10.77.0.13", "10.77.0.1/29"]);
+    for number in 0..6 {
+        host.created_on_bridge(&format!("full{number}"), "");
+    }
     host.booted_on_bridge("web", "--vip 10.77.0.13");
     assert_eq!(host.addresses(Inside("web"), "eth0"), "10.77.0.13/29");
     assert_eq!(host.addresses(OnHost, "cocker0-1"), "10.77.0.9/29");
