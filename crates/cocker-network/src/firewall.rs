@@ -13,6 +13,7 @@ mod state;
 
 pub use foreign::ForwardBlock;
 
+use crate::connections;
 use crate::mapping::PortMapping;
 use crate::netlink::{Attributes, Messages, Netlink, Refusal};
 use batch::{Batch, Element, IfThere};
@@ -164,7 +165,11 @@ impl Firewall {
                         None => return Err(self.taken_port(entry)?.unwrap_or(refusal.into())),
                     }
                 }
-                other => return Ok(other?),
+                other => {
+                    other?;
+                    connections::forget_flows(&mut self.netlink, &entry.ports);
+                    return Ok(());
+                }
             }
         }
         Err(FirewallError::AddressTaken {
@@ -193,9 +198,11 @@ impl Firewall {
         let mut batch = Batch::begin(None);
         batch.remove(&elements);
         match batch.commit(&mut self.netlink) {
-            Err(refusal) if refusal.errno == Errno::NOENT => self.remove_one_by_one(&elements),
-            other => Ok(other?),
+            Err(refusal) if refusal.errno == Errno::NOENT => self.remove_one_by_one(&elements)?,
+            other => other?,
         }
+        connections::forget_flows(&mut self.netlink, &entry.ports);
+        Ok(())
     }
 
     /// For an entry of which somebody has removed a part by hand.

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod attachment;
+mod connections;
 mod failure;
 mod firewall;
 mod host;

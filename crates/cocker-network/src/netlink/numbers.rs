@@ -62,6 +62,7 @@ pub(crate) const NUD_NOARP: u16 = 64;
 pub(crate) const NTF_MASTER: u16 = 4;
 
 // linux/netfilter/nfnetlink.h
+pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 pub(crate) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub(crate) const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 pub(crate) const NFNL_MSG_BATCH_END: u16 = 17;
@@ -176,3 +177,17 @@ pub(crate) const NFT_REG_VERDICT: u16 = 0;
 pub(crate) const NFT_REG_1: u16 = 1;
 pub(crate) const NFT_REG32_00: u16 = 8;
 pub(crate) const IPS_DST_NAT: u16 = 32;
+
+// linux/netfilter/nfnetlink_conntrack.h
+pub(crate) const IPCTNL_MSG_CT_GET: u16 = 1;
+pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = 2;
+pub(crate) const CTA_TUPLE_ORIG: u16 = 1;
+pub(crate) const CTA_TUPLE_IP: u16 = 1;
+pub(crate) const CTA_TUPLE_PROTO: u16 = 2;
+pub(crate) const CTA_IP_V4_DST: u16 = 2;
+pub(crate) const CTA_IP_V6_DST: u16 = 4;
+pub(crate) const CTA_PROTO_NUM: u16 = 1;
+pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
+pub(crate) const CTA_FILTER: u16 = 25;
+pub(crate) const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+pub(crate) const CTA_FILTER_REPLY_FLAGS: u16 = 2;

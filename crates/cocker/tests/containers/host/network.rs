@@ -1,7 +1,7 @@
 //! What a test says and asks of its network.
 
 use super::lab::{self, Lab};
-use super::peers::{self, Endpoint, Service};
+use super::peers::{self, Endpoint, Flow, Service};
 use super::{Host, Started};
 use serde_json::Value;
 use std::fmt;
@@ -109,6 +109,14 @@ impl Host {
                 self.lab().report()
             );
         }
+    }
+
+    /// A client at `from` that goes on sending to `target` over UDP from one port.
+    #[track_caller]
+    pub fn flow(&self, from: Place, target: &str) -> Flow {
+        let target = target.parse().expect("an address and a port");
+        Flow::open(&self.namespace_of(from), target)
+            .unwrap_or_else(|why| panic!("no client at {from}: {why}"))
     }
 
     /// Types a line at `place` as root of the machine; returns what it printed, without the last line's end.

@@ -1,7 +1,7 @@
 //! Port mappings: who reaches a container by which address of the host, and whom the container sees.
 
 use crate::host::Place::{Elsewhere, Inside, OnHost, Outside};
-use crate::host::{Host, in_a_lab};
+use crate::host::{Host, eventually, in_a_lab};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     in_a_lab![
@@ -23,6 +23,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         mappings_are_replaced_and_removed_while_stopped,
         mappings_lead_to_a_new_address,
         a_containers_uplink_is_replaced_while_stopped,
+        a_client_of_udp_that_never_pauses_is_led_by_the_mapping_of_the_moment,
     ]
 }
 
@@ -335,4 +336,27 @@ fn a_containers_uplink_is_replaced_while_stopped(host: &Host) {
     // Without a link, it is the default route's again.
     host.cocker("-a host_eth -c web").ok();
     is_seen_as("166.88.0.2", "10.99.0.1");
+}
+
+fn a_client_of_udp_that_never_pauses_is_led_by_the_mapping_of_the_moment(host: &Host) {
+    for name in ["web", "db"] {
+        host.created_on_bridge(name, "--port-mapping 5300:53/udp");
+    }
+    let flow = host.flow(Outside, "10.99.0.1:5300");
+    assert_eq!(flow.ask(), None);
+    for name in ["web", "db"] {
+        host.cocker(&format!("boot {name}")).ok();
+        let service = host.serve(Inside(name), "0.0.0.0:53/udp");
+        let expected = format!("{name} sees 10.99.0.2");
+        eventually(&format!("the flow is led to {name}"), || {
+            flow.ask().as_ref() == Some(&expected)
+        });
+        drop(service);
+        host.cocker(&format!("shutdown {name}")).ok();
+    }
+    let own = host.serve(OnHost, "0.0.0.0:5300/udp");
+    eventually("the flow is the host's own", || {
+        flow.ask().as_deref() == Some("host sees 10.99.0.2")
+    });
+    drop(own);
 }
