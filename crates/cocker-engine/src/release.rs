@@ -44,7 +44,9 @@ impl Engine {
             .map_err(failed("cannot write its record"))?;
         // The clients that wait for the end see it now: the lock is held on for the measuring alone, and whoever wants
         // it waits for that.
-        close_from(FOLDER + 1).map_err(failed("cannot let the clients go"))?;
+        let aftermath = detached.as_ref().ok().and_then(Option::as_ref);
+        close_from(FOLDER + 1, aftermath.map(AsFd::as_fd))
+            .map_err(failed("cannot let the clients go"))?;
         if let Ok(size) = measure_upper(&folder) {
             let record = Record { size, ..record };
             state

@@ -10,7 +10,7 @@ use crate::plan::{Endpoint, NetworkPlan};
 use crate::ports;
 use crate::sysctl;
 use cocker_sys::process::in_network_namespace;
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -45,7 +45,13 @@ pub fn attach(
 
 /// What the kernel has still to do once elements or rules were removed: whoever closes a socket to nf_tables waits for it, for
 /// some ten milliseconds. Held until nobody waits, or forgotten by a process that is about to end.
-pub struct Aftermath(#[expect(dead_code, reason = "held to be closed late")] Firewall);
+pub struct Aftermath(Firewall);
+
+impl AsFd for Aftermath {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Takes away what outlives the namespace's last process. May be repeated, and called where nothing was attached.
 pub fn detach(endpoint: &Endpoint) -> Result<Aftermath, NetworkError> {

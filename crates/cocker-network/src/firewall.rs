@@ -20,6 +20,7 @@ use batch::{Batch, Element, IfThere};
 use ruleset::{
     BRIDGES, CHAINS, CONTAINERS, CONTAINERS6, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6,
 };
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -63,6 +64,12 @@ pub enum FirewallError {
 /// The table, as this host's kernel has it.
 pub(crate) struct Firewall {
     netlink: Netlink,
+}
+
+impl AsFd for Firewall {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.netlink.as_fd()
+    }
 }
 
 /// How often something is begun again that another program's change came between.

@@ -7,7 +7,7 @@ use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use crate::console::Output;
 use crate::raw::{self, Errno, Signals};
 use crate::watch::{Slot, State};
-use crate::{BROKEN, FOLDER, LOCK, PROGRAM, ROOT, Supervisor};
+use crate::{BROKEN, FIRST_FREE, FOLDER, LOCK, PROGRAM, ROOT, Supervisor};
 
 /// How much longer than it was given the container may take.
 const GRACE_MS: u64 = 500;
@@ -121,7 +121,7 @@ impl Supervisor {
     }
 
     /// Everything closes at the exec but the lock, the folder and the clients that wait for the end: their
-    /// connections close when `release` exits.
+    /// connections go above the folder, wherever they were, and close when `release` lets them go.
     fn keep_for_release(&mut self) {
         raw::keep_on_exec(LOCK);
         raw::keep_on_exec(FOLDER);
@@ -129,7 +129,7 @@ impl Supervisor {
             if self.watch.client(index).state == State::AwaitsEnd
                 && let Some(client) = self.watch.client_fd(index)
             {
-                raw::keep_on_exec(client);
+                raw::copy_for_exec(client, FIRST_FREE);
             }
         }
     }

@@ -161,6 +161,21 @@ pub fn keep_on_exec(descriptor: Fd) {
     };
 }
 
+/// Makes a copy of a descriptor that lives through the next exec, at `lowest` or above.
+pub fn copy_for_exec(descriptor: Fd, lowest: u32) {
+    // SAFETY: F_DUPFD takes numbers only.
+    let _ = unsafe {
+        call(
+            kernel::__NR_fcntl,
+            [
+                descriptor.0 as usize,
+                kernel::F_DUPFD as usize,
+                lowest as usize,
+            ],
+        )
+    };
+}
+
 /// Makes reads and accepts on this open file return where they would wait.
 pub fn set_nonblocking(descriptor: Fd) -> Result<()> {
     let (fd, get, set) = (

@@ -49,27 +49,29 @@ impl Pointers {
 
 /// Marks every open descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).
 pub fn close_on_exec_from(first: i32) -> Result<(), Errno> {
-    range_from(first, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
+    let flags = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+    range(first as libc::c_uint, libc::c_uint::MAX, flags)
 }
 
-/// Closes every open descriptor from `first` on.
+/// Closes every open descriptor from `first` on but `kept`.
 ///
 /// Meant for a process whose further life uses only descriptors below `first`: owners of the others must not be
 /// dropped or used any more, which holds where this is followed by an execution or the end of the process.
-pub fn close_from(first: i32) -> Result<(), Errno> {
-    range_from(first, 0)
+pub fn close_from(first: i32, kept: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let first = first as libc::c_uint;
+    let kept = kept.map(|fd| fd.as_raw_fd() as libc::c_uint);
+    let Some(kept) = kept.filter(|kept| *kept >= first) else {
+        return range(first, libc::c_uint::MAX, 0);
+    };
+    if first < kept {
+        range(first, kept - 1, 0)?;
+    }
+    range(kept + 1, libc::c_uint::MAX, 0)
 }
 
-fn range_from(first: i32, flags: libc::c_int) -> Result<(), Errno> {
+fn range(first: libc::c_uint, last: libc::c_uint, flags: libc::c_int) -> Result<(), Errno> {
     // SAFETY: the call touches no memory; what closing does to owned descriptors is said in `close_from`.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first as libc::c_uint,
-            libc::c_uint::MAX,
-            flags,
-        )
-    };
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     crate::process::checked(answer)
 }
 

@@ -4,7 +4,7 @@ use super::attributes::{Attributes, number_ne, text};
 use super::message::{FLAGS, HEADER, Messages, SEQUENCE};
 use super::numbers::*;
 use cocker_sys::socket::{NetlinkOption, set_netlink_option, set_send_buffer};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::fmt;
@@ -174,6 +174,12 @@ impl Netlink {
                 }
             }
         }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
