@@ -81,7 +81,7 @@ impl Engine {
             Err(error) => {
                 // The first error stays the one that is told.
                 let _ = control::remove(&container);
-                let _ = self.detach_network(&container);
+                let _ = self.detach_network(&container, None);
                 let _ = container.state.write(starting);
                 Err(error)
             }
@@ -102,9 +102,9 @@ impl Engine {
         let plan = self.plan(container)?;
         tracing::debug!("plan:\n{plan}");
         let attachment = network.map(|plan| self.attachment(plan)).transpose()?;
-        let warnings = attachment.as_ref().map(Attachment::warnings);
         let stop_signal = stop_signal(&plan.process);
-        let (boot_socket, supervisor) = self.supervisor(container, stop_signal)?;
+        let (boot_socket, supervisor) =
+            self.supervisor(container, stop_signal, attachment.as_ref())?;
         let prepared = cocker_sandbox::prepare(plan, self.settings.init)?;
         self.spawn(
             container,
@@ -113,8 +113,7 @@ impl Engine {
             starting,
             boot_socket,
             attachment,
-        )?;
-        Ok(warnings.unwrap_or_default())
+        )
     }
 
     fn attachment(&self, plan: NetworkPlan) -> Result<Attachment, BootError> {
@@ -134,7 +133,7 @@ impl Engine {
         starting: Record,
         boot_socket: OwnedFd,
         mut attachment: Option<Attachment>,
-    ) -> Result<(), BootError> {
+    ) -> Result<Vec<Warning>, BootError> {
         let mut message = [0u8; 64];
         let length = InitReport::Console
             .encode(&mut message)
@@ -145,7 +144,7 @@ impl Engine {
             source,
         })?;
         let mut written = Ok(());
-        let mut attached = Ok(());
+        let mut attached = Ok(Vec::new());
         let spawned = cocker_sandbox::spawn(prepared, supervisor, &message[..length], |pid| {
             let pid = pid.as_raw_nonzero().get();
             // Recorded first: whoever finds the record of a dead boot takes away what may have been attached.
@@ -158,10 +157,13 @@ impl Engine {
             }
         })?;
         written.map_err(|source| BootError::Record { source })?;
-        attached.map_err(NetworkFailure::from)?;
+        let blocks = attached.map_err(NetworkFailure::from)?;
         tracing::debug!("assembled; root process {:?}", spawned.root_process());
         spawned.go()?;
-        wait_until_ready(&boot_socket)
+        wait_until_ready(&boot_socket)?;
+        let bridge = attachment.map(|attachment| attachment.plan.bridge.name);
+        let bridge = bridge.unwrap_or_default();
+        Ok(blocks.iter().map(|block| warning(block, &bridge)).collect())
     }
 
     /// What a supervisor that was killed could not do: its record still names a process.
@@ -177,7 +179,7 @@ impl Engine {
         Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
             .remove()
             .map_err(|source| CleanUpError::Cgroup { source })?;
-        let _aftermath = self.detach_network(container)?;
+        let _aftermath = self.detach_network(container, None)?;
         container
             .state
             .write(Record { pid: 0, ..record })
@@ -226,6 +228,7 @@ impl Engine {
         &self,
         container: &Container,
         stop_signal: i32,
+        attachment: Option<&Attachment>,
     ) -> Result<(OwnedFd, Supervisor), BootError> {
         let opening = |what| move |source| BootError::Open { what, source };
         let lock = container.state.share().map_err(opening("lock"))?;
@@ -243,6 +246,14 @@ impl Engine {
         let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(&container.folder, ".", folder, Mode::empty())
             .map_err(opening("the container's folder"))?;
+        let network = match attachment {
+            Some(attachment) => rustix::io::dup(attachment.host.as_fd()),
+            None => {
+                let flags = OFlags::RDWR | OFlags::CLOEXEC;
+                rustix::fs::open("/dev/null", flags, Mode::empty())
+            }
+        };
+        let network = network.map_err(opening("the network's socket"))?;
         let supervisor = Supervisor {
             program: self.settings.supervisor,
             arguments: vec![
@@ -262,6 +273,7 @@ impl Engine {
                 Descriptor::Given(theirs),
                 Descriptor::Given(cocker),
                 Descriptor::Given(folder),
+                Descriptor::Given(network),
             ],
         };
         Ok((ours, supervisor))
@@ -276,14 +288,6 @@ impl Engine {
 struct Attachment {
     plan: NetworkPlan,
     host: HostSide,
-}
-
-impl Attachment {
-    fn warnings(&self) -> Vec<Warning> {
-        let bridge = &self.plan.bridge.name;
-        let blocks = self.host.blocks.iter();
-        blocks.map(|block| warning(block, bridge)).collect()
-    }
 }
 
 /// How the container knows itself in its `/etc/hosts`.

@@ -69,19 +69,13 @@ impl Engine {
         .map_err(|source| DestroyError::Rename { source })?;
         ids::give_back(&self.store, container.settings.id_slot)
             .map_err(|source| DestroyError::Ids { source })?;
-        let aftermath = match self.give_up_network(&container) {
+        match self.give_up_network(&container) {
             Err(source) if on_error == OnError::Stop => return Err(source.into()),
-            Err(error) => {
-                tracing::warn!("going on: {error}");
-                None
-            }
-            Ok(aftermath) => aftermath,
-        };
+            Err(error) => tracing::warn!("going on: {error}"),
+            Ok(()) => {}
+        }
         drop(names);
-        let removed = self.remove_files(leaving, on_error);
-        // Its files took a while, in which the kernel may have got done with it.
-        drop(aftermath);
-        removed
+        self.remove_files(leaving, on_error)
     }
 
     /// A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
@@ -101,7 +95,6 @@ impl Engine {
         ids::give_back_all_of(&self.store, name).map_err(|source| DestroyError::Ids { source })?;
         addresses::give_back_all_of(&self.store, name)
             .map_err(|source| NetworkFailure::from(AddressError::Register { source }))?;
-        let _aftermath = self.leave_bridges_if_last()?;
         drop(names);
         self.remove_files(leaving, OnError::GoOn)
     }

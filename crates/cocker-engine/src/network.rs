@@ -9,11 +9,11 @@ use crate::request::Isolation;
 use crate::state::Standing;
 use cocker_image::Name;
 use cocker_network::{
-    Aftermath, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, NetworkError, NetworkPlan,
-    PinError,
+    Aftermath, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, LINK_PREFIX, NetworkError,
+    NetworkPlan, PinError,
 };
 use cocker_sandbox::{IdRange, Namespaces, NetworkNamespace, SandboxError};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use std::net::Ipv4Addr;
 
 /// A container's network cannot be had as its settings say.
@@ -109,7 +109,7 @@ impl Engine {
         let digits: String = settings.id.chars().take(LINK_DIGITS).collect();
         Some(Endpoint {
             holder: Holder::new(container.name.as_str(), &store),
-            link_prefix: format!("ck{digits}"),
+            link_prefix: format!("{LINK_PREFIX}{digits}"),
             namespace: settings.netns(),
             address: *address,
             address6: None,
@@ -134,13 +134,16 @@ impl Engine {
             .collect()
     }
 
-    /// Takes away what of a booted container's network outlives its processes; may be repeated.
+    /// Takes away what of a booted container's network outlives its processes; may be repeated. `kept` is what its supervisor kept for
+    /// that.
     pub(crate) fn detach_network(
         &self,
         container: &Container,
+        kept: Option<OwnedFd>,
     ) -> Result<Option<Aftermath>, NetworkError> {
         let endpoint = self.endpoint(container);
-        endpoint.as_ref().map(cocker_network::detach).transpose()
+        let detach = |endpoint| cocker_network::detach(endpoint, kept);
+        endpoint.as_ref().map(detach).transpose()
     }
 
     /// Attaches a new sandbox. What a container that died without its last work still holds of the network is taken from it.
@@ -150,9 +153,10 @@ impl Engine {
         host: &mut HostSide,
         namespace: BorrowedFd<'_>,
         pid: i32,
-    ) -> Result<(), NetworkError> {
+    ) -> Result<Vec<ForwardBlock>, NetworkError> {
         loop {
-            match cocker_network::attach(plan, host, namespace, pid) {
+            let booted = || self.booted_endpoints(&plan.bridge.name);
+            match cocker_network::attach(plan, host, namespace, pid, booted) {
                 Err(NetworkError::Firewall(
                     FirewallError::PortTaken { holder, .. }
                     | FirewallError::AddressTaken { holder, .. },
@@ -186,33 +190,15 @@ impl Engine {
     }
 
     /// Takes away what a container has of the network from create to destroy. The caller holds the lock on names.
-    pub(crate) fn give_up_network(
-        &self,
-        container: &Container,
-    ) -> Result<Option<Aftermath>, NetworkFailure> {
+    pub(crate) fn give_up_network(&self, container: &Container) -> Result<(), NetworkFailure> {
         match container.settings.network {
-            NetworkSettings::Host => Ok(None),
-            NetworkSettings::Custom => {
-                cocker_network::unpin(&container.settings.netns())?;
-                Ok(None)
-            }
+            NetworkSettings::Host => Ok(()),
+            NetworkSettings::Custom => Ok(cocker_network::unpin(&container.settings.netns())?),
             NetworkSettings::Bridge { address, .. } => {
-                addresses::give_back(&self.store, &container.name, address)
-                    .map_err(|source| AddressError::Register { source })?;
-                self.leave_bridges_if_last()
+                let given_back = addresses::give_back(&self.store, &container.name, address);
+                Ok(given_back.map_err(|source| AddressError::Register { source })?)
             }
         }
-    }
-
-    /// With the last address of the store, what it has in the table of packets.
-    pub(crate) fn leave_bridges_if_last(&self) -> Result<Option<Aftermath>, NetworkFailure> {
-        let is_last = addresses::is_none_taken(&self.store)
-            .map_err(|source| AddressError::Register { source })?;
-        if !is_last {
-            return Ok(None);
-        }
-        let store = self.store.home().to_string_lossy();
-        Ok(Some(cocker_network::leave(&store)?))
     }
 }
 

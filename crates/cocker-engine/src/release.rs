@@ -1,5 +1,5 @@
 //! The last act of a container's supervisor: it executes `cocker release WAITSTATUS` with the lock at descriptor 3, the
-//! container's folder at 9, and the clients that wait for the end above.
+//! container's folder at 9, its network's socket at 10, and the clients that wait for the end above.
 
 use crate::container::Container;
 use crate::control;
@@ -16,6 +16,8 @@ use rustix::io::Errno;
 /// Where the supervisor leaves them: docs/design/0001-boot.md.
 const LOCK: i32 = 3;
 const FOLDER: i32 = 9;
+/// A socket to the table of packets, or /dev/null.
+const NETWORK: i32 = 10;
 
 impl Engine {
     /// Removes what outlives the root process, records the end, and lets the clients go; the container is stopped when
@@ -27,7 +29,8 @@ impl Engine {
         let folder = inherited_descriptor(FOLDER).map_err(failed("no folder was handed over"))?;
         let container = self.named(&folder)?;
 
-        let detached = self.detach_network(&container);
+        let kept = inherited_descriptor(NETWORK).ok();
+        let detached = self.detach_network(&container, kept);
         let removed = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove();
         let unlinked = control::remove(&container);
         let before = state.read().map_err(failed("cannot read its record"))?;
@@ -45,7 +48,7 @@ impl Engine {
         // The clients that wait for the end see it now: the lock is held on for the measuring alone, and whoever wants
         // it waits for that.
         let aftermath = detached.as_ref().ok().and_then(Option::as_ref);
-        close_from(FOLDER + 1, aftermath.map(AsFd::as_fd))
+        close_from(NETWORK + 1, aftermath.map(AsFd::as_fd))
             .map_err(failed("cannot let the clients go"))?;
         if let Ok(size) = measure_upper(&folder) {
             let record = Record { size, ..record };
@@ -55,11 +58,11 @@ impl Engine {
         }
         // Whoever waits for the lock goes on now; what the kernel has still to do for the network, only this process waits for.
         drop(state);
-        let aftermath = detached.map_err(|source| EngineError::ReleaseNetwork {
+        let detached = detached.map(drop);
+        detached.map_err(|source| EngineError::ReleaseNetwork {
             container: container.name.clone(),
             source: Box::new(source),
-        });
-        std::mem::forget(aftermath?);
+        })?;
         removed.map_err(failed("cannot remove its cgroup"))?;
         unlinked.map_err(failed("cannot remove its socket"))
     }

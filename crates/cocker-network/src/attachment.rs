@@ -1,8 +1,8 @@
 //! A container's own side: its pair of links, its addresses, its entries in the table, its namespace shown by name.
 
 use crate::failure::NetworkError;
-use crate::firewall::Firewall;
-use crate::host::HostSide;
+use crate::firewall::{Firewall, ForwardBlock};
+use crate::host::{self, HostSide};
 use crate::links::{self, Peer, hardware_for};
 use crate::netlink::{Messages, Netlink};
 use crate::pin;
@@ -10,7 +10,7 @@ use crate::plan::{Endpoint, NetworkPlan};
 use crate::ports;
 use crate::sysctl;
 use cocker_sys::process::in_network_namespace;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -20,7 +20,9 @@ const INSIDE: &str = "eth0";
 const INSIDE_INDEX: u32 = 2;
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Attaches the network namespace of a new sandbox, whose first process is `pid` here. The caller is in the host's network namespace.
+/// Attaches the network namespace of a new sandbox, whose first process is `pid` here. The caller is in the host's network
+/// namespace. `booted` tells the endpoints of the store's booted containers; it is asked only where something of them may be lost.
+/// Returns who of the host drops what the bridge forwards.
 ///
 /// # Errors
 /// What stands in the way; then nothing is left but links that end with the namespace.
@@ -29,13 +31,23 @@ pub fn attach(
     host: &mut HostSide,
     namespace: BorrowedFd<'_>,
     pid: i32,
-) -> Result<(), NetworkError> {
-    let endpoint = &plan.endpoint;
+    booted: impl FnOnce() -> Vec<Endpoint>,
+) -> Result<Vec<ForwardBlock>, NetworkError> {
+    let NetworkPlan { bridge, endpoint } = plan;
     ports::refuse_those_in_use(endpoint)?;
     let entry = endpoint.entry(&host.uplinks);
     host.firewall.enter(&entry)?;
-    let attached =
-        connect(plan, host, namespace).and_then(|()| Ok(pin::show(pid, &endpoint.namespace)?));
+    let others = || {
+        let booted = booted().into_iter();
+        booted
+            .filter(|other| other.holder != endpoint.holder)
+            .collect()
+    };
+    let attached = host::ready_table(host, bridge, others).and_then(|blocks| {
+        connect(plan, host, namespace)?;
+        pin::show(pid, &endpoint.namespace)?;
+        Ok(blocks)
+    });
     if attached.is_err() {
         // The first error stays the one that is told.
         let _ = host.firewall.withdraw(&entry);
@@ -43,8 +55,9 @@ pub fn attach(
     attached
 }
 
-/// What the kernel has still to do once elements or rules were removed: whoever closes a socket to nf_tables waits for it, for
-/// some ten milliseconds. Held until nobody waits, or forgotten by a process that is about to end.
+/// What the kernel has still to do once elements or rules were removed: it lets a grace period pass before it frees them, some
+/// ten milliseconds. Whoever closes a socket to nf_tables meanwhile waits for that, and lets nobody else change anything: so the
+/// period is waited for first, and by somebody for whom nobody waits.
 pub struct Aftermath(Firewall);
 
 impl AsFd for Aftermath {
@@ -53,19 +66,25 @@ impl AsFd for Aftermath {
     }
 }
 
+impl Drop for Aftermath {
+    fn drop(&mut self) {
+        // The kernel's own wait begins at some time during our first one, and ends no later than our second.
+        cocker_sys::process::wait_for_grace_period();
+        cocker_sys::process::wait_for_grace_period();
+    }
+}
+
 /// Takes away what outlives the namespace's last process. May be repeated, and called where nothing was attached.
-pub fn detach(endpoint: &Endpoint) -> Result<Aftermath, NetworkError> {
-    let mut firewall = Firewall::open()?;
+///
+/// `kept` is a socket that was kept from the time when it was attached ([`HostSide`]'s), or anything else.
+pub fn detach(endpoint: &Endpoint, kept: Option<OwnedFd>) -> Result<Aftermath, NetworkError> {
+    let mut firewall = match kept.and_then(Firewall::on) {
+        Some(firewall) => firewall,
+        None => Firewall::open()?,
+    };
     let withdrawn = firewall.withdraw(&endpoint.entry(&[]));
     pin::unpin(&endpoint.namespace)?;
     withdrawn?;
-    Ok(Aftermath(firewall))
-}
-
-/// Takes away what a store has left in the table once none of its containers has a bridge any more.
-pub fn leave(store: &str) -> Result<Aftermath, NetworkError> {
-    let mut firewall = Firewall::open()?;
-    firewall.leave(store)?;
     Ok(Aftermath(firewall))
 }
 

@@ -20,7 +20,7 @@ use batch::{Batch, Element, IfThere};
 use ruleset::{
     BRIDGES, CHAINS, CONTAINERS, CONTAINERS6, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6,
 };
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -57,6 +57,8 @@ pub enum FirewallError {
     PortTaken { port: String, holder: Holder },
     #[error("address {address} is taken by container {holder}")]
     AddressTaken { address: Ipv4Addr, holder: Holder },
+    #[error("the packet filter is changed by others without a pause")]
+    Busy,
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
@@ -81,8 +83,15 @@ impl Firewall {
         Ok(Firewall { netlink })
     }
 
+    /// The same on a socket that was opened for an earlier [`Firewall`], if it was.
+    pub(crate) fn on(socket: OwnedFd) -> Option<Firewall> {
+        Netlink::netfilter_on(socket).map(|netlink| Firewall { netlink })
+    }
+
     /// Makes the table what it should be, whatever somebody has made of it, with `bridge` of `store` in it. `entries` are those of the
     /// store's booted containers, asked for only where they may be lost.
+    ///
+    /// Called after [`Firewall::enter`]: from then on nobody takes the rules away, because they are in use.
     pub(crate) fn put_right(
         &mut self,
         bridge: &str,
@@ -116,6 +125,18 @@ impl Firewall {
         let mut batch = Batch::begin(None);
         batch.add(&[bridge_element(bridge, store)], IfThere::Keep);
         Ok(batch.commit(&mut self.netlink)?)
+    }
+
+    /// Where somebody else was faster, theirs is as good.
+    fn make_table(&mut self) -> Result<(), Refusal> {
+        let state = state::read(&mut self.netlink, "")?;
+        if state.has_frame {
+            return Ok(());
+        }
+        match self.build(&state) {
+            Err(refusal) if refusal.errno == RESTART => Ok(()),
+            built => built,
+        }
     }
 
     /// Puts right what is wrong, in one transaction; elements that are there stay.
@@ -152,12 +173,16 @@ impl Firewall {
         Ok(elements)
     }
 
-    /// Enters a container with all that belongs to it, or nothing of it.
+    /// Enters a container with all that belongs to it, or nothing of it. Where there is no table yet, it is made.
     ///
     /// # Errors
     /// Who has what is taken; then nothing has changed.
     pub(crate) fn enter(&mut self, entry: &Entry) -> Result<(), FirewallError> {
-        for _ in 0..2 {
+        // A transaction that is refused costs the kernel a grace period, so it is not tried on a table that is not there.
+        if !state::has_table(&mut self.netlink)? {
+            self.make_table()?;
+        }
+        for _ in 0..ATTEMPTS {
             let mut batch = Batch::begin(None);
             batch.add(&elements_of(entry), IfThere::Refuse);
             match batch.commit(&mut self.netlink) {
@@ -172,6 +197,8 @@ impl Firewall {
                         None => return Err(self.taken_port(entry)?.unwrap_or(refusal.into())),
                     }
                 }
+                // Somebody has damaged it, or removed it just now.
+                Err(refusal) if refusal.errno == Errno::NOENT => self.make_table()?,
                 other => {
                     other?;
                     connections::forget_flows(&mut self.netlink, &entry.ports);
@@ -179,37 +206,74 @@ impl Firewall {
                 }
             }
         }
-        Err(FirewallError::AddressTaken {
-            address: entry.address,
-            holder: entry.holder.clone(),
-        })
+        Err(FirewallError::Busy)
     }
 
-    /// Takes away what [`Firewall::enter`] entered for this holder, address and ports; nothing of it being there is as good.
+    /// Takes away what [`Firewall::enter`] entered for this holder, address and ports; nothing of it being there is as good. With the
+    /// last booted container of a store go the store's bridges, and with the last bridge of all stores the rules. The empty table
+    /// stays: taking chains off their hooks would cost the kernel some ten milliseconds.
+    ///
+    /// One transaction, because each has a grace period of its own to wait for: see [`Aftermath`](crate::Aftermath).
     pub(crate) fn withdraw(&mut self, entry: &Entry) -> Result<(), FirewallError> {
-        let key = entry.address.octets();
-        let Some(found) = self.element(CONTAINERS, &key)? else {
-            return Ok(());
-        };
-        let noted = read_comment(found.comment.as_deref().unwrap_or_default());
-        if noted.holder != entry.holder {
+        for _ in 0..ATTEMPTS {
+            let generation = state::generation(&mut self.netlink)?;
+            let entered = self.entered(entry)?;
+            let elements = entered.as_ref().map(elements_of).unwrap_or_default();
+            let (bridges, is_last) = self.bridges_without(entry)?;
+            if elements.is_empty() && bridges.is_empty() {
+                return Ok(());
+            }
+            // Nobody may come in meanwhile where more goes than this container's own.
+            let mut batch = Batch::begin((!bridges.is_empty()).then_some(generation));
+            batch.remove(&elements);
+            batch.remove(&bridges);
+            if is_last {
+                batch.remove_rules();
+            }
+            match batch.commit(&mut self.netlink) {
+                Err(refusal) if refusal.errno == RESTART => continue,
+                Err(refusal) if refusal.errno == Errno::NOENT => {
+                    self.remove_one_by_one(&elements)?;
+                    continue;
+                }
+                other => other?,
+            }
+            connections::forget_flows(&mut self.netlink, &entry.ports);
             return Ok(());
         }
-        // Its uplinks and its IPv6 address are what they were when it was entered, not what they would be now.
-        let entered = Entry {
+        Err(FirewallError::Busy)
+    }
+
+    /// What the table has of this holder's address, as it was noted when it was entered: its uplinks and its IPv6 address may be
+    /// others by now.
+    fn entered(&mut self, entry: &Entry) -> Result<Option<Entry>, Refusal> {
+        let found = self.element(CONTAINERS, &entry.address.octets())?;
+        let noted = found.map(|found| read_comment(found.comment.as_deref().unwrap_or_default()));
+        let noted = noted.filter(|noted| noted.holder == entry.holder);
+        Ok(noted.map(|noted| Entry {
             uplinks: noted.uplinks,
             address6: noted.address6,
             ..entry.clone()
+        }))
+    }
+
+    /// The bridges that are of no use once this entry is gone, and whether they are the last ones of all.
+    fn bridges_without(&mut self, entry: &Entry) -> Result<(Vec<Element>, bool), Refusal> {
+        let store = &entry.holder.store;
+        let stays = |container: &Element| {
+            let comment = container.comment.as_deref().unwrap_or_default();
+            let holder = read_comment(comment).holder;
+            holder.store == *store && holder != entry.holder
         };
-        let elements = elements_of(&entered);
-        let mut batch = Batch::begin(None);
-        batch.remove(&elements);
-        match batch.commit(&mut self.netlink) {
-            Err(refusal) if refusal.errno == Errno::NOENT => self.remove_one_by_one(&elements)?,
-            other => other?,
+        if self.elements(CONTAINERS)?.iter().any(stays) {
+            return Ok((Vec::new(), false));
         }
-        connections::forget_flows(&mut self.netlink, &entry.ports);
-        Ok(())
+        let bridges = self.elements(BRIDGES)?;
+        let (ours, others): (Vec<_>, Vec<_>) = bridges
+            .into_iter()
+            .partition(|bridge| bridge.comment.as_ref() == Some(store));
+        let is_last = !ours.is_empty() && others.is_empty();
+        Ok((ours, is_last))
     }
 
     /// For an entry of which somebody has removed a part by hand.
@@ -224,32 +288,6 @@ impl Firewall {
             }
         }
         Ok(())
-    }
-
-    /// Takes the bridges of a store out; with the last bridge of all stores go the rules. The empty table stays: taking
-    /// chains off their hooks would cost the kernel some ten milliseconds.
-    pub(crate) fn leave(&mut self, store: &str) -> Result<(), FirewallError> {
-        let mut attempts = 0..ATTEMPTS;
-        loop {
-            let generation = state::generation(&mut self.netlink)?;
-            let bridges = self.elements(BRIDGES)?;
-            let (ours, others): (Vec<_>, Vec<_>) = bridges
-                .into_iter()
-                .partition(|bridge| bridge.comment.as_deref() == Some(store));
-            let mut batch = Batch::begin(Some(generation));
-            if ours.is_empty() {
-                return Ok(());
-            }
-            batch.remove(&ours);
-            if others.is_empty() {
-                batch.remove_rules();
-            }
-            match batch.commit(&mut self.netlink) {
-                Err(refusal) if refusal.errno == RESTART && attempts.next().is_some() => {}
-                Err(refusal) if refusal.errno == Errno::NOENT => return Ok(()),
-                other => return Ok(other?),
-            }
-        }
     }
 
     /// Other tables of the host that drop what goes through `bridge`.

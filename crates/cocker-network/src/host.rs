@@ -4,26 +4,31 @@
 //! others, and nothing is taken away that somebody else made.
 
 use crate::failure::NetworkError;
-use crate::firewall::{Firewall, ForwardBlock};
+use crate::firewall::{Entry, Firewall, ForwardBlock};
 use crate::links::{self, HostAddress, Link, hardware_for};
 use crate::netlink::{Messages, Netlink};
-use crate::plan::{Bridge, Endpoint, NetworkPlan};
+use crate::plan::{Bridge, Endpoint, LINK_PREFIX, NetworkPlan};
 use crate::routes;
 use crate::subnet::Subnet4;
 use crate::sysctl;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use std::net::IpAddr;
 
-/// The host's side, ready for a container to be attached. Best dropped when nobody waits any more: see
-/// [`Aftermath`](crate::Aftermath).
+/// The host's side, ready for a container to be attached.
 pub struct HostSide {
     pub(crate) firewall: Firewall,
     pub(crate) bridge: u32,
     pub(crate) mtu: u32,
     /// By which links the container leaves the host.
     pub(crate) uplinks: Vec<String>,
-    /// Whoever drops what the bridge forwards.
-    pub blocks: Vec<ForwardBlock>,
+}
+
+impl AsFd for HostSide {
+    /// The socket to the table of packets, for whoever keeps it open: see [`Aftermath`](crate::Aftermath).
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.firewall.as_fd()
+    }
 }
 
 /// What Ethernet takes, where nothing says otherwise.
@@ -36,37 +41,59 @@ const MARK: &str = "cocker: ";
 /// store's booted containers; it is asked only where something of them may be lost.
 pub fn prepare(
     plan: &NetworkPlan,
-    booted: impl Fn() -> Vec<Endpoint>,
+    booted: impl FnOnce() -> Vec<Endpoint>,
 ) -> Result<HostSide, NetworkError> {
     let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
     let (bridge, is_new) = ready_bridge(&mut netlink, &plan.bridge)?;
     let has_mappings = !plan.endpoint.ports.is_empty();
     ready_addresses(&mut netlink, plan, &bridge)?;
     if is_new {
-        gather_ports(&mut netlink, &bridge, &booted())?;
+        gather_ports(&mut netlink, &bridge, booted)?;
     }
     let uplinks = uplinks(&mut netlink, &plan.endpoint)?;
     let mtu = plan.bridge.mtu.or(uplinks.first().map(|uplink| uplink.mtu));
     let uplinks: Vec<String> = uplinks.into_iter().map(|uplink| uplink.name).collect();
     set_switches(&plan.bridge, &uplinks, has_mappings)?;
 
-    let mut firewall = Firewall::open()?;
-    firewall.put_right(&bridge.name, &plan.bridge.store, || {
-        let entries = booted().into_iter();
-        let of = |endpoint: Endpoint| -> Result<_, NetworkError> {
-            let links = self::uplinks(&mut netlink, &endpoint)?;
-            let names: Vec<String> = links.into_iter().map(|link| link.name).collect();
-            Ok(endpoint.entry(&names))
-        };
-        entries.map(of).filter_map(Result::ok).collect()
-    })?;
     Ok(HostSide {
-        blocks: firewall.forward_blocks(&bridge.name)?,
-        firewall,
+        firewall: Firewall::open()?,
         bridge: bridge.index,
         mtu: mtu.unwrap_or(USUAL_MTU),
         uplinks,
     })
+}
+
+/// Makes the table right once the container is entered, and says who drops what the bridge forwards.
+pub(crate) fn ready_table(
+    host: &mut HostSide,
+    bridge: &Bridge,
+    booted: impl FnOnce() -> Vec<Endpoint>,
+) -> Result<Vec<ForwardBlock>, NetworkError> {
+    let index = host.bridge;
+    host.firewall.put_right(&bridge.name, &bridge.store, || {
+        lost_entries(index, booted).unwrap_or_default()
+    })?;
+    Ok(host.firewall.forward_blocks(&bridge.name)?)
+}
+
+/// What the table should have of the containers that are ports of the bridge. Where it has no port, none is looked for: reading
+/// what a store has may take long.
+fn lost_entries(
+    bridge: u32,
+    booted: impl FnOnce() -> Vec<Endpoint>,
+) -> Result<Vec<Entry>, NetworkError> {
+    let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
+    let links = links::all(&mut netlink)?;
+    if links.iter().all(|link| link.master != bridge) {
+        return Ok(Vec::new());
+    }
+    let mut entries = Vec::new();
+    for endpoint in booted() {
+        let uplinks = uplinks(&mut netlink, &endpoint)?;
+        let names: Vec<String> = uplinks.into_iter().map(|link| link.name).collect();
+        entries.push(endpoint.entry(&names));
+    }
+    Ok(entries)
 }
 
 /// Says whether this host has a link of that name.
@@ -181,17 +208,20 @@ fn refuse_collisions(
 fn gather_ports(
     netlink: &mut Netlink,
     bridge: &Link,
-    booted: &[Endpoint],
+    booted: impl FnOnce() -> Vec<Endpoint>,
 ) -> Result<(), NetworkError> {
-    if booted.is_empty() {
+    let mut astray = links::all(netlink)?;
+    astray.retain(|link| link.master == 0 && link.name.starts_with(LINK_PREFIX));
+    if astray.is_empty() {
         return Ok(());
     }
+    let booted = booted();
     let mut messages = Messages::new();
-    for link in links::all(netlink)? {
+    for link in astray {
         let owner = booted
             .iter()
             .find(|endpoint| link.name.starts_with(&endpoint.link_prefix));
-        if let Some(endpoint) = owner.filter(|_| link.master == 0) {
+        if let Some(endpoint) = owner {
             tracing::debug!("`{}` becomes a port of `{}` again", link.name, bridge.name);
             links::set_master(&mut messages, &link.name, bridge.index);
             links::ready_port(&mut messages, &link.name);

@@ -26,7 +26,7 @@ mod routes;
 mod subnet;
 mod sysctl;
 
-pub use attachment::{Aftermath, attach, detach, leave, set_loopback_up};
+pub use attachment::{Aftermath, attach, detach, set_loopback_up};
 pub use failure::NetworkError;
 pub use firewall::{FirewallError, ForwardBlock, Holder};
 pub use host::{HostSide, has_link, prepare};
@@ -34,7 +34,7 @@ pub use links::LONGEST_LINK_NAME;
 pub use mapping::{BadMapping, PortMapping, Protocol};
 pub use netlink::Refusal;
 pub use pin::{PinError, is_pinned, pin, pin_path, show, unpin};
-pub use plan::{Bridge, Endpoint, NetworkPlan};
+pub use plan::{Bridge, Endpoint, LINK_PREFIX, NetworkPlan};
 pub use resolver::{Reach, resolvers};
 pub use subnet::{BadSubnet, Subnet4, Subnet6};
 pub use sysctl::SysctlError;

@@ -6,6 +6,9 @@ use crate::subnet::{Subnet4, Subnet6};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// What the names of all links to containers begin with on the host.
+pub const LINK_PREFIX: &str = "ck";
+
 /// A bridge of the host that containers are ports of, and their way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bridge {
@@ -23,7 +26,7 @@ pub struct Bridge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub holder: Holder,
-    /// What the names of its links on the host begin with: `ck` and 8 digits. They go on with 4 drawn at each boot.
+    /// What the names of its links on the host begin with: [`LINK_PREFIX`] and 8 digits. They go on with 4 drawn at each boot.
     pub link_prefix: String,
     /// The name that its namespace is shown under while it is booted.
     pub namespace: String,

@@ -7,7 +7,7 @@ use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use crate::console::Output;
 use crate::raw::{self, Errno, Signals};
 use crate::watch::{Slot, State};
-use crate::{BROKEN, FIRST_FREE, FOLDER, LOCK, PROGRAM, ROOT, Supervisor};
+use crate::{BROKEN, FIRST_FREE, FOLDER, LOCK, NETWORK, PROGRAM, ROOT, Supervisor};
 
 /// How much longer than it was given the container may take.
 const GRACE_MS: u64 = 500;
@@ -120,11 +120,12 @@ impl Supervisor {
         }
     }
 
-    /// Everything closes at the exec but the lock, the folder and the clients that wait for the end: their
+    /// Everything closes at the exec but the lock, the folder, the network's and the clients that wait for the end: their
     /// connections go above the folder, wherever they were, and close when `release` lets them go.
     fn keep_for_release(&mut self) {
         raw::keep_on_exec(LOCK);
         raw::keep_on_exec(FOLDER);
+        raw::keep_on_exec(NETWORK);
         for index in 0..self.watch.client_count() {
             if self.watch.client(index).state == State::AwaitsEnd
                 && let Some(client) = self.watch.client_fd(index)

@@ -44,9 +44,11 @@ const ROOT: Fd = Fd(6);
 const BOOT: Fd = Fd(7);
 const PROGRAM: Fd = Fd(8);
 const FOLDER: Fd = Fd(9);
+/// Of no use here: what `release` takes the container's network away by.
+const NETWORK: Fd = Fd(10);
 
 /// The first number behind the fixed descriptors.
-const FIRST_FREE: u32 = 10;
+const FIRST_FREE: u32 = 11;
 
 /// What `exit` says when the supervisor itself is wrong (EX_SOFTWARE of sysexits.h).
 const BROKEN: i32 = 70;

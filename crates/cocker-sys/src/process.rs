@@ -205,6 +205,16 @@ pub fn unshare_late_namespaces() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(late) }
 }
 
+/// `MEMBARRIER_CMD_GLOBAL` of linux/membarrier.h.
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+
+/// Waits until every processor has gone through what the kernel calls a grace period of RCU, some ten milliseconds: what it
+/// put off until then is done (membarrier(2), `MEMBARRIER_CMD_GLOBAL`). Where the kernel does not offer that, does not wait.
+pub fn wait_for_grace_period() {
+    // SAFETY: the call takes numbers only.
+    let _ = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+}
+
 /// Says whether this thread is the process's only one.
 fn is_single_threaded() -> bool {
     match std::fs::read_dir("/proc/self/task") {

@@ -41,6 +41,18 @@ pub(super) fn generation(netlink: &mut Netlink) -> Result<u32, Refusal> {
     Ok(generation)
 }
 
+/// Says whether the table is there, in whatever state.
+pub(super) fn has_table(netlink: &mut Netlink) -> Result<bool, Refusal> {
+    let mut messages = Messages::new();
+    ask_for_table(&mut messages);
+    let mut has_table = false;
+    netlink.ask(messages, |_| {
+        has_table = true;
+        ControlFlow::Continue(())
+    })?;
+    Ok(has_table)
+}
+
 pub(super) fn read(netlink: &mut Netlink, bridge: &str) -> Result<State, Refusal> {
     let mut state = State {
         generation: 0,
@@ -86,9 +98,7 @@ fn questions(bridge: &str) -> Messages {
     let inet = header(NFPROTO_INET);
     let mut messages = Messages::new();
     ask_for_generation(&mut messages);
-    messages
-        .begin("find the table", kind(NFT_MSG_GETTABLE), 0, &inet)
-        .put_text(NFTA_TABLE_NAME, TABLE);
+    ask_for_table(&mut messages);
     for chain in &CHAINS {
         let what = format!("find chain `{}`", chain.name);
         messages
@@ -105,6 +115,13 @@ fn questions(bridge: &str) -> Messages {
     }
     ask_for_element(&mut messages, BRIDGES, &link_name(bridge));
     messages
+}
+
+fn ask_for_table(messages: &mut Messages) {
+    let inet = header(NFPROTO_INET);
+    messages
+        .begin("find the table", kind(NFT_MSG_GETTABLE), 0, &inet)
+        .put_text(NFTA_TABLE_NAME, TABLE);
 }
 
 fn ask_for_generation(messages: &mut Messages) {

@@ -6,12 +6,13 @@ use super::numbers::*;
 use cocker_sys::socket::{NetlinkOption, set_netlink_option, set_send_buffer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use std::fmt;
 use std::ops::ControlFlow;
 
 /// A socket of the network namespace that it was made in.
 pub(crate) struct Netlink {
+    family: Family,
     socket: OwnedFd,
     sequence: u32,
     buffer: Vec<u8>,
@@ -41,36 +42,37 @@ const BUFFER: usize = 64 * 1024;
 /// What the kernel lets a datagram take unless it is told otherwise (net.core.wmem_default is larger).
 const USUAL_DATAGRAM: usize = 128 * 1024;
 
+/// Which part of the kernel a socket talks to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Route,
+    Netfilter,
+}
+
 impl Netlink {
     /// For links, addresses, routes and neighbours (rtnetlink(7)).
     pub(crate) fn route() -> Result<Netlink, Errno> {
-        // NETLINK_ROUTE is 0, which is also what a socket gets that names no protocol.
-        let netlink = Netlink::open(None)?;
-        // The kernel then filters dumps as asked and refuses what it does not understand.
-        set_netlink_option(netlink.socket.as_fd(), NetlinkOption::StrictCheck)?;
-        Ok(netlink)
+        Ok(Netlink::on(open(Family::Route)?, Family::Route))
     }
 
     /// For nf_tables and the table of connections.
     pub(crate) fn netfilter() -> Result<Netlink, Errno> {
-        Netlink::open(Some(rustix::net::netlink::NETFILTER))
+        Ok(Netlink::on(open(Family::Netfilter)?, Family::Netfilter))
     }
 
-    fn open(protocol: Option<Protocol>) -> Result<Netlink, Errno> {
-        let socket = rustix::net::socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            protocol,
-        )?;
-        // Refusals come with the kernel's words, and without a copy of what was refused.
-        set_netlink_option(socket.as_fd(), NetlinkOption::ExtendedAcknowledge)?;
-        set_netlink_option(socket.as_fd(), NetlinkOption::CappedAcknowledge)?;
-        Ok(Netlink {
+    /// The same on a socket that another process of ours has opened; `None` where it is something else.
+    pub(crate) fn netfilter_on(socket: OwnedFd) -> Option<Netlink> {
+        let is_netlink = sockopt::socket_domain(&socket) == Ok(AddressFamily::NETLINK);
+        is_netlink.then(|| Netlink::on(socket, Family::Netfilter))
+    }
+
+    fn on(socket: OwnedFd, family: Family) -> Netlink {
+        Netlink {
+            family,
             socket,
             sequence: 1,
             buffer: vec![0; BUFFER],
-        })
+        }
     }
 
     /// Has all of `messages` done, in their order.
@@ -168,6 +170,8 @@ impl Netlink {
                             payload: said.payload,
                         };
                         if visit(answer).is_break() {
+                            // The kernel would go on with its answer, and take no other question before its end.
+                            self.socket = open(self.family).map_err(failed)?;
                             return Ok(());
                         }
                     }
@@ -175,6 +179,28 @@ impl Netlink {
             }
         }
     }
+}
+
+fn open(family: Family) -> Result<OwnedFd, Errno> {
+    let protocol = match family {
+        // NETLINK_ROUTE is 0, which is also what a socket gets that names no protocol.
+        Family::Route => None,
+        Family::Netfilter => Some(rustix::net::netlink::NETFILTER),
+    };
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        protocol,
+    )?;
+    // Refusals come with the kernel's words, and without a copy of what was refused.
+    set_netlink_option(socket.as_fd(), NetlinkOption::ExtendedAcknowledge)?;
+    set_netlink_option(socket.as_fd(), NetlinkOption::CappedAcknowledge)?;
+    if family == Family::Route {
+        // The kernel then filters dumps as asked and refuses what it does not understand.
+        set_netlink_option(socket.as_fd(), NetlinkOption::StrictCheck)?;
+    }
+    Ok(socket)
 }
 
 impl AsFd for Netlink {

@@ -30,7 +30,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// What stands for `cocker release`: it writes down what it was given. The shell looks at itself without a fork,
 /// around which it blocks signals.
 const RELEASE: &str = "echo \"$0 $1 $WORD\" > released.new
-for fd in 0 1 2 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$fd && echo $fd; done >> released.new
+for fd in 0 1 2 3 4 5 6 7 8 9 10 11; do test -e /proc/$$/fd/$fd && echo $fd; done >> released.new
 while read key value; do
     case $key in SigBlk:|SigIgn:) echo $key $value;; esac
 done < /proc/$$/status >> released.new
@@ -92,6 +92,7 @@ impl Booted {
         );
         let shell = open_file(Path::new("/bin/sh"), read);
         let directory = open_file(&folder, read | OFlags::DIRECTORY);
+        let network = open_file(Path::new("/dev/null"), read);
         let devpts = open_file(Path::new("/dev/pts"), OFlags::PATH | OFlags::CLOEXEC);
 
         let (played, roots_third) = match init {
@@ -106,6 +107,7 @@ impl Booted {
             (boot, 7),
             (shell, 8),
             (directory, 9),
+            (network, 10),
         ]
         .map(|(fd, target)| (high(fd), target));
         let roots = [(roots_third, 3), (devpts, 4)].map(|(fd, target)| (high(fd), target));
@@ -210,7 +212,7 @@ enum Init {
 
 /// Everything that is needed between fork and exec, made before.
 struct Plan {
-    supervisor: [(i32, i32); 6],
+    supervisor: [(i32, i32); 7],
     root: [(i32, i32); 2],
     argv: Vec<CString>,
 }
