@@ -8,6 +8,7 @@
 mod batch;
 mod expressions;
 mod foreign;
+mod legacy;
 mod ruleset;
 mod state;
 
@@ -295,7 +296,9 @@ impl Firewall {
         &mut self,
         bridge: &str,
     ) -> Result<Vec<ForwardBlock>, FirewallError> {
-        Ok(foreign::forward_blocks(&mut self.netlink, bridge)?)
+        let mut blocks = foreign::forward_blocks(&mut self.netlink, bridge)?;
+        blocks.extend(legacy::forward_blocks(bridge));
+        Ok(blocks)
     }
 
     fn holder(&mut self, address: Ipv4Addr) -> Result<Option<Holder>, Refusal> {

@@ -73,7 +73,10 @@ pub(crate) fn ready_table(
     host.firewall.put_right(&bridge.name, &bridge.store, || {
         lost_entries(index, booted).unwrap_or_default()
     })?;
-    Ok(host.firewall.forward_blocks(&bridge.name)?)
+    let mut blocks = host.firewall.forward_blocks(&bridge.name)?;
+    // Whoever drops a family that the containers do not have is in nobody's way.
+    blocks.retain(|block| block.family != "ip6" || bridge.subnet6.is_some());
+    Ok(blocks)
 }
 
 /// What the table should have of the containers that are ports of the bridge. Where it has no port, none is looked for: reading

@@ -31,6 +31,29 @@ pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> Result<(), Errno
     set_number(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
 }
 
+/// Reads option `name` of `level` into `value`, whose content says what is asked for where the option wants that; returns how many
+/// bytes the kernel wrote (getsockopt(2)).
+pub fn read_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &mut [u8],
+) -> Result<usize, Errno> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the kernel reads and writes at most `length` bytes of `value`, and `length` itself; both outlive the call.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    checked(answer.into())?;
+    Ok(length as usize)
+}
+
 fn set_number(
     socket: BorrowedFd<'_>,
     level: libc::c_int,

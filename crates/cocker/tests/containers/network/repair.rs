@@ -18,6 +18,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         an_address_of_the_subnet_on_another_link_is_named,
         a_link_that_has_the_bridges_name_is_named,
         iptables_that_drop_what_is_forwarded_are_warned_of,
+        old_iptables_that_drop_what_is_forwarded_are_warned_of,
         a_chain_of_nftables_that_drops_what_is_forwarded_is_warned_of,
         an_uplink_that_is_gone_is_named,
     ]
@@ -225,7 +226,7 @@ fn commands_in(warning: &str) -> Vec<&str> {
     let pieces = warning.split(['`', '\n']).map(str::trim);
     pieces
         .filter(|piece| {
-            ["iptables ", "ip6tables ", "nft "]
+            ["iptables ", "iptables-legacy ", "ip6tables ", "nft "]
                 .iter()
                 .any(|program| piece.starts_with(program))
         })
@@ -268,6 +269,11 @@ fn is_warned_of_and_the_advice_helps(host: &Host) {
 
 fn iptables_that_drop_what_is_forwarded_are_warned_of(host: &Host) {
     host.at(OnHost, "iptables -P FORWARD DROP");
+    is_warned_of_and_the_advice_helps(host);
+}
+
+fn old_iptables_that_drop_what_is_forwarded_are_warned_of(host: &Host) {
+    host.at(OnHost, "iptables-legacy -P FORWARD DROP");
     is_warned_of_and_the_advice_helps(host);
 }
 
