@@ -4,9 +4,10 @@
 //!   $COCKER_HOME/addresses/<IPv4 address>  ──link whose text is──▶  <container's name>
 //! ```
 //!
-//! The address says which bridge: a bridge takes 1,023 ports and a subnet has only so many addresses, so there are several,
-//! each with the next subnet of the same size, and one is opened when those before it are full. All calls need the store's lock.
-//! A link whose container is not there, or says another address, is of a crash between two steps and counts as free.
+//! The address says which bridge: a bridge takes 1,023 ports and a subnet has only so many addresses, so there are
+//! several, each with the next subnet of the same size, and one is opened when those before it are full. All calls
+//! need the store's lock. A link whose container is not there, or says another address, is of a crash between two
+//! steps and counts as free.
 
 use crate::config::NetworkConfig;
 use crate::container::{Container, NetworkSettings};
@@ -105,7 +106,8 @@ pub(crate) fn address6(bridge: &Bridge, address: Ipv4Addr) -> Option<Ipv6Addr> {
     let subnet6 = bridge.subnet6?;
     let place = |address| u32::from(address) - u32::from(bridge.subnet.network());
     let address6 = subnet6.address_at(place(address));
-    // Where the two subnets give the host different places, whoever stands at its place takes the one that is left over.
+    // Where the two subnets give the host different places, whoever stands at its place takes the one that is left
+    // over.
     Some(match address6 == subnet6.host {
         true => subnet6.address_at(place(bridge.subnet.host)),
         false => address6,

@@ -88,7 +88,8 @@ impl Engine {
         }
     }
 
-    /// Boots a container that we hold; what was made is undone by drops, but for its socket, its record and its network.
+    /// Boots a container that we hold; what was made is undone by drops, but for its socket, its record and its
+    /// network.
     fn boot_stopped(
         &self,
         container: &Container,
@@ -374,8 +375,8 @@ fn recorded(container: &Container, record: Record) -> Result<(), BootError> {
         .map_err(|source| BootError::Record { source })
 }
 
-/// A root process that was given holds at the next boot until another one is given; `cockerinit` or nothing goes back to
-/// the usual one. Says whether that changes the settings.
+/// A root process that was given holds at the next boot until another one is given; `cockerinit` or nothing goes back
+/// to the usual one. Says whether that changes the settings.
 fn choose_root_process(
     container: &mut Container,
     request: &BootRequest,

@@ -138,8 +138,8 @@ impl Container {
         })
     }
 
-    /// Holds the container against other commands, if none works on it; never waits, so it may be called by whoever holds another
-    /// container.
+    /// Holds the container against other commands, if none works on it; never waits, so it may be called by whoever
+    /// holds another container.
     pub(crate) fn try_lock_for_work(&self) -> Option<WorkLock> {
         self.lock(FlockOperation::NonBlockingLockExclusive).ok()
     }

@@ -130,8 +130,8 @@ impl Engine {
         }
     }
 
-    /// After the container has its name: a pin whose container is not there could be found by nobody. Where there is none, as after a
-    /// crash right here, a boot makes it.
+    /// After the container has its name: a pin whose container is not there could be found by nobody. Where there is
+    /// none, as after a crash right here, a boot makes it.
     fn make_namespace(&self, name: &Name) -> Result<(), CreateError> {
         let pinned = Container::open_for_work(&self.store, name).map(|(container, _work)| {
             pin_new(&container).inspect_err(|_| {

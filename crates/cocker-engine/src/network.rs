@@ -75,8 +75,8 @@ impl Engine {
         Ok(endpoint.map(|endpoint| NetworkPlan { bridge, endpoint }))
     }
 
-    /// The namespace that a sandbox shall see. One that CUSTOM has pinned is made again where it is gone, as after a restart of the
-    /// host.
+    /// The namespace that a sandbox shall see. One that CUSTOM has pinned is made again where it is gone, as after a
+    /// restart of the host.
     pub(crate) fn network_namespace(
         &self,
         container: &Container,
@@ -134,8 +134,8 @@ impl Engine {
             .collect()
     }
 
-    /// Takes away what of a booted container's network outlives its processes; may be repeated. `kept` is what its supervisor kept for
-    /// that.
+    /// Takes away what of a booted container's network outlives its processes; may be repeated. `kept` is what its
+    /// supervisor kept for that.
     pub(crate) fn detach_network(
         &self,
         container: &Container,
@@ -146,7 +146,8 @@ impl Engine {
         endpoint.as_ref().map(detach).transpose()
     }
 
-    /// Attaches a new sandbox. What a container that died without its last work still holds of the network is taken from it.
+    /// Attaches a new sandbox. What a container that died without its last work still holds of the network is taken
+    /// from it.
     pub(crate) fn attach_network(
         &self,
         plan: &NetworkPlan,
@@ -205,7 +206,8 @@ impl Engine {
 /// Digits of the container's id in the names of its links: `ck`, these, and 4 drawn at each boot make 14 of 15 bytes.
 const LINK_DIGITS: usize = 8;
 
-/// Makes the namespace of a container of CUSTOM, owned by the container's user namespace, so that root inside can configure it.
+/// Makes the namespace of a container of CUSTOM, owned by the container's user namespace, so that root inside can
+/// configure it.
 pub(crate) fn pin_new(container: &Container) -> Result<(), NetworkFailure> {
     let namespaces = Namespaces::make(id_range(container), true)?;
     let network = namespaces.network().expect("it was asked for");

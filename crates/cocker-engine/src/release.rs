@@ -56,7 +56,8 @@ impl Engine {
                 .write(record)
                 .map_err(failed("cannot write its size"))?;
         }
-        // Whoever waits for the lock goes on now; what the kernel has still to do for the network, only this process waits for.
+        // Whoever waits for the lock goes on now; what the kernel has still to do for the network, only this process
+        // waits for.
         drop(state);
         let detached = detached.map(drop);
         detached.map_err(|source| EngineError::ReleaseNetwork {

@@ -52,8 +52,8 @@ fn text(reach: Reach) -> String {
     head.to_string() + &lines
 }
 
-/// `None` where there is no such file. It lies in a folder that nobody but the host's root can write to; only what is in it may
-/// be the container's.
+/// `None` where there is no such file. It lies in a folder that nobody but the host's root can write to; only what is
+/// in it may be the container's.
 fn read(folder: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {

@@ -20,9 +20,9 @@ const INSIDE: &str = "eth0";
 const INSIDE_INDEX: u32 = 2;
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Attaches the network namespace of a new sandbox, whose first process is `pid` here. The caller is in the host's network
-/// namespace. `booted` tells the endpoints of the store's booted containers; it is asked only where something of them may be lost.
-/// Returns who of the host drops what the bridge forwards.
+/// Attaches the network namespace of a new sandbox, whose first process is `pid` here. The caller is in the host's
+/// network namespace. `booted` tells the endpoints of the store's booted containers; it is asked only where something
+/// of them may be lost. Returns who of the host drops what the bridge forwards.
 ///
 /// # Errors
 /// What stands in the way; then nothing is left but links that end with the namespace.
@@ -55,9 +55,9 @@ pub fn attach(
     attached
 }
 
-/// What the kernel has still to do once elements or rules were removed: it lets a grace period pass before it frees them, some
-/// ten milliseconds. Whoever closes a socket to nf_tables meanwhile waits for that, and lets nobody else change anything: so the
-/// period is waited for first, and by somebody for whom nobody waits.
+/// What the kernel has still to do once elements or rules were removed: it lets a grace period pass before it frees
+/// them, some ten milliseconds. Whoever closes a socket to nf_tables meanwhile waits for that, and lets nobody else
+/// change anything: so the period is waited for first, and by somebody for whom nobody waits.
 pub struct Aftermath(Firewall);
 
 impl AsFd for Aftermath {

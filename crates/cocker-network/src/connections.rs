@@ -1,6 +1,7 @@
-//! What the kernel remembers of UDP: a flow that began before a mapping came or went is led as at its first packet for as long as its
-//! client goes on sending. So the flows to mapped ports are forgotten whenever a mapping comes or goes; the next packet of each
-//! is led anew. TCP needs no such help: a connection ends with the container that it led to.
+//! What the kernel remembers of UDP: a flow that began before a mapping came or went is led as at its first packet
+//! for as long as its client goes on sending. So the flows to mapped ports are forgotten whenever a mapping comes or
+//! goes; the next packet of each is led anew. TCP needs no such help: a connection ends with the container that it
+//! led to.
 
 use crate::links;
 use crate::mapping::{PortMapping, Protocol};
@@ -11,8 +12,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 
-/// Forgets the flows to the UDP ports among `ports` that are for this host itself. What cannot be forgotten goes on as it was, which is
-/// no reason to fail.
+/// Forgets the flows to the UDP ports among `ports` that are for this host itself. What cannot be forgotten goes on
+/// as it was, which is no reason to fail.
 pub(crate) fn forget_flows(netlink: &mut Netlink, ports: &[PortMapping]) {
     let is_udp = |mapping: &PortMapping| mapping.protocol == Protocol::Udp;
     if !ports.iter().any(is_udp) {
@@ -128,7 +129,8 @@ fn destination(tuple: Attributes<'_>) -> Option<(IpAddr, u16)> {
     Some((address, port))
 }
 
-/// `CTA_FILTER_FLAG(CTA_PROTO_NUM)` of the kernel's net/netfilter/nf_internals.h; older kernels than 5.8 show all flows.
+/// `CTA_FILTER_FLAG(CTA_PROTO_NUM)` of the kernel's net/netfilter/nf_internals.h; older kernels than 5.8 show all
+/// flows.
 const BY_PROTOCOL: u32 = 1 << 3;
 
 const fn kind(message: u16) -> u16 {

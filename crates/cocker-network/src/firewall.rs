@@ -1,9 +1,10 @@
 //! The table `cocker` of nf_tables: port mappings, masquerade, and what keeps containers and strangers apart.
 //!
-//! Rules never change ([`ruleset`]), so a packet's cost does not grow with the number of containers or mappings. What comes and goes
-//! are elements of sets, all those of a container in one transaction. That the address of a container is in set `containers` says
-//! that all its elements are there; that a store's bridge is in set `bridges` says that those of the store's containers are.
-//! The kernel alone knows who has a port: nothing about it is written down elsewhere.
+//! Rules never change ([`ruleset`]), so a packet's cost does not grow with the number of containers or mappings. What
+//! comes and goes are elements of sets, all those of a container in one transaction. That the address of a container
+//! is in set `containers` says that all its elements are there; that a store's bridge is in set `bridges` says that
+//! those of the store's containers are. The kernel alone knows who has a port: nothing about it is written down
+//! elsewhere.
 
 mod batch;
 mod expressions;
@@ -89,8 +90,8 @@ impl Firewall {
         Netlink::netfilter_on(socket).map(|netlink| Firewall { netlink })
     }
 
-    /// Makes the table what it should be, whatever somebody has made of it, with `bridge` of `store` in it. `entries` are those of the
-    /// store's booted containers, asked for only where they may be lost.
+    /// Makes the table what it should be, whatever somebody has made of it, with `bridge` of `store` in it. `entries`
+    /// are those of the store's booted containers, asked for only where they may be lost.
     ///
     /// Called after [`Firewall::enter`]: from then on nobody takes the rules away, because they are in use.
     pub(crate) fn put_right(
@@ -179,7 +180,8 @@ impl Firewall {
     /// # Errors
     /// Who has what is taken; then nothing has changed.
     pub(crate) fn enter(&mut self, entry: &Entry) -> Result<(), FirewallError> {
-        // A transaction that is refused costs the kernel a grace period, so it is not tried on a table that is not there.
+        // A transaction that is refused costs the kernel a grace period, so it is not tried on a table that is not
+        // there.
         if !state::has_table(&mut self.netlink)? {
             self.make_table()?;
         }
@@ -210,9 +212,10 @@ impl Firewall {
         Err(FirewallError::Busy)
     }
 
-    /// Takes away what [`Firewall::enter`] entered for this holder, address and ports; nothing of it being there is as good. With the
-    /// last booted container of a store go the store's bridges, and with the last bridge of all stores the rules. The empty table
-    /// stays: taking chains off their hooks would cost the kernel some ten milliseconds.
+    /// Takes away what [`Firewall::enter`] entered for this holder, address and ports; nothing of it being there is
+    /// as good. With the last booted container of a store go the store's bridges, and with the last bridge of all
+    /// stores the rules. The empty table stays: taking chains off their hooks would cost the kernel some ten
+    /// milliseconds.
     ///
     /// One transaction, because each has a grace period of its own to wait for: see [`Aftermath`](crate::Aftermath).
     pub(crate) fn withdraw(&mut self, entry: &Entry) -> Result<(), FirewallError> {
@@ -245,8 +248,8 @@ impl Firewall {
         Err(FirewallError::Busy)
     }
 
-    /// What the table has of this holder's address, as it was noted when it was entered: its uplinks and its IPv6 address may be
-    /// others by now.
+    /// What the table has of this holder's address, as it was noted when it was entered: its uplinks and its IPv6
+    /// address may be others by now.
     fn entered(&mut self, entry: &Entry) -> Result<Option<Entry>, Refusal> {
         let found = self.element(CONTAINERS, &entry.address.octets())?;
         let noted = found.map(|found| read_comment(found.comment.as_deref().unwrap_or_default()));
@@ -467,7 +470,8 @@ struct Noted {
     address6: Option<Ipv6Addr>,
 }
 
-/// `NAME UPLINK,UPLINK ADDRESS6 STORE`, with `-` for no uplink and no address; names of containers and links have no blanks.
+/// `NAME UPLINK,UPLINK ADDRESS6 STORE`, with `-` for no uplink and no address; names of containers and links have no
+/// blanks.
 fn write_comment(entry: &Entry) -> String {
     let uplinks = match entry.uplinks.is_empty() {
         true => "-".into(),

@@ -1,7 +1,8 @@
-//! The host's side: a bridge with the subnet's first address, forwarding for it and for the links that lead out, and the table.
+//! The host's side: a bridge with the subnet's first address, forwarding for it and for the links that lead out, and
+//! the table.
 //!
-//! All of it is looked at on every boot and made or mended where it is not as it should be; nothing of it is in the way of
-//! others, and nothing is taken away that somebody else made.
+//! All of it is looked at on every boot and made or mended where it is not as it should be; nothing of it is in the
+//! way of others, and nothing is taken away that somebody else made.
 
 use crate::failure::NetworkError;
 use crate::firewall::{Entry, Firewall, ForwardBlock};
@@ -37,8 +38,8 @@ const USUAL_MTU: u32 = 1500;
 /// What marks a bridge as a store's.
 const MARK: &str = "cocker: ";
 
-/// Makes or mends everything that stands on the host before a container is attached. `booted` tells the endpoints of the
-/// store's booted containers; it is asked only where something of them may be lost.
+/// Makes or mends everything that stands on the host before a container is attached. `booted` tells the endpoints of
+/// the store's booted containers; it is asked only where something of them may be lost.
 pub fn prepare(
     plan: &NetworkPlan,
     booted: impl FnOnce() -> Vec<Endpoint>,
@@ -79,8 +80,8 @@ pub(crate) fn ready_table(
     Ok(blocks)
 }
 
-/// What the table should have of the containers that are ports of the bridge. Where it has no port, none is looked for: reading
-/// what a store has may take long.
+/// What the table should have of the containers that are ports of the bridge. Where it has no port, none is looked
+/// for: reading what a store has may take long.
 fn lost_entries(
     bridge: u32,
     booted: impl FnOnce() -> Vec<Endpoint>,

@@ -5,9 +5,9 @@
 //!  (data)                                                        ◀──detach── the end: what outlives the namespace
 //! ```
 //!
-//! Knows nothing of images or sandboxes' files: whoever calls it says addresses, names and namespaces. No program is run, and every
-//! call is for the network namespace that the caller is in. The kernel is asked, never remembered: what is there already
-//! is used, what is missing is made, what is wrong is mended or named.
+//! Knows nothing of images or sandboxes' files: whoever calls it says addresses, names and namespaces. No program is
+//! run, and every call is for the network namespace that the caller is in. The kernel is asked, never remembered:
+//! what is there already is used, what is missing is made, what is wrong is mended or named.
 #![forbid(unsafe_code)]
 
 mod attachment;

@@ -175,8 +175,8 @@ pub(crate) fn set_alias(messages: &mut Messages, index: u32, name: &str, alias: 
         .put(IFLA_IFALIAS, alias.as_bytes());
 }
 
-/// Makes a pair of links, ours named `name` and a port of the bridge, the other one in a namespace. Neither is up yet: the peer
-/// must not be, and ours is told first what it is for ([`ready_port`]).
+/// Makes a pair of links, ours named `name` and a port of the bridge, the other one in a namespace. Neither is up
+/// yet: the peer must not be, and ours is told first what it is for ([`ready_port`]).
 pub(crate) fn make_pair(
     messages: &mut Messages,
     name: &str,
@@ -214,9 +214,10 @@ pub(crate) fn set_master(messages: &mut Messages, name: &str, bridge: u32) {
         .put_number(IFLA_MASTER, bridge);
 }
 
-/// Makes `name`, which is under the bridge already, a port as it should be, and up. It learns no hardware addresses: what sends in another's name changes nothing. What
-/// comes out of it may go back into it, as a mapping of the container's own does where the host's rules see bridged packets. It gets
-/// no addresses of its own, since nobody talks to this end.
+/// Makes `name`, which is under the bridge already, a port as it should be, and up. It learns no hardware addresses:
+/// what sends in another's name changes nothing. What comes out of it may go back into it, as a mapping of the
+/// container's own does where the host's rules see bridged packets. It gets no addresses of its own, since nobody
+/// talks to this end.
 pub(crate) fn ready_port(messages: &mut Messages, name: &str) {
     let what = format!("make `{name}` a port of the bridge");
     messages

@@ -6,8 +6,8 @@
 //! └── nns1E2A90F117C3     shown: a link to /proc/<pid>/ns/net; it ends with its processes
 //! ```
 //!
-//! Mounting costs little and unmounting costs the kernel some ten milliseconds, so what need not outlast its processes is shown
-//! only. Nothing here or elsewhere decides by the pid in such a link.
+//! Mounting costs little and unmounting costs the kernel some ten milliseconds, so what need not outlast its
+//! processes is shown only. Nothing here or elsewhere decides by the pid in such a link.
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
@@ -39,8 +39,8 @@ pub enum PinError {
     },
 }
 
-/// Says whether a namespace is pinned under this name: an empty file without one is what a restart of the host, or a crash in
-/// between, leaves where /run is a disk.
+/// Says whether a namespace is pinned under this name: an empty file without one is what a restart of the host, or a
+/// crash in between, leaves where /run is a disk.
 pub fn is_pinned(name: &str) -> bool {
     is_mount_point(&pin_path(name))
 }

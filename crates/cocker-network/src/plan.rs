@@ -26,7 +26,8 @@ pub struct Bridge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub holder: Holder,
-    /// What the names of its links on the host begin with: [`LINK_PREFIX`] and 8 digits. They go on with 4 drawn at each boot.
+    /// What the names of its links on the host begin with: [`LINK_PREFIX`] and 8 digits. They go on with 4 drawn at
+    /// each boot.
     pub link_prefix: String,
     /// The name that its namespace is shown under while it is booted.
     pub namespace: String,

@@ -4,8 +4,8 @@ use crate::netlink::numbers::*;
 use crate::netlink::{Attributes, Messages, Netlink, Refusal, number_ne};
 use std::ops::ControlFlow;
 
-/// The indexes of the links that the default route of a family leads through: none where there is no default route, several
-/// where it is spread over several. Of several routes the one with the least metric counts.
+/// The indexes of the links that the default route of a family leads through: none where there is no default route,
+/// several where it is spread over several. Of several routes the one with the least metric counts.
 pub(crate) fn default_links(netlink: &mut Netlink, family: i32) -> Result<Vec<u32>, Refusal> {
     let mut messages = Messages::new();
     // struct rtmsg of linux/rtnetlink.h
@@ -24,8 +24,9 @@ pub(crate) fn default_links(netlink: &mut Netlink, family: i32) -> Result<Vec<u3
                 .find(RTA_DST)
                 .is_none_or(|to| to.iter().all(|&byte| byte == 0));
         if !is_default {
-            // IPv4's routes come in the order of their destinations, so there is none further on; a host that knows all routes
-            // of the world is not made to tell them. IPv6's order is another one, and nobody has that many.
+            // IPv4's routes come in the order of their destinations, so there is none further on; a host that knows
+            // all routes of the world is not made to tell them. IPv6's order is another one, and nobody has that
+            // many.
             let is_sorted = family == libc::AF_INET && bits > 8;
             return match is_sorted {
                 true => ControlFlow::Break(()),

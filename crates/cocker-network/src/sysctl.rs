@@ -1,5 +1,5 @@
-//! Switches of the kernel below /proc/sys/net, for the network namespace that the caller is in (sysctl/net in the kernel's
-//! documentation).
+//! Switches of the kernel below /proc/sys/net, for the network namespace that the caller is in (sysctl/net in the
+//! kernel's documentation).
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;

@@ -1,8 +1,8 @@
 //! The steps that a rule of nf_tables is made of, as messages have them (linux/netfilter/nf_tables.h).
 //!
-//! A rule's steps run one after the other on registers; the first one that does not hold ends the rule. Registers of 16 bytes are
-//! numbered from 1, those of 4 bytes from 8, over the same memory: 1 is 8 to 11, so a key of an address, a protocol and a port
-//! lies in 1, 9, 10, and with an IPv6 address in 1, 12, 13.
+//! A rule's steps run one after the other on registers; the first one that does not hold ends the rule. Registers of
+//! 16 bytes are numbered from 1, those of 4 bytes from 8, over the same memory: 1 is 8 to 11, so a key of an address,
+//! a protocol and a port lies in 1, 9, 10, and with an IPv6 address in 1, 12, 13.
 
 use crate::netlink::Message;
 use crate::netlink::numbers::*;

@@ -1,5 +1,5 @@
-//! Other programs' tables that drop what is forwarded, so that a container's packets do not get through: nobody's rules are touched,
-//! but the user is told.
+//! Other programs' tables that drop what is forwarded, so that a container's packets do not get through: nobody's
+//! rules are touched, but the user is told.
 
 use super::batch::{header, kind};
 use super::ruleset::TABLE;
@@ -102,8 +102,8 @@ fn remedy(family: &str, table: &str, chain: &str, bridge: &str) -> String {
     }
 }
 
-/// Says whether some rule of the table names the bridge and goes on from there, both for what comes from it and for what goes to
-/// it. Which rule comes first is the administrator's business.
+/// Says whether some rule of the table names the bridge and goes on from there, both for what comes from it and for
+/// what goes to it. Which rule comes first is the administrator's business.
 fn lets_through(
     netlink: &mut Netlink,
     block: &ForwardBlock,

@@ -1,5 +1,5 @@
-//! The tables of the old iptables, which are not nf_tables: looked at as iptables itself does, by options of a raw socket
-//! (linux/netfilter_ipv4/ip_tables.h and its IPv6 twin).
+//! The tables of the old iptables, which are not nf_tables: looked at as iptables itself does, by options of a raw
+//! socket (linux/netfilter_ipv4/ip_tables.h and its IPv6 twin).
 //!
 //! ```text
 //!  entry = what it matches (addresses, names of links) · offsets · counters · matches · target
@@ -158,7 +158,8 @@ impl Table<'_> {
     }
 }
 
-/// Says whether an entry asks for this link by name at `place`; its mask, 32 bytes on, says how much of the name counts.
+/// Says whether an entry asks for this link by name at `place`; its mask, 32 bytes on, says how much of the name
+/// counts.
 fn names(entry: &[u8], place: usize, link: &str) -> bool {
     let (Some(name), Some(mask)) = (
         entry.get(place..place + 16),

@@ -215,8 +215,8 @@ const fn network(offset: u32, length: u32) -> Step {
     }
 }
 
-/// The port that a packet goes to, which TCP and UDP have at the same place. What else lies there in another protocol's header
-/// matches nothing, since the protocol is part of the key.
+/// The port that a packet goes to, which TCP and UDP have at the same place. What else lies there in another
+/// protocol's header matches nothing, since the protocol is part of the key.
 const fn destination_port(to: u16) -> Step {
     Payload {
         header: NFT_PAYLOAD_TRANSPORT_HEADER,
@@ -355,11 +355,11 @@ macro_rules! steps {
     }};
 }
 
-/// In the order in which they stand in their chains. Comments begin with the version of the rules: whoever finds others puts
-/// the table right.
+/// In the order in which they stand in their chains. Comments begin with the version of the rules: whoever finds
+/// others puts the table right.
 pub(super) const RULES: [Rule; 16] = [
-    // Mappings of the host's 127.0.0.1 make the kernel accept packets of that network on the bridge (route_localnet). None may come
-    // from a container itself, or it would reach what the host keeps for itself.
+    // Mappings of the host's 127.0.0.1 make the kernel accept packets of that network on the bridge (route_localnet).
+    // None may come from a container itself, or it would reach what the host keeps for itself.
     rule(
         "guard",
         "1: no container reaches the host's loopback",
@@ -376,7 +376,8 @@ pub(super) const RULES: [Rule; 16] = [
             [Step::Drop],
         ],
     ),
-    // Nobody sends to 127.0.0.1 from outside; where the kernel would let it in, a mapping of that address alone is still not reached.
+    // Nobody sends to 127.0.0.1 from outside; where the kernel would let it in, a mapping of that address alone is
+    // still not reached.
     rule(
         "prerouting",
         "1: what comes for loopback",
@@ -480,8 +481,9 @@ pub(super) const RULES: [Rule; 16] = [
             [Masquerade]
         ],
     ),
-    // Client and server stand on one bridge and would answer each other past the mapping. By the client's address, and not by the
-    // link it comes from: where the host's rules see bridged packets (br_netfilter), there is no such link here.
+    // Client and server stand on one bridge and would answer each other past the mapping. By the client's address,
+    // and not by the link it comes from: where the host's rules see bridged packets (br_netfilter), there is no such
+    // link here.
     rule(
         "postrouting",
         "1: from a container by a mapping to a container",

@@ -91,8 +91,8 @@ impl Netlink {
         first.map_or(Ok(()), Err)
     }
 
-    /// Asks, and shows every answer to `visit` until that breaks off. The first refusal ends it, but for "not found": then there is
-    /// just no answer.
+    /// Asks, and shows every answer to `visit` until that breaks off. The first refusal ends it, but for "not found":
+    /// then there is just no answer.
     pub(crate) fn ask(
         &mut self,
         messages: Messages,
