@@ -28,7 +28,7 @@ DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
 TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
                vi=vim-tiny less=less file=file nc=netcat-openbsd \
                nft=nftables iptables=iptables nsenter=util-linux
-BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux
+BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables
 
 .PHONY: all build residents install uninstall demo test bench ci format lint clean
 
@@ -68,6 +68,7 @@ bench:
 	.ci/install-missing $(BENCH_NEEDS)
 	$(MAKE) build
 	$(AS_ROOT) bench/commands.sh $(COCKER)
+	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench mappings
 
 format:
 	$(CARGO) fmt --all --check
