@@ -112,9 +112,8 @@ fn connect(
     };
     links::make_pair(&mut messages, &name, host.bridge, host.mtu, &peer);
     links::ready_port(&mut messages, &name);
-    links::and_ask_for(&mut messages, &name);
     let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
-    let index = match links::change_and_find(&mut netlink, messages) {
+    let index = match links::make_and_find(&mut netlink, messages, &name) {
         Err(refusal) if refusal.errno == NO_MORE_PORTS => {
             let name = plan.bridge.name.clone();
             return Err(NetworkError::NoPortLeft { name });

@@ -70,12 +70,7 @@ const ANY: u8 = libc::AF_UNSPEC as u8;
 pub(crate) fn find(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Refusal> {
     let mut messages = Messages::new();
     ask_for(&mut messages, name);
-    let mut found = None;
-    netlink.ask(messages, |answer| {
-        found = answer.split().and_then(|(header, rest)| link(header, rest));
-        ControlFlow::Continue(())
-    })?;
-    Ok(found)
+    asked_for(netlink, messages)
 }
 
 /// The link of this index.
@@ -85,6 +80,11 @@ pub(crate) fn find_index(netlink: &mut Netlink, index: u32) -> Result<Option<Lin
     messages
         .begin(format!("find link {index}"), RTM_GETLINK, 0, &header)
         .put_number(IFLA_EXT_MASK, SKIP_STATISTICS);
+    asked_for(netlink, messages)
+}
+
+/// What the kernel answers to messages that ask for one link.
+fn asked_for(netlink: &mut Netlink, messages: Messages) -> Result<Option<Link>, Refusal> {
     let mut found = None;
     netlink.ask(messages, |answer| {
         found = answer.split().and_then(|(header, rest)| link(header, rest));
@@ -248,22 +248,14 @@ pub(crate) fn ready_port(messages: &mut Messages, name: &str) {
 /// `IN6_ADDR_GEN_MODE_NONE` of linux/if_link.h.
 const NO_LINK_LOCAL_ADDRESS: u8 = 1;
 
-/// Asks for a link within a datagram that changes it; see [`index_in`].
-pub(crate) fn and_ask_for(messages: &mut Messages, name: &str) {
-    ask_for(messages, name);
-}
-
-/// Sends `messages` and gives the index of the link that they end by asking for.
-pub(crate) fn change_and_find(
+/// Sends messages that make a link, and gives its index.
+pub(crate) fn make_and_find(
     netlink: &mut Netlink,
-    messages: Messages,
+    mut messages: Messages,
+    name: &str,
 ) -> Result<Option<u32>, Refusal> {
-    let mut index = None;
-    netlink.ask(messages, |answer| {
-        index = answer.split().and_then(|(header, rest)| link(header, rest));
-        ControlFlow::Continue(())
-    })?;
-    Ok(index.map(|link| link.index))
+    ask_for(&mut messages, name);
+    Ok(asked_for(netlink, messages)?.map(|link| link.index))
 }
 
 /// Tells the bridge behind which port a hardware address is, so that the first packet finds it.
