@@ -127,7 +127,13 @@ pub(crate) fn take(
             check(store, config, &folder, address)?;
             address
         }
-        None => next_free(config, &taken(&folder).map_err(register)?)?,
+        None => match next_free(config, &taken(&folder).map_err(register)?) {
+            Err(AddressError::NoneLeft { .. }) => {
+                drop_stale(store, &folder).map_err(register)?;
+                next_free(config, &taken(&folder).map_err(register)?)?
+            }
+            found => found?,
+        },
     };
     enter(store, &folder, container, address)?;
     Ok(address)
@@ -226,6 +232,17 @@ fn enter(
             remove(folder, address).map_err(register)?;
         }
     }
+}
+
+/// Removes the links whose container is not there or has another address: a crash between two steps leaves one.
+fn drop_stale(store: &Store, folder: &OwnedFd) -> Result<(), Errno> {
+    for address in taken(folder)? {
+        match owner(folder, address)? {
+            Some(owner) if !has(store, &owner, address) => remove(folder, address)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Says whether the container is there and has the address. One that cannot be read may have it.
@@ -397,6 +414,18 @@ mod tests {
         );
         give_back(&store, &name("web"), address).unwrap();
         assert!(taken(&folder(&store).unwrap()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn stale_links_are_dropped_before_it_is_said_that_nothing_is_left() {
+        let (_home, store) = store();
+        let config = config("10.77.0.1/30");
+        let name = |text: &str| Name::parse(text).unwrap();
+        for number in 0..MOST_BRIDGES {
+            take(&store, &config, &name(&format!("gone{number}")), None).unwrap();
+        }
+        let address = take(&store, &config, &name("web"), None).unwrap();
+        assert_eq!(address.to_string(), "10.77.0.2");
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Engine {
         let starting = Record {
             pid: 0,
             started: seconds_since_epoch(),
+            is_ending: false,
             ..record
         };
         recorded(&container, starting)?;
@@ -81,8 +82,12 @@ impl Engine {
             Err(error) => {
                 // The first error stays the one that is told.
                 let _ = control::remove(&container);
-                let _ = self.detach_network(&container, None);
-                let _ = container.state.write(starting);
+                // A pid in the record says that there may be something left.
+                if let Err(left) = self.detach_network(&container) {
+                    tracing::warn!("the network of `{name}` is not taken away: {left}");
+                } else {
+                    let _ = container.state.write(starting);
+                }
                 Err(error)
             }
         }
@@ -119,7 +124,7 @@ impl Engine {
 
     fn attachment(&self, plan: NetworkPlan) -> Result<Attachment, BootError> {
         tracing::debug!("network:\n{plan}");
-        let booted = || self.booted_endpoints(&plan.bridge.name);
+        let booted = || self.booted_endpoints();
         let host = cocker_network::prepare(&plan, booted).map_err(NetworkFailure::from)?;
         tracing::debug!("the host's side of the network is ready");
         Ok(Attachment { plan, host })
@@ -158,13 +163,14 @@ impl Engine {
             }
         })?;
         written.map_err(|source| BootError::Record { source })?;
-        let blocks = attached.map_err(NetworkFailure::from)?;
+        let obstacles = attached.map_err(NetworkFailure::from)?;
         tracing::debug!("assembled; root process {:?}", spawned.root_process());
         spawned.go()?;
         wait_until_ready(&boot_socket)?;
         let bridge = attachment.map(|attachment| attachment.plan.bridge.name);
         let bridge = bridge.unwrap_or_default();
-        Ok(blocks.iter().map(|block| warning(block, &bridge)).collect())
+        let warnings = obstacles.iter().map(|obstacle| warning(obstacle, &bridge));
+        Ok(warnings.collect())
     }
 
     /// What a supervisor that was killed could not do: its record still names a process.
@@ -180,10 +186,14 @@ impl Engine {
         Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
             .remove()
             .map_err(|source| CleanUpError::Cgroup { source })?;
-        let _aftermath = self.detach_network(container, None)?;
+        let _aftermath = self.detach_network(container)?;
         container
             .state
-            .write(Record { pid: 0, ..record })
+            .write(Record {
+                pid: 0,
+                is_ending: false,
+                ..record
+            })
             .map_err(|source| CleanUpError::Record { source })
     }
 

@@ -8,7 +8,7 @@ use crate::container::{
 use crate::engine::Engine;
 use crate::failure::{CreateError, EngineError};
 use crate::ids;
-use crate::network::{NetworkFailure, pin_new};
+use crate::network::{NetworkFailure, check_families, pin_new};
 use crate::request::{
     BridgeRequest, CreateRequest, IfBooted, NetworkRequest, OnError, VolumeRequest,
 };
@@ -86,7 +86,7 @@ impl Engine {
                     ..settings
                 };
                 let published = self.publish(&mut staged, &settings, &request.container);
-                published.inspect_err(|_| self.give_back_address(&request.container, &settings))
+                published.inspect_err(|_| self.give_address_back(&request.container, &settings))
             });
         if published.is_err() {
             let _ = ids::give_back(&self.store, slot);
@@ -122,7 +122,7 @@ impl Engine {
         })
     }
 
-    fn give_back_address(&self, container: &Name, settings: &ContainerSettings) {
+    fn give_address_back(&self, container: &Name, settings: &ContainerSettings) {
         if let NetworkSettings::Bridge { address, .. } = settings.network
             && let Err(errno) = addresses::give_back(&self.store, container, address)
         {
@@ -238,6 +238,7 @@ fn checked_bridge(store: &Store, request: &BridgeRequest) -> Result<NetworkConfi
     if let Some(name) = &request.uplink {
         check_uplink(name)?;
     }
+    check_families(&config, request.ports.iter())?;
     Ok(config)
 }
 

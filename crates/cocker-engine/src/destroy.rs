@@ -60,6 +60,7 @@ impl Engine {
             }
             _ => {}
         }
+        forgiven(self.unpin_network(&container), on_error)?;
         let names = self.store.lock()?;
         let leaving = LeavingFolder::begin_held(
             self.store.containers_folder(),
@@ -69,11 +70,7 @@ impl Engine {
         .map_err(|source| DestroyError::Rename { source })?;
         ids::give_back(&self.store, container.settings.id_slot)
             .map_err(|source| DestroyError::Ids { source })?;
-        match self.give_up_network(&container) {
-            Err(source) if on_error == OnError::Stop => return Err(source.into()),
-            Err(error) => tracing::warn!("going on: {error}"),
-            Ok(()) => {}
-        }
+        forgiven(self.give_back_address(&container), on_error)?;
         drop(names);
         self.remove_files(leaving, on_error)
     }
@@ -81,7 +78,7 @@ impl Engine {
     /// A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
     fn clean_up_for_good(&self, container: &Container, record: Record) -> Result<(), CleanUpError> {
         self.clean_up_after_crash(container, record)?;
-        // A client that was killed before there was a process to record has left this at most.
+        let _aftermath = self.detach_network(container)?;
         Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
             .remove()
             .map_err(|source| CleanUpError::Cgroup { source })
@@ -89,6 +86,7 @@ impl Engine {
 
     /// A container whose settings cannot be read any more: all that is known of it is its folder.
     fn remove_damaged(&self, name: &Name) -> Result<(), DestroyError> {
+        let _aftermath = self.detach_network_of(name).map_err(NetworkFailure::from)?;
         let names = self.store.lock()?;
         let leaving = LeavingFolder::begin(self.store.containers_folder(), name.as_str())
             .map_err(|source| DestroyError::Rename { source })?;
@@ -108,6 +106,17 @@ impl Engine {
             }
             Ok(()) => Ok(()),
         }
+    }
+}
+
+/// With `--forcely` what cannot be taken away of the network stays.
+fn forgiven(given_up: Result<(), NetworkFailure>, on_error: OnError) -> Result<(), NetworkFailure> {
+    match given_up {
+        Err(error) if on_error == OnError::GoOn => {
+            tracing::warn!("going on: {error}");
+            Ok(())
+        }
+        other => other,
     }
 }
 

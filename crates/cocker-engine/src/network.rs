@@ -4,16 +4,17 @@ use crate::addresses::{self, AddressError};
 use crate::config::{ConfigError, NetworkConfig};
 use crate::container::{Container, NetworkSettings};
 use crate::engine::Engine;
+use crate::failure::ContainerError;
 use crate::ids;
 use crate::request::Isolation;
 use crate::state::Standing;
 use cocker_image::Name;
 use cocker_network::{
     Aftermath, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, LINK_PREFIX, NetworkError,
-    NetworkPlan, PinError,
+    NetworkPlan, Obstacle, PinError, PortMapping,
 };
 use cocker_sandbox::{IdRange, Namespaces, NetworkNamespace, SandboxError};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::BorrowedFd;
 use std::net::Ipv4Addr;
 
 /// A container's network cannot be had as its settings say.
@@ -23,6 +24,8 @@ pub enum NetworkFailure {
     Config(#[from] ConfigError),
     #[error("its address {address} is in none of the subnets that config.toml gives the store")]
     AddressOutside { address: Ipv4Addr },
+    #[error("mapping `{mapping}` is of an IPv6 address, and containers of this store have none")]
+    NoIpv6 { mapping: String },
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error(transparent)]
@@ -40,6 +43,9 @@ impl NetworkFailure {
             NetworkFailure::AddressOutside { .. } => {
                 Some("give the container another address: cocker set-vip".into())
             }
+            NetworkFailure::NoIpv6 { .. } => {
+                Some("give the store a subnet of IPv6 in config.toml: [network] subnet6.".into())
+            }
             NetworkFailure::Address(source) => source.hint(),
             NetworkFailure::Network(source) => source.hint(),
             NetworkFailure::Namespaces(source) => source.hint(),
@@ -52,8 +58,8 @@ impl NetworkFailure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     pub text: String,
-    /// A command that would help.
-    pub remedy: String,
+    /// What the user can do about it.
+    pub hint: String,
 }
 
 impl Engine {
@@ -69,9 +75,14 @@ impl Engine {
         let bridge = addresses::bridge_of(&config, &self.store, address);
         let bridge = bridge.ok_or(NetworkFailure::AddressOutside { address })?;
         let endpoint = self.endpoint(container).map(|endpoint| Endpoint {
+            bridge: bridge.name.clone(),
             address6: addresses::address6(&bridge, address),
             ..endpoint
         });
+        check_families(
+            &config,
+            endpoint.iter().flat_map(|endpoint| &endpoint.ports),
+        )?;
         Ok(endpoint.map(|endpoint| NetworkPlan { bridge, endpoint }))
     }
 
@@ -94,7 +105,8 @@ impl Engine {
         })
     }
 
-    /// What a container of BRIDGE has of the network by its settings alone; its IPv6 address is the bridge's business.
+    /// What a container of BRIDGE has of the network by its settings alone; its bridge and its IPv6 address are the
+    /// configuration's business.
     fn endpoint(&self, container: &Container) -> Option<Endpoint> {
         let settings = &container.settings;
         let NetworkSettings::Bridge {
@@ -105,10 +117,10 @@ impl Engine {
         else {
             return None;
         };
-        let store = self.store.home().to_string_lossy();
         let digits: String = settings.id.chars().take(LINK_DIGITS).collect();
         Some(Endpoint {
-            holder: Holder::new(container.name.as_str(), &store),
+            holder: self.holder(&container.name),
+            bridge: String::new(),
             link_prefix: format!("{LINK_PREFIX}{digits}"),
             namespace: settings.netns(),
             address: *address,
@@ -118,8 +130,8 @@ impl Engine {
         })
     }
 
-    /// The endpoints of all booted containers on the bridge of this name.
-    pub(crate) fn booted_endpoints(&self, bridge: &str) -> Vec<Endpoint> {
+    /// The endpoints of the store's booted containers.
+    pub(crate) fn booted_endpoints(&self) -> Vec<Endpoint> {
         let names = self.container_names().unwrap_or_default();
         let opened = names
             .iter()
@@ -128,35 +140,37 @@ impl Engine {
             matches!(container.state.standing(), Ok((Standing::Booted { .. }, _)))
         });
         let plans = booted.filter_map(|container| self.network_plan(&container).ok().flatten());
-        plans
-            .filter(|plan| plan.bridge.name == bridge)
-            .map(|plan| plan.endpoint)
-            .collect()
+        plans.map(|plan| plan.endpoint).collect()
     }
 
-    /// Takes away what of a booted container's network outlives its processes; may be repeated. `kept` is what its
-    /// supervisor kept for that.
+    /// Takes away what of a booted container's network outlives its processes; may be repeated.
     pub(crate) fn detach_network(
         &self,
         container: &Container,
-        kept: Option<OwnedFd>,
     ) -> Result<Option<Aftermath>, NetworkError> {
         let endpoint = self.endpoint(container);
-        let detach = |endpoint| cocker_network::detach(endpoint, kept);
-        endpoint.as_ref().map(detach).transpose()
+        endpoint.as_ref().map(cocker_network::detach).transpose()
     }
 
-    /// Attaches a new sandbox. What a container that died without its last work still holds of the network is taken
-    /// from it.
+    /// The same for a container whose settings cannot be read any more.
+    pub(crate) fn detach_network_of(&self, name: &Name) -> Result<Aftermath, NetworkError> {
+        cocker_network::detach_all_of(&self.holder(name))
+    }
+
+    fn holder(&self, container: &Name) -> Holder {
+        Holder::new(container.as_str(), &self.store.home().to_string_lossy())
+    }
+
+    /// Attaches a new sandbox. What a container that is not booted still holds of the network is taken from it.
     pub(crate) fn attach_network(
         &self,
         plan: &NetworkPlan,
         host: &mut HostSide,
         namespace: BorrowedFd<'_>,
         pid: i32,
-    ) -> Result<Vec<ForwardBlock>, NetworkError> {
+    ) -> Result<Vec<Obstacle>, NetworkError> {
         loop {
-            let booted = || self.booted_endpoints(&plan.bridge.name);
+            let booted = || self.booted_endpoints();
             match cocker_network::attach(plan, host, namespace, pid, booted) {
                 Err(NetworkError::Firewall(
                     FirewallError::PortTaken { holder, .. }
@@ -167,34 +181,51 @@ impl Engine {
         }
     }
 
-    /// Does the last work of a container that nobody else works on; says whether there was any to do.
+    /// Takes from a holder of this store what it has of the network, if it is not booted and nobody else works on it;
+    /// says whether there was anything.
     fn mend_dead(&self, holder: &Holder) -> bool {
         let Ok(name) = Name::parse(&holder.container) else {
             return false;
         };
-        let store = self.store.home().to_string_lossy();
-        if *holder != Holder::new(name.as_str(), &store) {
+        if *holder != self.holder(&name) {
             return false;
         }
-        let Ok(container) = Container::open(&self.store, &name) else {
-            return false;
+        let container = match Container::open(&self.store, &name) {
+            Ok(container) => container,
+            Err(ContainerError::Unknown { .. }) => {
+                let detached = self.detach_network_of(&name);
+                return detached.is_ok_and(|aftermath| aftermath.is_due());
+            }
+            Err(_) => return false,
         };
         let Some(_work) = container.try_lock_for_work() else {
             return false;
         };
+        if container.state.try_lock().is_err() {
+            return false;
+        }
         match container.state.standing() {
-            Ok((Standing::Broken, record)) if container.state.try_lock().is_ok() => {
-                self.clean_up_after_crash(&container, record).is_ok()
-            }
+            Ok((Standing::Broken, record)) => self.clean_up_after_crash(&container, record).is_ok(),
+            Ok((Standing::Stopped, _)) => match self.detach_network(&container) {
+                Ok(aftermath) => aftermath.is_some_and(|aftermath| aftermath.is_due()),
+                Err(_) => false,
+            },
             _ => false,
         }
     }
 
-    /// Takes away what a container has of the network from create to destroy. The caller holds the lock on names.
-    pub(crate) fn give_up_network(&self, container: &Container) -> Result<(), NetworkFailure> {
+    /// Lets go of the namespace of CUSTOM, before the container has lost its name: nobody could find it after.
+    pub(crate) fn unpin_network(&self, container: &Container) -> Result<(), NetworkFailure> {
         match container.settings.network {
-            NetworkSettings::Host => Ok(()),
             NetworkSettings::Custom => Ok(cocker_network::unpin(&container.settings.netns())?),
+            NetworkSettings::Host | NetworkSettings::Bridge { .. } => Ok(()),
+        }
+    }
+
+    /// Gives its address back, after the container has lost its name. The caller holds the lock on names.
+    pub(crate) fn give_back_address(&self, container: &Container) -> Result<(), NetworkFailure> {
+        match container.settings.network {
+            NetworkSettings::Host | NetworkSettings::Custom => Ok(()),
             NetworkSettings::Bridge { address, .. } => {
                 let given_back = addresses::give_back(&self.store, &container.name, address);
                 Ok(given_back.map_err(|source| AddressError::Register { source })?)
@@ -223,8 +254,31 @@ pub(crate) fn id_range(container: &Container) -> Option<IdRange> {
     }
 }
 
-/// Says of a foreign table that it stops the container's packets, and how it could let them pass.
-pub(crate) fn warning(block: &ForwardBlock, bridge: &str) -> Warning {
+/// Refuses mappings of a family that the store's containers do not have.
+pub(crate) fn check_families<'a>(
+    config: &NetworkConfig,
+    mut ports: impl Iterator<Item = &'a PortMapping>,
+) -> Result<(), NetworkFailure> {
+    let is_six = |mapping: &&PortMapping| mapping.address.is_some_and(|address| address.is_ipv6());
+    match ports.find(is_six) {
+        Some(mapping) if config.subnet6.is_none() => Err(NetworkFailure::NoIpv6 {
+            mapping: mapping.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Says what keeps the container's packets from getting through, and what would help.
+pub(crate) fn warning(obstacle: &Obstacle, bridge: &str) -> Warning {
+    let block = match obstacle {
+        Obstacle::NoWayOut => {
+            return Warning {
+                text: "the host has no default route: the container does not get out".into(),
+                hint: "boot it again when there is one, or name a link: cocker set-host-eth".into(),
+            };
+        }
+        Obstacle::Blocked(block) => block,
+    };
     let ForwardBlock {
         family,
         table,
@@ -236,6 +290,6 @@ pub(crate) fn warning(block: &ForwardBlock, bridge: &str) -> Warning {
             "chain `{chain}` of table `{family} {table}` drops what bridge `{bridge}` forwards: \
              the container does not get out, and is not reached from outside"
         ),
-        remedy: remedy.clone(),
+        hint: format!("let it pass: `{remedy}`"),
     }
 }

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 /// Where the supervisor leaves them: docs/design/0001-boot.md.
 const LOCK: i32 = 3;
 const FOLDER: i32 = 9;
-/// A socket to the table of packets, or /dev/null.
+/// A socket to the table of packets that boot used, only to be closed late; or /dev/null.
 const NETWORK: i32 = 10;
 
 impl Engine {
@@ -30,16 +30,25 @@ impl Engine {
         let container = self.named(&folder)?;
 
         let kept = inherited_descriptor(NETWORK).ok();
-        let detached = self.detach_network(&container, kept);
+        let before = state.read().map_err(failed("cannot read its record"))?;
+        // From here on nobody takes it for booted, and puts back what is removed now.
+        let ending = Record {
+            is_ending: true,
+            ..before
+        };
+        state
+            .write(ending)
+            .map_err(failed("cannot write its record"))?;
+        let detached = self.detach_network(&container);
         let removed = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove();
         let unlinked = control::remove(&container);
-        let before = state.read().map_err(failed("cannot read its record"))?;
         // Where something could not be removed, the pid stays in the record: the next command tries again.
         let is_clean = removed.is_ok() && detached.is_ok();
         let pid = if is_clean { 0 } else { before.pid };
         let record = Record {
             pid,
             exit: Some(wait_status),
+            is_ending: false,
             ..before
         };
         state
@@ -60,6 +69,7 @@ impl Engine {
         // waits for.
         drop(state);
         let detached = detached.map(drop);
+        drop(kept);
         detached.map_err(|source| EngineError::ReleaseNetwork {
             container: container.name.clone(),
             source: Box::new(source),

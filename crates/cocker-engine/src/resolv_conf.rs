@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! containers/<name>/resolv.conf           what the container sees and may change
-//! containers/<name>/resolv.conf.supplied  what was supplied last: while both are alike, the next boot supplies anew
+//! containers/<name>/resolv.conf.supplied  what was supplied last: unless the first is another and younger, the next boot
+//!                                         supplies anew
 //! ```
 
 use crate::container::{Container, NetworkSettings};
@@ -21,8 +22,12 @@ const MOST_BYTES: usize = 128 * 1024;
 /// Brings the file up to date, unless somebody in the container has changed it.
 pub(crate) fn supply(container: &Container) -> Result<(), Errno> {
     let folder = &container.folder;
-    let seen = read(folder, FILE)?;
-    if seen.is_some() && seen != read(folder, SUPPLIED)? {
+    let (seen, supplied) = (read(folder, FILE)?, read(folder, SUPPLIED)?);
+    if let Some(seen) = &seen
+        && supplied
+            .as_ref()
+            .is_none_or(|supplied| was_changed(seen, supplied))
+    {
         tracing::debug!("its resolv.conf was changed by hand and stays");
         return Ok(());
     }
@@ -30,13 +35,23 @@ pub(crate) fn supply(container: &Container) -> Result<(), Errno> {
         NetworkSettings::Host => Reach::Host,
         NetworkSettings::Bridge { .. } | NetworkSettings::Custom => Reach::Outside,
     });
-    if seen.as_deref() == Some(text.as_bytes()) {
+    if seen.is_some_and(|seen| seen.bytes == text.as_bytes()) {
         return Ok(());
     }
-    // In this order: a crash in between leaves a file that counts as changed by hand at worst, and never one that
-    // somebody has changed and that is replaced all the same.
-    write(folder, FILE, text.as_bytes())?;
-    write(folder, SUPPLIED, text.as_bytes())
+    // In this order: a crash in between leaves what is seen older than what was supplied, so nobody has changed it since.
+    write(folder, SUPPLIED, text.as_bytes())?;
+    write(folder, FILE, text.as_bytes())
+}
+
+/// Other content is the container's doing only if it is also the younger one.
+fn was_changed(seen: &Content, supplied: &Content) -> bool {
+    seen.bytes != supplied.bytes && seen.changed > supplied.changed
+}
+
+struct Content {
+    bytes: Vec<u8>,
+    /// Seconds and nanoseconds since 1970.
+    changed: (i64, u64),
 }
 
 fn text(reach: Reach) -> String {
@@ -54,13 +69,14 @@ fn text(reach: Reach) -> String {
 
 /// `None` where there is no such file. It lies in a folder that nobody but the host's root can write to; only what is
 /// in it may be the container's.
-fn read(folder: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, Errno> {
+fn read(folder: &OwnedFd, name: &str) -> Result<Option<Content>, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
         opened => opened?,
     };
-    if !FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
+    let stat = rustix::fs::fstat(&file)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::INVAL);
     }
     let mut bytes = vec![0; MOST_BYTES];
@@ -72,7 +88,10 @@ fn read(folder: &OwnedFd, name: &str) -> Result<Option<Vec<u8>>, Errno> {
         }
     }
     bytes.truncate(length);
-    Ok(Some(bytes))
+    Ok(Some(Content {
+        bytes,
+        changed: (stat.st_mtime, stat.st_mtime_nsec),
+    }))
 }
 
 fn write(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {

@@ -6,7 +6,7 @@ use crate::container::{Container, ContainerSettings, NetworkSettings};
 use crate::create::{check_uplink, check_volume};
 use crate::engine::Engine;
 use crate::failure::{EngineError, SettingsError};
-use crate::network::NetworkFailure;
+use crate::network::{NetworkFailure, check_families};
 use crate::request::VolumeRequest;
 use cocker_image::Name;
 use cocker_network::PortMapping;
@@ -50,6 +50,8 @@ impl Engine {
     /// Replaces all port mappings of a container of BRIDGE.
     pub fn set_ports(&self, container: &Name, ports: Vec<PortMapping>) -> Result<(), EngineError> {
         self.change(container, "port mappings", |settings| {
+            let config = NetworkConfig::read(&self.store).map_err(NetworkFailure::from)?;
+            check_families(&config, ports.iter())?;
             match &mut settings.network {
                 NetworkSettings::Bridge { ports: now, .. } => *now = ports,
                 other => return Err(not_bridge(container, other)),
@@ -102,9 +104,11 @@ impl Engine {
         self.clean_up_after_crash(&container, record)
             .map_err(|source| SettingsError::CleanUp { source })?;
         let given_up = change(&mut container.settings)?;
-        container
-            .write_settings(&container.settings)
-            .map_err(|source| SettingsError::Write { source })?;
+        let written = container.write_settings(&container.settings);
+        if let Err(source) = written {
+            // An address that was taken for nothing counts as free as soon as nothing else is.
+            return Err(SettingsError::Write { source });
+        }
         if let Some(address) = given_up {
             let _names = self.store.lock()?;
             addresses::give_back(&self.store, name, address)

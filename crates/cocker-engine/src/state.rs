@@ -3,6 +3,7 @@
 //! ```text
 //!   containers/<name>/lock       128 bytes, one line:
 //!   pid=4711 started=1700000000 size=0 exit=-                                         …blanks… \n
+//!                                            └─ then `ending=1` while the last supervisor cleans up
 //! ```
 //!
 //! *Booted* is whether the lock is held; the supervisor holds it from before the root process exists until everything is
@@ -28,6 +29,8 @@ pub(crate) struct Record {
     pub size: u64,
     /// Wait status of the last root process.
     pub exit: Option<i32>,
+    /// The root process has ended and what it leaves is being removed.
+    pub is_ending: bool,
 }
 
 /// The state as everybody may see it.
@@ -75,6 +78,7 @@ impl StateFile {
         let is_locked = cocker_sys::lock::is_locked(&self.file)?;
         let record = self.read()?;
         let standing = match (is_locked, record.pid) {
+            (true, _) if record.is_ending => Standing::InTransit,
             (true, 0) => Standing::InTransit,
             (true, pid) => Standing::Booted { pid },
             (false, 0) => Standing::Stopped,
@@ -120,9 +124,11 @@ fn render(record: Record) -> String {
         started,
         size,
         exit,
+        is_ending,
     } = record;
     let exit = exit.map_or_else(|| "-".into(), |status| status.to_string());
-    let line = format!("pid={pid} started={started} size={size} exit={exit}");
+    let ending = if is_ending { " ending=1" } else { "" };
+    let line = format!("pid={pid} started={started} size={size} exit={exit}{ending}");
     format!("{line:<width$}\n", width = SIZE - 1)
 }
 
@@ -141,6 +147,7 @@ fn parse(bytes: &[u8]) -> Record {
         started: number(field("started")).unwrap_or(0),
         size: number(field("size")).unwrap_or(0),
         exit: number(field("exit")),
+        is_ending: number(field("ending")) == Some(1),
     }
 }
 
@@ -155,6 +162,7 @@ mod tests {
             started: u64::MAX,
             size: u64::MAX,
             exit: Some(i32::MIN),
+            is_ending: true,
         };
         for record in [record, Record::default()] {
             let line = render(record);
@@ -186,6 +194,18 @@ mod tests {
             .unwrap();
         assert_eq!(second.standing().unwrap().0, Standing::Booted { pid });
         assert_eq!(second.try_lock(), Err(Errno::AGAIN));
+        let ending = Record {
+            pid,
+            is_ending: true,
+            ..Record::default()
+        };
+        first.write(ending).unwrap();
+        assert_eq!(second.standing().unwrap().0, Standing::InTransit);
+        let booted = Record {
+            is_ending: false,
+            ..ending
+        };
+        first.write(booted).unwrap();
         let copy = first.share().unwrap();
         drop(first);
         assert_eq!(second.standing().unwrap().0, Standing::Booted { pid });

@@ -1,8 +1,8 @@
 //! A container's own side: its pair of links, its addresses, its entries in the table, its namespace shown by name.
 
 use crate::failure::NetworkError;
-use crate::firewall::{Firewall, ForwardBlock};
-use crate::host::{self, HostSide};
+use crate::firewall::{Firewall, Holder};
+use crate::host::{self, HostSide, Obstacle};
 use crate::links::{self, Peer, hardware_for};
 use crate::netlink::{Messages, Netlink};
 use crate::pin;
@@ -10,7 +10,7 @@ use crate::plan::{Endpoint, NetworkPlan};
 use crate::ports;
 use crate::sysctl;
 use cocker_sys::process::in_network_namespace;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -22,7 +22,8 @@ const LOOPBACK_INDEX: u32 = 1;
 
 /// Attaches the network namespace of a new sandbox, whose first process is `pid` here. The caller is in the host's
 /// network namespace. `booted` tells the endpoints of the store's booted containers; it is asked only where something
-/// of them may be lost. Returns who of the host drops what the bridge forwards.
+/// of them may be lost. Returns what keeps its
+/// packets from getting through.
 ///
 /// # Errors
 /// What stands in the way; then nothing is left but links that end with the namespace.
@@ -31,8 +32,8 @@ pub fn attach(
     host: &mut HostSide,
     namespace: BorrowedFd<'_>,
     pid: i32,
-    booted: impl FnOnce() -> Vec<Endpoint>,
-) -> Result<Vec<ForwardBlock>, NetworkError> {
+    booted: impl Fn() -> Vec<Endpoint>,
+) -> Result<Vec<Obstacle>, NetworkError> {
     let NetworkPlan { bridge, endpoint } = plan;
     ports::refuse_those_in_use(endpoint)?;
     let entry = endpoint.entry(&host.uplinks);
@@ -43,10 +44,10 @@ pub fn attach(
             .filter(|other| other.holder != endpoint.holder)
             .collect()
     };
-    let attached = host::ready_table(host, bridge, others).and_then(|blocks| {
+    let attached = host::ready_table(host, bridge, others).and_then(|obstacles| {
         connect(plan, host, namespace)?;
         pin::show(pid, &endpoint.namespace)?;
-        Ok(blocks)
+        Ok(obstacles)
     });
     if attached.is_err() {
         // The first error stays the one that is told.
@@ -58,34 +59,54 @@ pub fn attach(
 /// What the kernel has still to do once elements or rules were removed: it lets a grace period pass before it frees
 /// them, some ten milliseconds. Whoever closes a socket to nf_tables meanwhile waits for that, and lets nobody else
 /// change anything: so the period is waited for first, and by somebody for whom nobody waits.
-pub struct Aftermath(Firewall);
+pub struct Aftermath {
+    firewall: Firewall,
+    /// Something was removed.
+    is_due: bool,
+}
 
 impl AsFd for Aftermath {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.firewall.as_fd()
+    }
+}
+
+impl Aftermath {
+    /// Says whether there was anything to remove.
+    pub fn is_due(&self) -> bool {
+        self.is_due
     }
 }
 
 impl Drop for Aftermath {
     fn drop(&mut self) {
-        // The kernel's own wait begins at some time during our first one, and ends no later than our second.
-        cocker_sys::process::wait_for_grace_period();
-        cocker_sys::process::wait_for_grace_period();
+        if self.is_due {
+            // The kernel's own wait begins at some time during our first one, and ends no later than our second.
+            cocker_sys::process::wait_for_grace_period();
+            cocker_sys::process::wait_for_grace_period();
+        }
     }
 }
 
 /// Takes away what outlives the namespace's last process. May be repeated, and called where nothing was attached.
-///
-/// `kept` is a socket that was kept from the time when it was attached ([`HostSide`]'s), or anything else.
-pub fn detach(endpoint: &Endpoint, kept: Option<OwnedFd>) -> Result<Aftermath, NetworkError> {
-    let mut firewall = match kept.and_then(Firewall::on) {
-        Some(firewall) => firewall,
-        None => Firewall::open()?,
-    };
+pub fn detach(endpoint: &Endpoint) -> Result<Aftermath, NetworkError> {
+    let mut firewall = Firewall::open()?;
     let withdrawn = firewall.withdraw(&endpoint.entry(&[]));
     pin::unpin(&endpoint.namespace)?;
-    withdrawn?;
-    Ok(Aftermath(firewall))
+    Ok(Aftermath {
+        is_due: withdrawn?,
+        firewall,
+    })
+}
+
+/// The same for a container of which nothing but its name is known any more.
+pub fn detach_all_of(holder: &Holder) -> Result<Aftermath, NetworkError> {
+    let mut firewall = Firewall::open()?;
+    pin::remove_dead_names()?;
+    Ok(Aftermath {
+        is_due: firewall.withdraw_all_of(holder)?,
+        firewall,
+    })
 }
 
 /// Sets loopback up in a namespace that is otherwise its owner's business.
@@ -120,7 +141,7 @@ fn connect(
         }
         found => found?,
     };
-    let index = index.ok_or(NetworkError::NoSuchLink { name })?;
+    let index = index.ok_or(NetworkError::Vanished { name })?;
     let mut messages = Messages::new();
     links::place_hardware(&mut messages, index, hardware);
     netlink.change(messages)?;

@@ -52,6 +52,8 @@ pub enum NetworkError {
     AddressInUse { address: IpAddr, link: String },
     #[error("the host has no link `{name}`")]
     NoSuchLink { name: String },
+    #[error("somebody has removed link `{name}` as soon as it was made")]
+    Vanished { name: String },
     #[error("bridge `{name}` has no port left: the kernel gives it 1,023")]
     NoPortLeft { name: String },
     #[error("a program of the host uses port {port}, which the mapping would cut off")]
@@ -62,7 +64,11 @@ impl NetworkError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            NetworkError::NotABridge { .. } | NetworkError::ForeignBridge { .. } => {
+            NetworkError::ForeignBridge { name, .. } => format!(
+                "give this store a bridge and a subnet of its own in config.toml: [network] bridge, subnet; \
+                 or, if that store is no more, remove the bridge: ip link del {name}"
+            ),
+            NetworkError::NotABridge { .. } => {
                 "give this store a bridge and a subnet of its own in config.toml: [network] bridge, subnet.".into()
             }
             NetworkError::SubnetInUse { link, .. } => format!(

@@ -22,8 +22,10 @@ use batch::{Batch, Element, IfThere};
 use ruleset::{
     BRIDGES, CHAINS, CONTAINERS, CONTAINERS6, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6,
 };
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
+use state::State;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
@@ -32,6 +34,8 @@ use std::ops::ControlFlow;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub holder: Holder,
+    /// Name of the bridge that it is a port of.
+    pub bridge: String,
     pub address: Ipv4Addr,
     pub address6: Option<Ipv6Addr>,
     /// Names of the links by which it leaves the host.
@@ -85,48 +89,76 @@ impl Firewall {
         Ok(Firewall { netlink })
     }
 
-    /// The same on a socket that was opened for an earlier [`Firewall`], if it was.
-    pub(crate) fn on(socket: OwnedFd) -> Option<Firewall> {
-        Netlink::netfilter_on(socket).map(|netlink| Firewall { netlink })
-    }
-
     /// Makes the table what it should be, whatever somebody has made of it, with `bridge` of `store` in it. `entries`
     /// are those of the store's booted containers, asked for only where they may be lost.
     ///
-    /// Called after [`Firewall::enter`]: from then on nobody takes the rules away, because they are in use.
-    pub(crate) fn put_right(
+    /// Called after [`Firewall::enter`]: while an element of set `containers` is there, nobody takes the rules away.
+    pub(crate) fn put_right<E: From<FirewallError>>(
         &mut self,
         bridge: &str,
         store: &str,
-        entries: impl FnOnce() -> Vec<Entry>,
-    ) -> Result<(), FirewallError> {
-        let mut attempts = 0..ATTEMPTS;
-        let has_bridge = loop {
+        entries: impl Fn() -> Result<Vec<Entry>, E>,
+    ) -> Result<(), E> {
+        let state = self.right_state(bridge)?;
+        if state.has_bridge && self.has_all_ports(&state).map_err(FirewallError::from)? {
+            return Ok(());
+        }
+        let lost = entries()?;
+        lost.iter().for_each(|entry| self.restore(entry));
+        // Who ended meanwhile took away what was there then, and not what was put back after.
+        let booted = entries()?;
+        for entry in &lost {
+            if !booted.iter().any(|other| other.holder == entry.holder) {
+                self.withdraw(entry)?;
+            }
+        }
+        let bridges = booted.iter().map(|entry| entry.bridge.as_str());
+        let bridges: BTreeSet<&str> = bridges.chain([bridge]).collect();
+        let elements: Vec<Element> = bridges
+            .into_iter()
+            .map(|bridge| bridge_element(bridge, store))
+            .collect();
+        let mut batch = Batch::begin(None);
+        batch.add(&elements, IfThere::Keep);
+        let committed = batch.commit(&mut self.netlink);
+        Ok(committed.map_err(FirewallError::from)?)
+    }
+
+    /// The state once all rules, chains and sets are as they should be.
+    fn right_state(&mut self, bridge: &str) -> Result<State, FirewallError> {
+        for _ in 0..ATTEMPTS {
             let state = state::read(&mut self.netlink, bridge)?;
             if state.is_right {
-                break state.has_bridge;
+                return Ok(state);
             }
             tracing::debug!("building the table of packets");
             match self.build(&state) {
-                Ok(()) => break state.has_bridge,
-                Err(refusal) if refusal.errno == RESTART && attempts.next().is_some() => {}
-                Err(refusal) => return Err(refusal.into()),
+                Err(refusal) if refusal.errno == RESTART => {}
+                built => built?,
             }
+        }
+        Err(FirewallError::Busy)
+    }
+
+    /// Says whether the maps have as many ports as the comments of the containers say, where the kernel counts them
+    /// (Linux 6.10).
+    fn has_all_ports(&mut self, state: &State) -> Result<bool, Refusal> {
+        let Some(counted) = state.ports else {
+            return Ok(true);
         };
-        if has_bridge {
-            return Ok(());
-        }
-        for entry in entries() {
-            if let Err(error) = self.enter(&entry) {
-                tracing::warn!(
-                    "container {} stays without its ports: {error}",
-                    entry.holder
-                );
-            }
-        }
+        let noted = self.elements(CONTAINERS)?;
+        let noted = noted.iter().map(|element| Noted::in_element(element).ports);
+        Ok(noted.sum::<usize>() == counted)
+    }
+
+    /// Puts back what may be missing of a booted container.
+    fn restore(&mut self, entry: &Entry) {
         let mut batch = Batch::begin(None);
-        batch.add(&[bridge_element(bridge, store)], IfThere::Keep);
-        Ok(batch.commit(&mut self.netlink)?)
+        batch.add(&elements_of(entry), IfThere::Keep);
+        if let Err(refusal) = batch.commit(&mut self.netlink) {
+            let holder = &entry.holder;
+            tracing::warn!("container {holder} stays without its ports: {refusal}");
+        }
     }
 
     /// Where somebody else was faster, theirs is as good.
@@ -142,7 +174,7 @@ impl Firewall {
     }
 
     /// Puts right what is wrong, in one transaction; elements that are there stay.
-    fn build(&mut self, state: &state::State) -> Result<(), Refusal> {
+    fn build(&mut self, state: &State) -> Result<(), Refusal> {
         let mut batch = Batch::begin(Some(state.generation));
         if state.has_frame {
             batch.remove_rules();
@@ -155,15 +187,14 @@ impl Firewall {
     }
 
     /// The table with its sets and chains; returns the elements that the old one had.
-    fn build_frame(
-        &mut self,
-        batch: &mut Batch,
-        state: &state::State,
-    ) -> Result<Vec<Element>, Refusal> {
+    fn build_frame(&mut self, batch: &mut Batch, state: &State) -> Result<Vec<Element>, Refusal> {
         let mut elements = Vec::new();
         if state.is_there {
             for set in state.sound_sets() {
-                elements.extend(self.elements(set)?);
+                // Where not all sets are there, what is in them is not all either, so nobody may rely on it.
+                if set != BRIDGES || state.has_all_sets() {
+                    elements.extend(self.elements(set)?);
+                }
             }
             batch.remove_table();
         }
@@ -189,10 +220,13 @@ impl Firewall {
             let mut batch = Batch::begin(None);
             batch.add(&elements_of(entry), IfThere::Refuse);
             match batch.commit(&mut self.netlink) {
-                Err(refusal) if refusal.errno == Errno::EXIST => {
-                    match self.holder(entry.address)? {
+                // More refusals than the socket has room for are refusals of the same kind.
+                Err(refusal) if matches!(refusal.errno, Errno::EXIST | Errno::NOBUFS) => {
+                    match self.holder(entry.address.into())? {
                         // It was booted before and ended without anybody there to take this away.
-                        Some(holder) if holder == entry.holder => self.withdraw(entry)?,
+                        Some(holder) if holder == entry.holder => {
+                            self.withdraw(entry)?;
+                        }
                         Some(holder) => {
                             let address = entry.address;
                             return Err(FirewallError::AddressTaken { address, holder });
@@ -212,20 +246,28 @@ impl Firewall {
         Err(FirewallError::Busy)
     }
 
-    /// Takes away what [`Firewall::enter`] entered for this holder, address and ports; nothing of it being there is
-    /// as good. With the last booted container of a store go the store's bridges, and with the last bridge of all
-    /// stores the rules. The empty table stays: taking chains off their hooks would cost the kernel some ten
-    /// milliseconds.
+    /// Takes away what [`Firewall::enter`] entered for this holder and address; says whether there was anything. With
+    /// the last booted container of a store go the store's bridges, and with the last of all stores the rules. The
+    /// empty table stays: taking chains off their hooks would cost the kernel some ten milliseconds.
     ///
     /// One transaction, because each has a grace period of its own to wait for: see [`Aftermath`](crate::Aftermath).
-    pub(crate) fn withdraw(&mut self, entry: &Entry) -> Result<(), FirewallError> {
+    pub(crate) fn withdraw(&mut self, entry: &Entry) -> Result<bool, FirewallError> {
+        let mut ports = Ports::Said(&entry.ports);
         for _ in 0..ATTEMPTS {
             let generation = state::generation(&mut self.netlink)?;
-            let entered = self.entered(entry)?;
-            let elements = entered.as_ref().map(elements_of).unwrap_or_default();
-            let (bridges, is_last) = self.bridges_without(entry)?;
+            let containers = self.elements(CONTAINERS)?;
+            let own = containers
+                .iter()
+                .find(|found| found.key == entry.address.octets())
+                .map(Noted::in_element)
+                .filter(|noted| noted.holder == entry.holder);
+            let elements = match own {
+                Some(noted) => self.elements_at(entry.address, noted.address6, ports)?,
+                None => Vec::new(),
+            };
+            let (bridges, is_last) = self.bridges_without(entry, &containers)?;
             if elements.is_empty() && bridges.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             // Nobody may come in meanwhile where more goes than this container's own.
             let mut batch = Batch::begin((!bridges.is_empty()).then_some(generation));
@@ -235,63 +277,98 @@ impl Firewall {
                 batch.remove_rules();
             }
             match batch.commit(&mut self.netlink) {
-                Err(refusal) if refusal.errno == RESTART => continue,
-                Err(refusal) if refusal.errno == Errno::NOENT => {
-                    self.remove_one_by_one(&elements)?;
-                    continue;
+                Err(refusal) if refusal.errno == RESTART => {}
+                // Somebody has removed a part of it by hand: then what is there goes.
+                Err(refusal) if refusal.errno == Errno::NOENT => ports = Ports::AsFound,
+                other => {
+                    other?;
+                    connections::forget_flows(&mut self.netlink, &entry.ports);
+                    return Ok(true);
                 }
-                other => other?,
             }
-            connections::forget_flows(&mut self.netlink, &entry.ports);
-            return Ok(());
         }
         Err(FirewallError::Busy)
     }
 
-    /// What the table has of this holder's address, as it was noted when it was entered: its uplinks and its IPv6
-    /// address may be others by now.
-    fn entered(&mut self, entry: &Entry) -> Result<Option<Entry>, Refusal> {
-        let found = self.element(CONTAINERS, &entry.address.octets())?;
-        let noted = found.map(|found| read_comment(found.comment.as_deref().unwrap_or_default()));
-        let noted = noted.filter(|noted| noted.holder == entry.holder);
-        Ok(noted.map(|noted| Entry {
-            uplinks: noted.uplinks,
-            address6: noted.address6,
-            ..entry.clone()
-        }))
+    /// The same for a holder of whom nothing else is known any more.
+    pub(crate) fn withdraw_all_of(&mut self, holder: &Holder) -> Result<bool, FirewallError> {
+        let mut was_there = false;
+        for element in self.elements(CONTAINERS)? {
+            let address = element.key.first_chunk::<4>();
+            if let Some(address) = address
+                && Noted::in_element(&element).holder == *holder
+            {
+                let address = Ipv4Addr::from(*address);
+                let address6 = Noted::in_element(&element).address6;
+                let elements = self.elements_at(address, address6, Ports::AsFound)?;
+                let mut batch = Batch::begin(None);
+                batch.remove(&elements);
+                batch.commit(&mut self.netlink)?;
+                was_there = true;
+            }
+        }
+        Ok(was_there)
     }
 
-    /// The bridges that are of no use once this entry is gone, and whether they are the last ones of all.
-    fn bridges_without(&mut self, entry: &Entry) -> Result<(Vec<Element>, bool), Refusal> {
+    /// All that the table has of an address.
+    fn elements_at(
+        &mut self,
+        address: Ipv4Addr,
+        address6: Option<Ipv6Addr>,
+        ports: Ports<'_>,
+    ) -> Result<Vec<Element>, Refusal> {
+        let mut elements = vec![plain(CONTAINERS, address.octets().into())];
+        let leaves_from = |octets: &[u8], found: &Element| found.key.starts_with(octets);
+        let mut uplinks = self.elements(UPLINKS4)?;
+        uplinks.retain(|found| leaves_from(&address.octets(), found));
+        elements.extend(uplinks);
+        if let Some(address6) = address6 {
+            elements.push(plain(CONTAINERS6, address6.octets().into()));
+            let mut uplinks = self.elements(UPLINKS6)?;
+            uplinks.retain(|found| leaves_from(&address6.octets(), found));
+            elements.extend(uplinks);
+        }
+        match ports {
+            Ports::Said(ports) => elements.extend(all_port_elements(ports, address, address6)),
+            Ports::AsFound => {
+                let octets6 = address6.map(|address6| address6.octets());
+                let leads_to = |octets: &[u8], found: &Element| {
+                    found
+                        .data
+                        .as_ref()
+                        .is_some_and(|data| data.starts_with(octets))
+                };
+                let mut found = self.elements(PORTS4)?;
+                found.retain(|found| leads_to(&address.octets(), found));
+                elements.extend(found);
+                let mut found = self.elements(PORTS6)?;
+                found.retain(|found| octets6.is_some_and(|octets6| leads_to(&octets6, found)));
+                elements.extend(found);
+            }
+        }
+        Ok(elements)
+    }
+
+    /// The bridges that are of no use once this entry is gone, and whether the rules are neither.
+    fn bridges_without(
+        &mut self,
+        entry: &Entry,
+        containers: &[Element],
+    ) -> Result<(Vec<Element>, bool), Refusal> {
         let store = &entry.holder.store;
-        let stays = |container: &Element| {
-            let comment = container.comment.as_deref().unwrap_or_default();
-            let holder = read_comment(comment).holder;
-            holder.store == *store && holder != entry.holder
-        };
-        if self.elements(CONTAINERS)?.iter().any(stays) {
+        let holders = containers
+            .iter()
+            .map(|element| Noted::in_element(element).holder);
+        let others: Vec<Holder> = holders.filter(|holder| *holder != entry.holder).collect();
+        if others.iter().any(|holder| holder.store == *store) {
             return Ok((Vec::new(), false));
         }
         let bridges = self.elements(BRIDGES)?;
-        let (ours, others): (Vec<_>, Vec<_>) = bridges
+        let (ours, foreign): (Vec<_>, Vec<_>) = bridges
             .into_iter()
             .partition(|bridge| bridge.comment.as_ref() == Some(store));
-        let is_last = !ours.is_empty() && others.is_empty();
+        let is_last = !ours.is_empty() && foreign.is_empty() && others.is_empty();
         Ok((ours, is_last))
-    }
-
-    /// For an entry of which somebody has removed a part by hand.
-    fn remove_one_by_one(&mut self, elements: &[Element]) -> Result<(), FirewallError> {
-        // The container's own element goes last: while it is there, there may be more.
-        for element in elements.iter().rev() {
-            let mut batch = Batch::begin(None);
-            batch.remove(std::slice::from_ref(element));
-            match batch.commit(&mut self.netlink) {
-                Err(refusal) if refusal.errno == Errno::NOENT => {}
-                other => other?,
-            }
-        }
-        Ok(())
     }
 
     /// Other tables of the host that drop what goes through `bridge`.
@@ -304,12 +381,12 @@ impl Firewall {
         Ok(blocks)
     }
 
-    fn holder(&mut self, address: Ipv4Addr) -> Result<Option<Holder>, Refusal> {
-        let found = self.element(CONTAINERS, &address.octets())?;
-        Ok(
-            found
-                .map(|element| read_comment(element.comment.as_deref().unwrap_or_default()).holder),
-        )
+    fn holder(&mut self, address: IpAddr) -> Result<Option<Holder>, Refusal> {
+        let found = match address {
+            IpAddr::V4(address) => self.element(CONTAINERS, &address.octets())?,
+            IpAddr::V6(address) => self.element(CONTAINERS6, &address.octets())?,
+        };
+        Ok(found.map(|element| Noted::in_element(&element).holder))
     }
 
     /// Which port it is that somebody else has.
@@ -318,10 +395,10 @@ impl Firewall {
             let Some(found) = self.element(element.set, &element.key)? else {
                 continue;
             };
-            let Some(bytes) = found.data.as_deref().and_then(<[u8]>::first_chunk::<4>) else {
+            let Some(leads_to) = found.data.as_deref().and_then(address_in) else {
                 continue;
             };
-            let holder = self.holder(Ipv4Addr::from(*bytes))?;
+            let holder = self.holder(leads_to)?;
             return Ok(Some(FirewallError::PortTaken {
                 port: describe_port(&element.key),
                 holder: holder.unwrap_or_else(Holder::unknown),
@@ -373,40 +450,64 @@ fn bridge_element(bridge: &str, store: &str) -> Element {
     }
 }
 
-/// The elements of an entry; the container's own comes first.
-fn elements_of(entry: &Entry) -> Vec<Element> {
-    let plain = |set, key| Element {
+/// Which ports of a container are meant.
+#[derive(Clone, Copy)]
+enum Ports<'a> {
+    /// Those that it was given.
+    Said(&'a [PortMapping]),
+    /// Those that lead to it in the maps.
+    AsFound,
+}
+
+fn plain(set: &'static str, key: Vec<u8>) -> Element {
+    Element {
         set,
         key,
         data: None,
         comment: None,
+    }
+}
+
+/// The elements of an entry; the container's own comes first.
+fn elements_of(entry: &Entry) -> Vec<Element> {
+    let ports: Vec<Element> =
+        all_port_elements(&entry.ports, entry.address, entry.address6).collect();
+    let noted = |set, key| Element {
+        comment: Some(write_comment(entry, ports.len())),
+        ..plain(set, key)
     };
-    let mut elements = vec![Element {
-        comment: Some(write_comment(entry)),
-        ..plain(CONTAINERS, entry.address.octets().into())
-    }];
     let leaving = |octets: &[u8], uplink: &String| [octets, &link_name(uplink)].concat();
+    let mut elements = vec![noted(CONTAINERS, entry.address.octets().into())];
     let uplinks = entry.uplinks.iter();
     elements
         .extend(uplinks.map(|uplink| plain(UPLINKS4, leaving(&entry.address.octets(), uplink))));
     if let Some(address6) = entry.address6 {
-        elements.push(plain(CONTAINERS6, address6.octets().into()));
+        elements.push(noted(CONTAINERS6, address6.octets().into()));
         let uplinks = entry.uplinks.iter();
         elements.extend(uplinks.map(|uplink| plain(UPLINKS6, leaving(&address6.octets(), uplink))));
     }
-    for mapping in &entry.ports {
-        if !matches!(mapping.address, Some(IpAddr::V6(_))) {
-            let asked = mapping.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-            elements.extend(port_elements(PORTS4, mapping, asked, entry.address.into()));
-        }
-    }
-    for mapping in &entry.ports {
-        if let (Some(address6), None | Some(IpAddr::V6(_))) = (entry.address6, mapping.address) {
-            let asked = mapping.address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
-            elements.extend(port_elements(PORTS6, mapping, asked, address6.into()));
-        }
-    }
+    elements.extend(ports);
     elements
+}
+
+/// The elements of all mappings, family by family.
+fn all_port_elements(
+    ports: &[PortMapping],
+    address: Ipv4Addr,
+    address6: Option<Ipv6Addr>,
+) -> impl Iterator<Item = Element> {
+    let four = ports.iter().filter_map(move |mapping| {
+        let asked = mapping.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        asked
+            .is_ipv4()
+            .then(|| port_elements(PORTS4, mapping, asked, address.into()))
+    });
+    let six = ports.iter().filter_map(move |mapping| {
+        let asked = mapping.address.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+        let address6 = address6.filter(|_| asked.is_ipv6())?;
+        Some(port_elements(PORTS6, mapping, asked, address6.into()))
+    });
+    four.flatten().chain(six.flatten())
 }
 
 fn port_elements(
@@ -427,6 +528,20 @@ fn port_elements(
             comment: None,
         }
     })
+}
+
+/// The address in the data of a map of ports: what is left but for the port.
+fn address_in(data: &[u8]) -> Option<IpAddr> {
+    let (address, _port) = data.split_last_chunk::<4>()?;
+    match address.len() {
+        4 => address
+            .first_chunk::<4>()
+            .map(|octets| Ipv4Addr::from(*octets).into()),
+        16 => address
+            .first_chunk::<16>()
+            .map(|octets| Ipv6Addr::from(*octets).into()),
+        _ => None,
+    }
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -466,44 +581,39 @@ fn link_name(name: &str) -> Vec<u8> {
 #[derive(Debug, PartialEq, Eq)]
 struct Noted {
     holder: Holder,
-    uplinks: Vec<String>,
     address6: Option<Ipv6Addr>,
+    /// How many elements lead to it in both maps of ports.
+    ports: usize,
 }
 
-/// `NAME UPLINK,UPLINK ADDRESS6 STORE`, with `-` for no uplink and no address; names of containers and links have no
-/// blanks.
-fn write_comment(entry: &Entry) -> String {
-    let uplinks = match entry.uplinks.is_empty() {
-        true => "-".into(),
-        false => entry.uplinks.join(","),
-    };
+/// `NAME ADDRESS6 PORTS STORE`, with `-` for no address; names of containers have no blanks.
+fn write_comment(entry: &Entry, ports: usize) -> String {
     let address6 = entry
         .address6
         .map_or_else(|| "-".into(), |address| address.to_string());
     let Holder { container, store } = &entry.holder;
-    format!("{container} {uplinks} {address6} {store}")
+    format!("{container} {address6} {ports} {store}")
 }
 
-fn read_comment(comment: &str) -> Noted {
-    let mut words = comment.splitn(4, ' ');
-    let mut word = || words.next().unwrap_or_default().to_string();
-    let container = word();
-    let uplinks = word();
-    let uplinks = uplinks
-        .split(',')
-        .filter(|uplink| !matches!(*uplink, "-" | ""));
-    let uplinks = uplinks.map(String::from).collect();
-    let address6 = word().parse().ok();
-    let store = word();
-    Noted {
-        holder: Holder { container, store },
-        uplinks,
-        address6,
+impl Noted {
+    fn in_element(element: &Element) -> Noted {
+        let comment = element.comment.as_deref().unwrap_or_default();
+        let mut words = comment.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        let container = word().into();
+        let address6 = word().parse().ok();
+        let ports = word().parse().unwrap_or(0);
+        let store = word().into();
+        Noted {
+            holder: Holder { container, store },
+            address6,
+            ports,
+        }
     }
 }
 
-/// So much of a store's path as a comment has room for beside a name and some links.
-fn short(store: &str) -> &str {
+/// So much of a store's path as a comment has room for beside a name, an address and a number.
+pub(crate) fn short(store: &str) -> &str {
     let mut end = store.len().min(120);
     while !store.is_char_boundary(end) {
         end -= 1;
@@ -538,6 +648,7 @@ mod tests {
     fn entry() -> Entry {
         Entry {
             holder: Holder::new("web", "/var/cocker"),
+            bridge: "cocker0".into(),
             address: Ipv4Addr::new(166, 88, 0, 2),
             address6: None,
             uplinks: vec!["eth0".into(), "wlan0".into()],
@@ -546,22 +657,37 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_says_who_and_by_which_links() {
-        let comment = write_comment(&entry());
-        assert_eq!(comment, "web eth0,wlan0 - /var/cocker");
-        let noted = |entry: Entry| Noted {
-            holder: entry.holder,
-            uplinks: entry.uplinks,
-            address6: entry.address6,
-        };
-        assert_eq!(read_comment(&comment), noted(entry()));
+    fn a_comment_says_who_it_is_and_what_belongs_to_it() {
+        let elements = elements_of(&entry());
+        assert_eq!(elements[0].comment.as_deref(), Some("web - 2 /var/cocker"));
+        let noted = Noted::in_element(&elements[0]);
+        assert_eq!(
+            (noted.holder, noted.address6, noted.ports),
+            (entry().holder, None, 2)
+        );
         let other = Entry {
-            uplinks: vec![],
             address6: Some("fd42::2".parse().unwrap()),
             holder: Holder::new("web", "/with a blank"),
             ..entry()
         };
-        assert_eq!(read_comment(&write_comment(&other)), noted(other));
+        let elements = elements_of(&other);
+        let noted = Noted::in_element(&elements[0]);
+        assert_eq!(
+            (noted.holder, noted.address6, noted.ports),
+            (other.holder, other.address6, 3)
+        );
+    }
+
+    #[test]
+    fn the_longest_of_all_comments_is_not_cut() {
+        let longest = Entry {
+            holder: Holder::new(&"n".repeat(64), &"/s".repeat(500)),
+            address6: Some("fd42:1111:2222:3333:4444:5555:6666:7777".parse().unwrap()),
+            ports: PortMapping::parse_list("1-65535:1-65535").unwrap(),
+            ..entry()
+        };
+        let kept = write_comment(&longest, 2 * 65_535);
+        assert!(kept.len() <= batch::LONGEST_COMMENT, "{}", kept.len());
     }
 
     #[test]

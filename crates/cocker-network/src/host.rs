@@ -5,7 +5,7 @@
 //! way of others, and nothing is taken away that somebody else made.
 
 use crate::failure::NetworkError;
-use crate::firewall::{Entry, Firewall, ForwardBlock};
+use crate::firewall::{Entry, Firewall, ForwardBlock, short};
 use crate::links::{self, HostAddress, Link, hardware_for};
 use crate::netlink::{Messages, Netlink};
 use crate::plan::{Bridge, Endpoint, LINK_PREFIX, NetworkPlan};
@@ -32,6 +32,15 @@ impl AsFd for HostSide {
     }
 }
 
+/// What keeps a container's packets from getting through, though all of its own is as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Somebody else's rules.
+    Blocked(ForwardBlock),
+    /// The host has no default route, and no link was chosen for the container.
+    NoWayOut,
+}
+
 /// What Ethernet takes, where nothing says otherwise.
 const USUAL_MTU: u32 = 1500;
 
@@ -46,14 +55,12 @@ pub fn prepare(
 ) -> Result<HostSide, NetworkError> {
     let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
     let (bridge, is_new) = ready_bridge(&mut netlink, &plan.bridge)?;
-    let has_mappings = !plan.endpoint.ports.is_empty();
     ready_addresses(&mut netlink, plan, &bridge)?;
-    if is_new {
-        gather_ports(&mut netlink, &bridge, booted)?;
-    }
+    let was_lost = is_new && gather_ports(&mut netlink, &bridge, booted)?;
     let uplinks = uplinks(&mut netlink, &plan.endpoint)?;
     let mtu = plan.bridge.mtu.or(uplinks.first().map(|uplink| uplink.mtu));
     let uplinks: Vec<String> = uplinks.into_iter().map(|uplink| uplink.name).collect();
+    let has_mappings = was_lost || !plan.endpoint.ports.is_empty();
     set_switches(&plan.bridge, &uplinks, has_mappings)?;
 
     Ok(HostSide {
@@ -64,36 +71,43 @@ pub fn prepare(
     })
 }
 
-/// Makes the table right once the container is entered, and says who drops what the bridge forwards.
+/// Makes the table right once the container is entered, and says what keeps its packets from getting through.
 pub(crate) fn ready_table(
     host: &mut HostSide,
     bridge: &Bridge,
-    booted: impl FnOnce() -> Vec<Endpoint>,
-) -> Result<Vec<ForwardBlock>, NetworkError> {
-    let index = host.bridge;
-    host.firewall.put_right(&bridge.name, &bridge.store, || {
-        lost_entries(index, booted).unwrap_or_default()
-    })?;
+    booted: impl Fn() -> Vec<Endpoint>,
+) -> Result<Vec<Obstacle>, NetworkError> {
+    let entries = || lost_entries(&booted);
+    host.firewall
+        .put_right(&bridge.name, &bridge.store, entries)?;
     let mut blocks = host.firewall.forward_blocks(&bridge.name)?;
     // Whoever drops a family that the containers do not have is in nobody's way.
     blocks.retain(|block| block.family != "ip6" || bridge.subnet6.is_some());
-    Ok(blocks)
+    let mut obstacles: Vec<Obstacle> = blocks.into_iter().map(Obstacle::Blocked).collect();
+    if host.uplinks.is_empty() {
+        obstacles.push(Obstacle::NoWayOut);
+    }
+    Ok(obstacles)
 }
 
-/// What the table should have of the containers that are ports of the bridge. Where it has no port, none is looked
-/// for: reading what a store has may take long.
-fn lost_entries(
-    bridge: u32,
-    booted: impl FnOnce() -> Vec<Endpoint>,
-) -> Result<Vec<Entry>, NetworkError> {
+/// What the table should have of the store's booted containers. Where no container has a port of a bridge, none is
+/// looked for: reading what a store has may take long.
+fn lost_entries(booted: impl Fn() -> Vec<Endpoint>) -> Result<Vec<Entry>, NetworkError> {
     let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
-    let links = links::all(&mut netlink)?;
-    if links.iter().all(|link| link.master != bridge) {
+    let is_port = |link: &Link| link.name.starts_with(LINK_PREFIX) && link.master != 0;
+    if !links::all(&mut netlink)?.iter().any(is_port) {
         return Ok(Vec::new());
     }
     let mut entries = Vec::new();
     for endpoint in booted() {
-        let uplinks = uplinks(&mut netlink, &endpoint)?;
+        let uplinks = match uplinks(&mut netlink, &endpoint) {
+            Err(error @ NetworkError::NoSuchLink { .. }) => {
+                let holder = &endpoint.holder;
+                tracing::warn!("container {holder} stays without a way out: {error}");
+                Vec::new()
+            }
+            found => found?,
+        };
         let names: Vec<String> = uplinks.into_iter().map(|link| link.name).collect();
         entries.push(endpoint.entry(&names));
     }
@@ -109,7 +123,8 @@ pub fn has_link(name: &str) -> Result<bool, NetworkError> {
 /// The bridge, made where it is missing; and whether its ports may have to be gathered again, because it is new to us.
 fn ready_bridge(netlink: &mut Netlink, plan: &Bridge) -> Result<(Link, bool), NetworkError> {
     let name = &plan.name;
-    let mark = format!("{MARK}{}", plan.store);
+    let store = short(&plan.store);
+    let mark = format!("{MARK}{store}");
     let mut is_new = false;
     let bridge = loop {
         if let Some(bridge) = links::find(netlink, name)? {
@@ -128,11 +143,11 @@ fn ready_bridge(netlink: &mut Netlink, plan: &Bridge) -> Result<(Link, bool), Ne
     }
     let mut messages = Messages::new();
     match bridge.alias.strip_prefix(MARK) {
-        Some(store) if store == plan.store => {}
-        Some(store) => {
+        Some(marked) if marked == store => {}
+        Some(marked) => {
             return Err(NetworkError::ForeignBridge {
                 name: name.clone(),
-                store: store.into(),
+                store: marked.into(),
             });
         }
         // Made by hand, with an alias of its own or none: used as it is, from now on as ours.
@@ -208,18 +223,20 @@ fn refuse_collisions(
     Ok(())
 }
 
-/// Makes the links of booted containers ports again, after somebody has removed the bridge under them.
+/// Makes the links of booted containers ports again, after somebody has removed the bridge under them; says whether
+/// there were any.
 fn gather_ports(
     netlink: &mut Netlink,
     bridge: &Link,
     booted: impl FnOnce() -> Vec<Endpoint>,
-) -> Result<(), NetworkError> {
+) -> Result<bool, NetworkError> {
     let mut astray = links::all(netlink)?;
     astray.retain(|link| link.master == 0 && link.name.starts_with(LINK_PREFIX));
     if astray.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    let booted = booted();
+    let mut booted = booted();
+    booted.retain(|endpoint| endpoint.bridge == bridge.name);
     let mut messages = Messages::new();
     for link in astray {
         let owner = booted
@@ -232,7 +249,9 @@ fn gather_ports(
             links::place_hardware(&mut messages, link.index, hardware_for(endpoint.address));
         }
     }
-    Ok(netlink.change(messages)?)
+    let was_lost = !messages.is_empty();
+    netlink.change(messages)?;
+    Ok(was_lost)
 }
 
 /// The links by which a container leaves the host: the one that was chosen for it, or those of the default routes.
@@ -289,8 +308,11 @@ fn forward_ipv6(bridge: &str, uplinks: &[String]) -> Result<(), NetworkError> {
         }
         return Ok(());
     }
-    for uplink in uplinks {
-        let name = format!("ipv6/conf/{uplink}/accept_ra");
+    if sysctl::is("ipv6/conf/all/forwarding", "1") {
+        return Ok(()); // as its administrator has it, routers included
+    }
+    for link in sysctl::links_of_ipv6() {
+        let name = format!("ipv6/conf/{link}/accept_ra");
         if sysctl::is(&name, "1") {
             sysctl::set(&name, "2")?;
         }

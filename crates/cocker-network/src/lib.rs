@@ -26,10 +26,10 @@ mod routes;
 mod subnet;
 mod sysctl;
 
-pub use attachment::{Aftermath, attach, detach, set_loopback_up};
+pub use attachment::{Aftermath, attach, detach, detach_all_of, set_loopback_up};
 pub use failure::NetworkError;
 pub use firewall::{FirewallError, ForwardBlock, Holder};
-pub use host::{HostSide, has_link, prepare};
+pub use host::{HostSide, Obstacle, has_link, prepare};
 pub use links::LONGEST_LINK_NAME;
 pub use mapping::{BadMapping, PortMapping, Protocol};
 pub use netlink::Refusal;

@@ -2,6 +2,7 @@
 
 use crate::netlink::numbers::*;
 use crate::netlink::{Attributes, Message, Messages, Netlink, Refusal, number_ne, text};
+use crate::sysctl;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
@@ -220,28 +221,28 @@ pub(crate) fn set_master(messages: &mut Messages, name: &str, bridge: u32) {
 /// talks to this end.
 pub(crate) fn ready_port(messages: &mut Messages, name: &str) {
     let what = format!("make `{name}` a port of the bridge");
-    messages
-        .begin(what, RTM_NEWLINK, 0, &link_header(ANY, 0, 0, 0))
-        .put_text(IFLA_IFNAME, name)
-        .nest(IFLA_AF_SPEC, |families| {
+    let header = link_header(ANY, 0, 0, 0);
+    let mut message = messages.begin(what, RTM_NEWLINK, 0, &header);
+    message.put_text(IFLA_IFNAME, name);
+    // The kernel refuses what is said of a family that it does not have.
+    if sysctl::has_ipv6() {
+        message.nest(IFLA_AF_SPEC, |families| {
             families.nest(libc::AF_INET6 as u16, |family| {
                 family.put(IFLA_INET6_ADDR_GEN_MODE, &[NO_LINK_LOCAL_ADDRESS]);
             });
-        })
-        .nest(IFLA_LINKINFO, |info| {
-            info.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
-            info.nest(IFLA_INFO_SLAVE_DATA, |port| {
-                port.put(IFLA_BRPORT_LEARNING, &[0]);
-                port.put(IFLA_BRPORT_MODE, &[1]);
-            });
         });
+    }
+    message.nest(IFLA_LINKINFO, |info| {
+        info.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
+        info.nest(IFLA_INFO_SLAVE_DATA, |port| {
+            port.put(IFLA_BRPORT_LEARNING, &[0]);
+            port.put(IFLA_BRPORT_MODE, &[1]);
+        });
+    });
+    drop(message);
+    let header = link_header(ANY, 0, UP, UP);
     messages
-        .begin(
-            format!("set link `{name}` up"),
-            RTM_SETLINK,
-            0,
-            &link_header(ANY, 0, UP, UP),
-        )
+        .begin(format!("set link `{name}` up"), RTM_SETLINK, 0, &header)
         .put_text(IFLA_IFNAME, name);
 }
 
@@ -255,7 +256,12 @@ pub(crate) fn make_and_find(
     name: &str,
 ) -> Result<Option<u32>, Refusal> {
     ask_for(&mut messages, name);
-    Ok(asked_for(netlink, messages)?.map(|link| link.index))
+    let mut found = None;
+    netlink.change_and_ask(messages, |answer| {
+        found = answer.split().and_then(|(header, rest)| link(header, rest));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found.map(|link| link.index))
 }
 
 /// Tells the bridge behind which port a hardware address is, so that the first packet finds it.

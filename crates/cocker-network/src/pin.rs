@@ -9,8 +9,8 @@
 //! Mounting costs little and unmounting costs the kernel some ten milliseconds, so what need not outlast its
 //! processes is shown only. Nothing here or elsewhere decides by the pid in such a link.
 
-use rustix::fd::{AsRawFd, BorrowedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags, flock};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ pub fn pin(namespace: BorrowedFd<'_>, name: &str) -> Result<(), PinError> {
 pub fn show(pid: i32, name: &str) -> Result<(), PinError> {
     let path = pin_path(name);
     let show = || -> Result<(), Errno> {
-        prepare_folder()?;
+        make_folder()?;
         let target = format!("/proc/{pid}/ns/net");
         match rustix::fs::symlink(&target, &path) {
             Err(Errno::EXIST) => {
@@ -88,6 +88,22 @@ pub fn show(pid: i32, name: &str) -> Result<(), PinError> {
         path: path.clone(),
         source,
     })
+}
+
+/// Removes the links to namespaces whose process is gone, as a container leaves one that nobody could take down any more.
+pub(crate) fn remove_dead_names() -> Result<(), PinError> {
+    let names = std::fs::read_dir(FOLDER).into_iter().flatten().flatten();
+    for path in names.map(|entry| entry.path()) {
+        let target = std::fs::read_link(&path).unwrap_or_default();
+        let is_ours = target.starts_with("/proc") && target.ends_with("ns/net");
+        if is_ours && !path.exists() {
+            rustix::fs::unlink(&path).map_err(|source| PinError::Unpin {
+                path: path.clone(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes away what is pinned or shown under `name`, if there is anything.
@@ -120,19 +136,28 @@ fn detach(path: &Path) -> Result<(), Errno> {
     }
 }
 
-/// As ip-netns(8) does it, so that either finds what the other made.
-fn prepare_folder() -> Result<(), Errno> {
-    let folder = Path::new(FOLDER);
-    if is_mount_point(folder) {
-        return Ok(());
-    }
-    match rustix::fs::mkdir(folder, Mode::from_raw_mode(0o755)) {
+fn make_folder() -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdir(FOLDER, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
-    rustix::mount::mount_bind_recursive(folder, folder)?;
-    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
-    rustix::mount::mount_change(folder, shared)
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(FOLDER, flags, Mode::empty())
+}
+
+/// Mounts the folder on itself, where it is not, and lets others see what is mounted in it: as ip-netns(8) does it, under
+/// the same lock, so that either finds what the other made.
+fn prepare_folder() -> Result<(), Errno> {
+    let folder = make_folder()?;
+    rustix::io::retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive))?;
+    match rustix::mount::mount_change(FOLDER, MountPropagationFlags::SHARED) {
+        // No mount point yet.
+        Err(Errno::INVAL) => {
+            rustix::mount::mount_bind_recursive(FOLDER, FOLDER)?;
+            rustix::mount::mount_change(FOLDER, MountPropagationFlags::SHARED)
+        }
+        changed => changed,
+    }
 }
 
 fn is_mount_point(path: &Path) -> bool {

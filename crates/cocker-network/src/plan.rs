@@ -26,6 +26,8 @@ pub struct Bridge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub holder: Holder,
+    /// Name of the bridge that it is a port of.
+    pub bridge: String,
     /// What the names of its links on the host begin with: [`LINK_PREFIX`] and 8 digits. They go on with 4 drawn at
     /// each boot.
     pub link_prefix: String,
@@ -50,6 +52,7 @@ impl Endpoint {
     pub(crate) fn entry(&self, uplinks: &[String]) -> Entry {
         Entry {
             holder: self.holder.clone(),
+            bridge: self.bridge.clone(),
             address: self.address,
             address6: self.address6,
             uplinks: uplinks.to_vec(),
@@ -117,6 +120,7 @@ mod tests {
             },
             endpoint: Endpoint {
                 holder: Holder::new("web", "/var/cocker"),
+                bridge: "cocker0".into(),
                 link_prefix: "ck098f6bcd".into(),
                 namespace: "nns098F6BCD46A1".into(),
                 address: Ipv4Addr::new(166, 88, 0, 2),

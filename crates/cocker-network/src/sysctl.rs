@@ -31,6 +31,21 @@ pub(crate) fn set_if_known(name: &str, value: &'static str) -> Result<bool, Sysc
     }
 }
 
+/// Says whether this kernel speaks IPv6.
+pub(crate) fn has_ipv6() -> bool {
+    rustix::fs::access("/proc/sys/net/ipv6", rustix::fs::Access::EXISTS).is_ok()
+}
+
+/// The links that have switches of IPv6, by name.
+pub(crate) fn links_of_ipv6() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc/sys/net/ipv6/conf");
+    let names = entries.into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| !matches!(name.as_str(), "all" | "default"))
+        .collect()
+}
+
 /// Says whether a switch stands so.
 pub(crate) fn is(name: &str, value: &str) -> bool {
     let mut now = [0; 16];

@@ -191,8 +191,8 @@ impl Drop for WayBack {
         use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
         let network = Some(LinkNameSpaceType::Network);
         if let Err(errno) = move_into_link_name_space(self.0.as_fd(), network) {
-            eprintln!("Error: cannot leave a container's network namespace: {errno}");
-            std::process::abort()
+            // Whatever this process did next, it would do to the wrong network.
+            panic!("cannot leave a container's network namespace: {errno}")
         }
     }
 }

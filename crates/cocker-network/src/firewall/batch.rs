@@ -228,7 +228,7 @@ pub(super) fn elements_in(set: &'static str, attributes: Attributes<'_>) -> Vec<
 }
 
 /// Bytes: the kernel takes 256 of user data (`NFT_USERDATA_MAXLEN`), three of which are spent around the text.
-const LONGEST_COMMENT: usize = 253;
+pub(super) const LONGEST_COMMENT: usize = 253;
 
 /// Text that nft(8) shows as a comment: a piece of user data of kind 0 (libnftnl's `NFTNL_UDATA_…_COMMENT`), with its
 /// NUL.

@@ -234,6 +234,7 @@ const fn protocol(to: u16) -> Step {
 }
 
 const LOOPBACK: u8 = 127;
+const LOOPBACK6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const IS_FROM_LOOPBACK: [Step; 2] = [
     network(12, 1),
     Equals {
@@ -357,7 +358,7 @@ macro_rules! steps {
 
 /// In the order in which they stand in their chains. Comments begin with the version of the rules: whoever finds
 /// others puts the table right.
-pub(super) const RULES: [Rule; 16] = [
+pub(super) const RULES: [Rule; 17] = [
     // Mappings of the host's 127.0.0.1 make the kernel accept packets of that network on the bridge (route_localnet).
     // None may come from a container itself, or it would reach what the host keeps for itself.
     rule(
@@ -398,6 +399,22 @@ pub(super) const RULES: [Rule; 16] = [
         "prerouting",
         "1: what comes for this host",
         steps![IS_FOR_THIS_HOST],
+    ),
+    // From ::1 nobody could be answered, so there is no mapping by it: whoever asks there is told at once.
+    rule(
+        "output",
+        "1: what this host sends to IPv6 loopback",
+        steps![
+            IS_IPV6,
+            [
+                DESTINATION6,
+                Equals {
+                    register: FIRST,
+                    value: &LOOPBACK6
+                }
+            ],
+            [Accept],
+        ],
     ),
     rule(
         "output",

@@ -16,10 +16,16 @@ pub(super) struct State {
     /// The frame, and in our chains our rules and no other.
     pub is_right: bool,
     pub has_bridge: bool,
+    /// How many ports both maps hold; none where the kernel does not count.
+    pub ports: Option<usize>,
     sets: Vec<&'static str>,
 }
 
 impl State {
+    pub(super) fn has_all_sets(&self) -> bool {
+        self.sets.len() == SETS.len()
+    }
+
     /// The sets whose elements can be taken over.
     pub(super) fn sound_sets(&self) -> impl Iterator<Item = &'static str> {
         self.sets.iter().copied()
@@ -60,6 +66,7 @@ pub(super) fn read(netlink: &mut Netlink, bridge: &str) -> Result<State, Refusal
         has_frame: false,
         is_right: false,
         has_bridge: false,
+        ports: None,
         sets: Vec::new(),
     };
     let mut is_dormant = false;
@@ -82,13 +89,18 @@ pub(super) fn read(netlink: &mut Netlink, bridge: &str) -> Result<State, Refusal
             NFT_MSG_NEWSET => {
                 let set = SETS.iter().find(|set| is_set(set, found));
                 state.sets.extend(set.map(|set| set.name));
+                if set.is_some_and(|set| set.data.is_some()) {
+                    let count = found.find(NFTA_SET_COUNT).and_then(number_be);
+                    let count = count.map(|count| count as usize);
+                    state.ports = count.map(|count| state.ports.unwrap_or(0) + count);
+                }
             }
             NFT_MSG_NEWSETELEM => state.has_bridge = true,
             _ => {}
         }
         ControlFlow::Continue(())
     })?;
-    let has_all = chains == CHAINS.len() && state.sets.len() == SETS.len();
+    let has_all = chains == CHAINS.len() && state.has_all_sets();
     state.has_frame = state.is_there && !is_dormant && has_all;
     state.is_right = state.has_frame && has_all_rules(netlink)?;
     Ok(state)

@@ -114,6 +114,7 @@ pub(crate) const NFTA_SET_DATA_TYPE: u16 = 6;
 pub(crate) const NFTA_SET_DATA_LEN: u16 = 7;
 pub(crate) const NFTA_SET_ID: u16 = 10;
 pub(crate) const NFTA_SET_USERDATA: u16 = 13;
+pub(crate) const NFTA_SET_COUNT: u16 = 20;
 pub(crate) const NFT_SET_MAP: u16 = 8;
 pub(crate) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub(crate) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -191,3 +192,7 @@ pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
 pub(crate) const CTA_FILTER: u16 = 25;
 pub(crate) const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 pub(crate) const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+
+// linux/sock_diag.h, inet_diag.h
+pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub(crate) const INET_DIAG_SKV6ONLY: u16 = 11;

@@ -6,7 +6,7 @@ use super::numbers::*;
 use cocker_sys::socket::{NetlinkOption, set_netlink_option, set_send_buffer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -47,6 +47,7 @@ const USUAL_DATAGRAM: usize = 128 * 1024;
 enum Family {
     Route,
     Netfilter,
+    Sockets,
 }
 
 impl Netlink {
@@ -60,10 +61,9 @@ impl Netlink {
         Ok(Netlink::on(open(Family::Netfilter)?, Family::Netfilter))
     }
 
-    /// The same on a socket that another process of ours has opened; `None` where it is something else.
-    pub(crate) fn netfilter_on(socket: OwnedFd) -> Option<Netlink> {
-        let is_netlink = sockopt::socket_domain(&socket) == Ok(AddressFamily::NETLINK);
-        is_netlink.then(|| Netlink::on(socket, Family::Netfilter))
+    /// For the sockets of this host (sock_diag(7)).
+    pub(crate) fn sockets() -> Result<Netlink, Errno> {
+        Ok(Netlink::on(open(Family::Sockets)?, Family::Sockets))
     }
 
     fn on(socket: OwnedFd, family: Family) -> Netlink {
@@ -80,14 +80,19 @@ impl Netlink {
     /// # Errors
     /// The first refusal. Route messages before and after it are done; of an nf_tables batch, nothing.
     pub(crate) fn change(&mut self, messages: Messages) -> Result<(), Refusal> {
+        self.change_and_ask(messages, |_| ControlFlow::Continue(()))
+    }
+
+    /// The same for messages that also ask, with every answer shown to `visit`.
+    pub(crate) fn change_and_ask(
+        &mut self,
+        messages: Messages,
+        visit: impl FnMut(Answer<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Refusal> {
         let mut first = None;
-        self.exchange(
-            messages,
-            |_| ControlFlow::Continue(()),
-            |refusal| {
-                first.get_or_insert(refusal);
-            },
-        )?;
+        self.exchange(messages, visit, |refusal| {
+            first.get_or_insert(refusal);
+        })?;
         first.map_or(Ok(()), Err)
     }
 
@@ -186,6 +191,7 @@ fn open(family: Family) -> Result<OwnedFd, Errno> {
         // NETLINK_ROUTE is 0, which is also what a socket gets that names no protocol.
         Family::Route => None,
         Family::Netfilter => Some(rustix::net::netlink::NETFILTER),
+        Family::Sockets => Some(rustix::net::netlink::SOCK_DIAG),
     };
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,

@@ -23,11 +23,11 @@ pub fn boot(engine: &Engine, booting: &Booting) -> Result<(), Failure> {
     let request = BootRequest {
         root_process: booting.root_process.clone(),
     };
-    for Warning { text, remedy } in engine.boot(&booting.container, &request)? {
+    for Warning { text, hint } in engine.boot(&booting.container, &request)? {
         output::complain(&format!(
-            "Warning: {}\nHint: let it pass: `{}`\n",
+            "Warning: {}\nHint: {}\n",
             escape(&text),
-            escape(&remedy)
+            escape(&hint)
         ));
     }
     Ok(())

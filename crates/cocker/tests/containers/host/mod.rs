@@ -420,7 +420,8 @@ impl Host {
             !self
                 .contained()
                 .iter()
-                .any(|process| process.name() == name)
+                // One that has ended and is not waited for by its parent has its name still, but no command line.
+                .any(|process| process.name() == name && !process.command_line().is_empty())
         });
     }
 

@@ -12,6 +12,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_mapping_holds_for_both_families,
         a_mapping_of_one_ipv6_address_holds_on_no_other,
         outside_reaches_no_ipv6_port_that_is_not_mapped,
+        ipv6_loopback_has_no_mappings_and_says_so_at_once,
+        a_mapping_of_an_ipv6_address_needs_a_subnet,
     ]
 }
 
@@ -129,4 +131,34 @@ fn outside_reaches_no_ipv6_port_that_is_not_mapped(host: &Host) {
         host.does_not_reach(Outside, &format!("[fd42::2]:{port}"));
     }
     host.reaches(Outside, "[fd99::1]:8080", "web");
+}
+
+fn ipv6_loopback_has_no_mappings_and_says_so_at_once(host: &Host) {
+    with_ipv6(host);
+    host.booted_on_bridge("web", "--port-mapping 8080:80");
+    let _web = host.serve(Inside("web"), "[::]:80");
+    host.reaches(OnHost, "127.0.0.1:8080", "web");
+    let refused = host.at(
+        OnHost,
+        "nc -6 -z -w 20 ::1 8080 && echo open || echo closed",
+    );
+    assert_eq!(refused, "closed");
+    let own = host.serve(OnHost, "[::1]:8080");
+    host.reaches(OnHost, "[::1]:8080", "host");
+    drop(own);
+}
+
+fn a_mapping_of_an_ipv6_address_needs_a_subnet(host: &Host) {
+    let mapping = "[fd99::1]:8080:80";
+    host.cocker(&format!(
+        "create -m test -c web --net BRIDGE --port-mapping {mapping}"
+    ))
+    .fails(1, &[mapping, "subnet6"]);
+    host.created_on_bridge("web", "");
+    host.cocker(&format!("set-port-mapping web --port-mapping {mapping}"))
+        .fails(1, &[mapping, "subnet6"]);
+    with_ipv6(host);
+    host.cocker(&format!("set-port-mapping web --port-mapping {mapping}"))
+        .ok();
+    host.cocker("boot web").ok();
 }

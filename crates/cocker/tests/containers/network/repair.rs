@@ -7,6 +7,9 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
     in_a_lab![
         a_table_that_was_deleted_is_there_again_with_all_mappings,
         a_rule_set_that_was_flushed_is_there_again_with_all_mappings,
+        maps_that_were_flushed_or_deleted_lead_to_all_containers_again,
+        a_link_that_is_gone_is_of_no_harm_to_others,
+        a_host_without_a_default_route_is_warned_of,
         a_chain_that_was_flushed_has_its_rules_again,
         a_rule_that_was_deleted_is_there_again,
         rules_that_were_added_to_the_table_are_gone,
@@ -94,6 +97,44 @@ fn a_rule_set_that_was_flushed_is_there_again_with_all_mappings(host: &Host) {
     both_work(host);
 }
 
+fn maps_that_were_flushed_or_deleted_lead_to_all_containers_again(host: &Host) {
+    two_booted(host);
+    host.at(OnHost, "nft flush map inet cocker ports4");
+    next_boot_repairs(host);
+    both_work(host);
+    host.at(
+        OnHost,
+        "nft flush table inet cocker
+         nft delete map inet cocker ports4",
+    );
+    next_boot_repairs(host);
+    both_work(host);
+}
+
+fn a_link_that_is_gone_is_of_no_harm_to_others(host: &Host) {
+    host.lab().add_second_link();
+    two_booted(host);
+    host.booted_on_bridge("far", "--host-eth eth1");
+    host.at(
+        OnHost,
+        "ip link del eth1
+         nft delete table inet cocker",
+    );
+    next_boot_repairs(host);
+    both_work(host);
+}
+
+fn a_host_without_a_default_route_is_warned_of(host: &Host) {
+    host.at(OnHost, "ip route del default; ip -6 route del default");
+    host.created_on_bridge("web", "--port-mapping 8080:80");
+    let outcome = host.cocker("boot web").ok();
+    for text in ["Warning: ", "default route", "Hint: "] {
+        assert!(outcome.stderr.contains(text), "{outcome}");
+    }
+    let _web = host.serve(Inside("web"), "0.0.0.0:80");
+    host.reaches(OnHost, "127.0.0.1:8080", "web");
+}
+
 fn a_chain_that_was_flushed_has_its_rules_again(host: &Host) {
     two_booted(host);
     let rules = host.lab().rules();
@@ -164,6 +205,11 @@ fn a_bridge_that_was_deleted_has_its_ports_again(host: &Host) {
     next_boot_repairs(host);
     let ports = host.bridge_ports();
     assert!(ports.iter().all(|bridge| bridge == "cocker0"), "{ports:?}");
+    both_work(host);
+    // The host's 127.0.0.1 leads to them again as well, though the container that is booted has no mapping.
+    host.created_on_bridge("plain", "");
+    host.at(OnHost, "ip link del cocker0");
+    host.cocker("boot plain").ok();
     both_work(host);
 }
 

@@ -11,6 +11,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_subnet_of_another_store_is_refused_precisely,
         a_port_of_another_stores_container_is_refused_precisely,
         containers_of_two_stores_with_one_name_do_not_mix,
+        stores_that_come_and_go_at_once_keep_their_rules,
         a_full_bridge_is_followed_by_another,
         a_second_bridge_does_what_the_first_does,
         an_address_says_its_bridge,
@@ -132,6 +133,24 @@ fn containers_of_two_stores_with_one_name_do_not_mix(host: &Host) {
 /// A bridge with room for five containers.
 fn with_small_bridges(host: &Host) {
     host.configure_network(&["subnet = \"10.77.0.1/29\""]);
+}
+
+fn stores_that_come_and_go_at_once_keep_their_rules(host: &Host) {
+    let other = other_store(host);
+    host.created_on_bridge("web", "--port-mapping 8080:80");
+    other.created_on_bridge("db", "--port-mapping 5432:5432");
+    for _ in 0..15 {
+        host.cocker("boot web").ok();
+        // The last container of one store goes while the first of the other comes.
+        let going = host.start("shutdown web");
+        other.cocker("boot db").ok();
+        going.outcome().ok();
+        let service = other.serve(Inside("db"), "0.0.0.0:5432");
+        host.reaches(OnHost, "127.0.0.1:5432", "db");
+        assert!(!host.lab().rules().is_empty());
+        drop(service);
+        other.cocker("shutdown db").ok();
+    }
 }
 
 fn a_full_bridge_is_followed_by_another(host: &Host) {
