@@ -11,6 +11,7 @@ use crate::state::Record;
 use cocker_image::Name;
 use cocker_image::staging::LeavingFolder;
 use cocker_sandbox::Cgroup;
+use std::path::Path;
 use std::time::Duration;
 
 /// What a container is given to end by itself when it is shut down in order to be destroyed.
@@ -86,6 +87,7 @@ impl Engine {
 
     /// A container whose settings cannot be read any more: all that is known of it is its folder.
     fn remove_damaged(&self, name: &Name) -> Result<(), DestroyError> {
+        self.remove_cgroups_of(name);
         let _aftermath = self.detach_network_of(name).map_err(NetworkFailure::from)?;
         let names = self.store.lock()?;
         let leaving = LeavingFolder::begin(self.store.containers_folder(), name.as_str())
@@ -95,6 +97,21 @@ impl Engine {
             .map_err(|source| NetworkFailure::from(AddressError::Register { source }))?;
         drop(names);
         self.remove_files(leaving, OnError::GoOn)
+    }
+
+    /// The folders are called after the container and its id, which is not known any more.
+    fn remove_cgroups_of(&self, name: &Name) {
+        let parent = Path::new(&self.settings.cgroup_parent);
+        for folder in Cgroup::names_in(parent) {
+            let id = folder.strip_prefix(name.as_str());
+            let id = id.and_then(|rest| rest.strip_prefix('.'));
+            let is_id = |id: &str| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+            if id.is_some_and(is_id)
+                && let Err(errno) = Cgroup::at(&parent.join(&folder)).remove()
+            {
+                tracing::warn!("going on: cannot remove cgroup `{folder}`: {errno}");
+            }
+        }
     }
 
     fn remove_files(&self, leaving: LeavingFolder, on_error: OnError) -> Result<(), DestroyError> {

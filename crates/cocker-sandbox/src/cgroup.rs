@@ -28,6 +28,18 @@ impl Cgroup {
         }
     }
 
+    /// The names of the cgroup folders in `parent`, relative to the root of the v2 hierarchy; none where that is not there.
+    pub fn names_in(parent: &Path) -> Vec<String> {
+        let folder = hierarchy().and_then(|hierarchy| open_folder(hierarchy.as_fd(), parent).ok());
+        let entries = folder.and_then(|folder| rustix::fs::Dir::read_from(folder).ok());
+        let entries = entries.into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type() == rustix::fs::FileType::Directory);
+        folders
+            .filter_map(|entry| entry.file_name().to_str().ok().map(String::from))
+            .filter(|name| name != "." && name != "..")
+            .collect()
+    }
+
     /// Says whether this host has a v2 hierarchy.
     pub fn is_available(&self) -> bool {
         self.hierarchy.is_some()

@@ -211,13 +211,14 @@ fn a_damaged_container_gives_up_its_address_and_its_ports(host: &Host) {
         "--vip 166.88.0.9 --port-mapping 8080:80,9000-9400:9000-9400",
     );
     let settings = host.home().join("containers/web/container.json");
+    let root_process = host.root_process("web");
     fs::write(&settings, "{").expect("the store is ours");
-    kill(host.root_process("web"));
+    kill(root_process);
     eventually("the container's processes are gone", || {
         host.contained().is_empty()
     });
     host.cocker("destroy web -f").ok();
-    host.booted_on_bridge("web", "--vip 166.88.0.9 --port-mapping 8080:80");
+    host.booted_on_bridge("web", &format!("--vip 166.88.0.9 {OPTIONS}"));
     works(host);
 }
 
