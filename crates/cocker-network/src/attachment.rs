@@ -16,8 +16,6 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 /// What the container calls its link.
 const INSIDE: &str = "eth0";
-/// Its index there, behind loopback's 1.
-const INSIDE_INDEX: u32 = 2;
 const LOOPBACK_INDEX: u32 = 1;
 
 /// Attaches the network namespace of a new sandbox, whose first process is `pid` here. The caller is in the host's
@@ -128,37 +126,41 @@ fn connect(
     let peer = Peer {
         namespace,
         name: INSIDE,
-        index: INSIDE_INDEX,
         hardware,
     };
     links::make_pair(&mut messages, &name, host.bridge, host.mtu, &peer);
     links::ready_port(&mut messages, &name);
     let mut netlink = Netlink::route().map_err(|source| NetworkError::Open { source })?;
-    let index = match links::make_and_find(&mut netlink, messages, &name) {
+    let link = match links::make_and_find(&mut netlink, messages, &name) {
         Err(refusal) if refusal.errno == NO_MORE_PORTS => {
             let name = plan.bridge.name.clone();
             return Err(NetworkError::NoPortLeft { name });
         }
         found => found?,
     };
-    let index = index.ok_or(NetworkError::Vanished { name })?;
+    let link = link.ok_or(NetworkError::Vanished { name })?;
     let mut messages = Messages::new();
-    links::place_hardware(&mut messages, index, hardware);
+    links::place_hardware(&mut messages, link.index, hardware);
     netlink.change(messages)?;
-    configure(plan, namespace)
+    configure(plan, namespace, link.peer)
 }
 
 /// `EXFULL` of br_add_if in the kernel's net/bridge/br_if.c.
 const NO_MORE_PORTS: Errno = Errno::XFULL;
 
-/// Inside: loopback, the link, its addresses, the way out.
-fn configure(plan: &NetworkPlan, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+/// Inside: loopback, the link, its addresses, the way out. The link's index is the kernel's choice: a new namespace may hold
+/// more than loopback, such as the links of tunnels that the host has a module for.
+fn configure(
+    plan: &NetworkPlan,
+    namespace: BorrowedFd<'_>,
+    inside: u32,
+) -> Result<(), NetworkError> {
     let mut messages = Messages::new();
     links::set_up(&mut messages, LOOPBACK_INDEX, "lo");
-    links::set_up(&mut messages, INSIDE_INDEX, INSIDE);
+    links::set_up(&mut messages, inside, INSIDE);
     for (gateway, address, prefix) in plan.addresses() {
-        links::add_address(&mut messages, INSIDE_INDEX, address, prefix);
-        links::add_default_route(&mut messages, INSIDE_INDEX, gateway);
+        links::add_address(&mut messages, inside, address, prefix);
+        links::add_default_route(&mut messages, inside, gateway);
     }
     change_inside(namespace, messages)
 }

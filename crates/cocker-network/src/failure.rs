@@ -34,6 +34,8 @@ pub enum NetworkError {
     Sysctl(#[from] SysctlError),
     #[error(transparent)]
     Pin(#[from] PinError),
+    #[error("this kernel has no IPv6")]
+    NoIpv6,
     #[error("`{name}` is a link of the host, but no bridge")]
     NotABridge { name: String },
     #[error("bridge `{name}` is that of the containers of `{store}`")]
@@ -68,6 +70,7 @@ impl NetworkError {
                 "give this store a bridge and a subnet of its own in config.toml: [network] bridge, subnet; \
                  or, if that store is no more, remove the bridge: ip link del {name}"
             ),
+            NetworkError::NoIpv6 => "take subnet6 out of config.toml, or boot the host with IPv6.".into(),
             NetworkError::NotABridge { .. } => {
                 "give this store a bridge and a subnet of its own in config.toml: [network] bridge, subnet.".into()
             }

@@ -182,6 +182,9 @@ fn ready_addresses(
         };
         if !found.iter().any(is_ours) {
             if family == libc::AF_INET6 {
+                if !sysctl::has_ipv6() {
+                    return Err(NetworkError::NoIpv6);
+                }
                 sysctl::set(&format!("ipv6/conf/{}/disable_ipv6", bridge.name), "0")?;
             }
             links::add_address(&mut messages, bridge.index, gateway, prefix);

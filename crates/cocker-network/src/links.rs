@@ -20,6 +20,8 @@ pub(crate) struct Link {
     pub name: String,
     pub is_up: bool,
     pub mtu: u32,
+    /// The index of the other end of a pair, in that end's namespace; 0 for other links.
+    pub peer: u32,
     /// What it is a port of; 0 where it is none.
     pub master: u32,
     /// `bridge`, `veth` and the like; empty for hardware.
@@ -40,8 +42,6 @@ pub(crate) struct HostAddress {
 pub(crate) struct Peer<'a> {
     pub namespace: BorrowedFd<'a>,
     pub name: &'a str,
-    /// The index that it shall have there.
-    pub index: u32,
     pub hardware: Hardware,
 }
 
@@ -125,6 +125,7 @@ fn link(header: [u8; 16], attributes: Attributes<'_>) -> Option<Link> {
         name: words(attributes.find(IFLA_IFNAME)),
         is_up: number_ne(&header[8..12])? & UP != 0,
         mtu: number(IFLA_MTU).unwrap_or_default(),
+        peer: number(IFLA_LINK).unwrap_or_default(),
         master: number(IFLA_MASTER).unwrap_or_default(),
         kind: words(attributes.nest(IFLA_LINKINFO).find(IFLA_INFO_KIND)),
         alias: words(attributes.find(IFLA_IFALIAS)),
@@ -196,7 +197,7 @@ pub(crate) fn make_pair(
             info.put_text(IFLA_INFO_KIND, "veth");
             info.nest(IFLA_INFO_DATA, |data| {
                 data.nest(VETH_INFO_PEER, |end| {
-                    end.append(&link_header(ANY, peer.index, 0, 0));
+                    end.append(&link_header(ANY, 0, 0, 0));
                     end.put_text(IFLA_IFNAME, peer.name);
                     end.put_number(IFLA_MTU, mtu);
                     end.put(IFLA_ADDRESS, &peer.hardware);
@@ -249,19 +250,19 @@ pub(crate) fn ready_port(messages: &mut Messages, name: &str) {
 /// `IN6_ADDR_GEN_MODE_NONE` of linux/if_link.h.
 const NO_LINK_LOCAL_ADDRESS: u8 = 1;
 
-/// Sends messages that make a link, and gives its index.
+/// Sends messages that make a link, and gives it as it is then.
 pub(crate) fn make_and_find(
     netlink: &mut Netlink,
     mut messages: Messages,
     name: &str,
-) -> Result<Option<u32>, Refusal> {
+) -> Result<Option<Link>, Refusal> {
     ask_for(&mut messages, name);
     let mut found = None;
     netlink.change_and_ask(messages, |answer| {
         found = answer.split().and_then(|(header, rest)| link(header, rest));
         ControlFlow::Continue(())
     })?;
-    Ok(found.map(|link| link.index))
+    Ok(found)
 }
 
 /// Tells the bridge behind which port a hardware address is, so that the first packet finds it.
