@@ -79,7 +79,6 @@ impl Engine {
     /// A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
     fn clean_up_for_good(&self, container: &Container, record: Record) -> Result<(), CleanUpError> {
         self.clean_up_after_crash(container, record)?;
-        let _aftermath = self.detach_network(container)?;
         Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
             .remove()
             .map_err(|source| CleanUpError::Cgroup { source })

@@ -34,7 +34,7 @@ pub use failure::EngineError;
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
 pub use request::{
-    BootRequest, BridgeRequest, CreateRequest, IfBooted, Isolation, NetworkRequest, OnError,
+    Boot, BootRequest, BridgeRequest, CreateRequest, IfBooted, Isolation, NetworkRequest, OnError,
     Program, VolumeAccess, VolumeRequest, WindowSize,
 };
 pub use session::{Running, Session};

@@ -1,10 +1,11 @@
-//! The last act of a container's supervisor: it executes `cocker release WAITSTATUS` with the lock at descriptor 3, the
+//! The last act of a container's supervisor: it executes `cocker release WAITSTATUS done|under-way` with the lock at descriptor 3, the
 //! container's folder at 9, its network's socket at 10, and the clients that wait for the end above.
 
 use crate::container::Container;
 use crate::control;
 use crate::engine::Engine;
 use crate::failure::EngineError;
+use crate::request::Boot;
 use crate::state::{Record, StateFile};
 use cocker_image::{Name, measure_tree};
 use cocker_sandbox::Cgroup;
@@ -22,7 +23,7 @@ const NETWORK: i32 = 10;
 impl Engine {
     /// Removes what outlives the root process, records the end, and lets the clients go; the container is stopped when
     /// this process ends.
-    pub fn release(&self, wait_status: i32) -> Result<(), EngineError> {
+    pub fn release(&self, wait_status: i32, boot: Boot) -> Result<(), EngineError> {
         let failed = |what| move |source| EngineError::Release { what, source };
         let state = inherited_descriptor(LOCK).map_err(failed("no lock was handed over"))?;
         let state = StateFile::from_locked(state);
@@ -42,8 +43,9 @@ impl Engine {
         let detached = self.detach_network(&container);
         let removed = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove();
         let unlinked = control::remove(&container);
-        // Where something could not be removed, the pid stays in the record: the next command tries again.
-        let is_clean = removed.is_ok() && detached.is_ok();
+        // Where something could not be removed, the pid stays in the record: the next command tries again. So it does where
+        // the client may still attach something; it takes the pid out itself, unless it dies before.
+        let is_clean = removed.is_ok() && detached.is_ok() && boot == Boot::Done;
         let pid = if is_clean { 0 } else { before.pid };
         let record = Record {
             pid,

@@ -73,6 +73,14 @@ pub struct BootRequest {
     pub root_process: Option<Vec<OsString>>,
 }
 
+/// How far the client that boots a container has come when the container ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    Done,
+    /// It is still at work, and undoes itself what it makes from then on.
+    UnderWay,
+}
+
 /// What `run` starts.
 pub enum Program {
     /// A line for the shell of the container's root.

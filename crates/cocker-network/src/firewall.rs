@@ -252,7 +252,16 @@ impl Firewall {
     ///
     /// One transaction, because each has a grace period of its own to wait for: see [`Aftermath`](crate::Aftermath).
     pub(crate) fn withdraw(&mut self, entry: &Entry) -> Result<bool, FirewallError> {
-        let mut ports = Ports::Said(&entry.ports);
+        self.take_away(entry, Ports::Said(&entry.ports))
+    }
+
+    fn take_away<'a>(
+        &mut self,
+        entry: &'a Entry,
+        mut ports: Ports<'a>,
+    ) -> Result<bool, FirewallError> {
+        let mut was_there = false;
+        // Looked at until there is nothing more to do: of two that go at once, each may have seen the other stay.
         for _ in 0..ATTEMPTS {
             let generation = state::generation(&mut self.netlink)?;
             let containers = self.elements(CONTAINERS)?;
@@ -267,7 +276,7 @@ impl Firewall {
             };
             let (bridges, is_last) = self.bridges_without(entry, &containers)?;
             if elements.is_empty() && bridges.is_empty() {
-                return Ok(false);
+                return Ok(was_there);
             }
             // Nobody may come in meanwhile where more goes than this container's own.
             let mut batch = Batch::begin((!bridges.is_empty()).then_some(generation));
@@ -282,8 +291,8 @@ impl Firewall {
                 Err(refusal) if refusal.errno == Errno::NOENT => ports = Ports::AsFound,
                 other => {
                     other?;
+                    was_there = true;
                     connections::forget_flows(&mut self.netlink, &entry.ports);
-                    return Ok(true);
                 }
             }
         }
@@ -294,17 +303,19 @@ impl Firewall {
     pub(crate) fn withdraw_all_of(&mut self, holder: &Holder) -> Result<bool, FirewallError> {
         let mut was_there = false;
         for element in self.elements(CONTAINERS)? {
-            let address = element.key.first_chunk::<4>();
-            if let Some(address) = address
+            let address = element.key.first_chunk::<4>().copied();
+            if let Some(address) = address.map(Ipv4Addr::from)
                 && Noted::in_element(&element).holder == *holder
             {
-                let address = Ipv4Addr::from(*address);
-                let address6 = Noted::in_element(&element).address6;
-                let elements = self.elements_at(address, address6, Ports::AsFound)?;
-                let mut batch = Batch::begin(None);
-                batch.remove(&elements);
-                batch.commit(&mut self.netlink)?;
-                was_there = true;
+                let entry = Entry {
+                    holder: holder.clone(),
+                    bridge: String::new(),
+                    address,
+                    address6: None,
+                    uplinks: Vec::new(),
+                    ports: Vec::new(),
+                };
+                was_there |= self.take_away(&entry, Ports::AsFound)?;
             }
         }
         Ok(was_there)

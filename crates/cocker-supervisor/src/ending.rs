@@ -90,15 +90,22 @@ impl Supervisor {
         let wait_status = raw::reap(ROOT).unwrap_or_default();
         self.read_leftovers();
         self.end_all_commands(Errno(0));
-        if let Some(boot) = self.watch.fd(Slot::Boot) {
-            let _ = crate::reply(boot, ClientReply::Ended { wait_status }, &[]);
+        let mut boot = c"done";
+        if let Some(client) = self.watch.fd(Slot::Boot) {
+            // It is still there and at work, and takes away itself what it makes from now on.
+            boot = c"under-way";
+            let _ = crate::reply(client, ClientReply::Ended { wait_status }, &[]);
         }
         self.keep_for_release();
         raw::forget_signals();
         raw::block_signals(Signals::NONE);
         let mut digits = [0; 12];
         let status = decimal(wait_status, &mut digits);
-        raw::execute(PROGRAM, [c"cocker", c"release", status], &self.invocation);
+        raw::execute(
+            PROGRAM,
+            [c"cocker", c"release", status, boot],
+            &self.invocation,
+        );
         // The lock goes with us; the next command that takes it finds what is left.
         raw::exit(BROKEN)
     }

@@ -344,11 +344,13 @@ pub fn send(socket: Fd, bytes: &[u8], descriptors: &[Fd]) -> Result<()> {
 
 /// Executes the program of a descriptor with these arguments and the environment of this one: returns only where
 /// that fails.
-pub fn execute(program: Fd, [name, verb, object]: [&CStr; 3], invocation: &Invocation) -> Errno {
+pub fn execute(program: Fd, words: [&CStr; 4], invocation: &Invocation) -> Errno {
+    let [name, verb, object, manner] = words;
     let arguments = [
         name.as_ptr(),
         verb.as_ptr(),
         object.as_ptr(),
+        manner.as_ptr(),
         core::ptr::null(),
     ];
     let arguments = [

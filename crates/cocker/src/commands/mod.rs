@@ -54,7 +54,7 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SetVolume(container, volumes) => {
             set::volume(&environment::engine()?, &container, volumes)?;
         }
-        Command::Release(wait_status) => environment::engine()?.release(wait_status)?,
+        Command::Release(wait_status, boot) => environment::engine()?.release(wait_status, boot)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use super::{network, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, Reference, Version,
+    Boot, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, Reference, Version,
     VolumeRequest,
 };
 use std::error::Error;
@@ -50,7 +50,7 @@ pub enum Command {
     /// `None`: the default route's link.
     SetHostEth(Name, Option<String>),
     SetVolume(Name, Vec<VolumeRequest>),
-    Release(i32),
+    Release(i32, Boot),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +157,13 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Completion { shell } => Command::Completion(shell),
         // Both spellings answer a question for help themselves, each with its own text.
         Said::Help { .. } => Command::Help(super::seed::HELP.into()),
-        Said::Release { wait_status } => Command::Release(wait_status),
+        Said::Release { wait_status, boot } => {
+            let boot = match boot {
+                said::BootStage::Done => Boot::Done,
+                said::BootStage::UnderWay => Boot::UnderWay,
+            };
+            Command::Release(wait_status, boot)
+        }
         later => Command::NotBuilt(later_release(later)?),
     })
 }

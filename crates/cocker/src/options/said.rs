@@ -92,7 +92,17 @@ pub enum Said {
     Get(FileTransfer),
     /// The last act of a container's supervisor
     #[command(hide = true)]
-    Release { wait_status: i32 },
+    Release {
+        wait_status: i32,
+        /// Whether the client that boots the container has done so
+        boot: BootStage,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootStage {
+    Done,
+    UnderWay,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use super::*;
 use cocker_engine::{
-    BridgeRequest, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, Reference,
-    Version, VolumeAccess, VolumeRequest,
+    Boot, BridgeRequest, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping,
+    Reference, Version, VolumeAccess, VolumeRequest,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -190,7 +190,11 @@ fn what_is_said_is_what_is_meant() {
         meant("run C -- a -b -- --help"),
         Command::Run(name("C"), RunProgram::Arguments(words))
     );
-    assert_eq!(meant("release 256"), Command::Release(256));
+    assert_eq!(meant("release 256 done"), Command::Release(256, Boot::Done));
+    assert_eq!(
+        meant("release 9 under-way"),
+        Command::Release(9, Boot::UnderWay)
+    );
     assert_eq!(meant("-s images"), Command::Images(ListingForm::Table));
     assert_eq!(meant("images -q"), Command::Images(ListingForm::Names));
     assert!(understood("-d images").unwrap().debug);
