@@ -1,7 +1,7 @@
 //! What the kernel has of the table, beside what it should have.
 
 use super::batch::{ask_for_element, comment_in, header, kind};
-use super::link_name;
+use super::entry::link_name;
 use super::ruleset::{BRIDGES, CHAINS, Chain, RULES, SETS, Set, TABLE};
 use crate::netlink::numbers::*;
 use crate::netlink::{Attributes, Messages, Netlink, Refusal, number_be, text};
