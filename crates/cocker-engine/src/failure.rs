@@ -3,7 +3,7 @@
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::staging::StagingError;
-use cocker_image::{Name, StoreError};
+use cocker_image::{Name, StoreError, Version};
 use cocker_network::NetworkError;
 use cocker_protocol::Stage;
 use cocker_sandbox::SandboxError;
@@ -268,6 +268,13 @@ pub enum EngineError {
         #[source]
         source: Box<HostImageError>,
     },
+    #[error("cannot remove image `{name}:{version}`: {} it", standing(containers))]
+    ImageInUse {
+        name: Name,
+        version: Version,
+        /// At least one, by name.
+        containers: Vec<Name>,
+    },
     #[error(transparent)]
     Container(#[from] ContainerError),
     #[error("cannot create container `{container}`")]
@@ -350,6 +357,10 @@ impl EngineError {
         match self {
             EngineError::Image(source) => source.hint(),
             EngineError::HostImage { source, .. } => source.hint(),
+            EngineError::ImageInUse { containers, .. } => Some(format!(
+                "destroy what is not needed any more: cocker destroy {}",
+                containers[0]
+            )),
             EngineError::Container(source) => source.hint(),
             EngineError::Create { source, container } => create_hint(source, container),
             EngineError::Settings { source, .. } => settings_hint(source),
@@ -391,6 +402,26 @@ impl EngineError {
             } => Some(source.raw_os_error()),
             _ => None,
         }
+    }
+}
+
+/// "container `a` stands on", "containers `a`, `b` and 3 more stand on".
+fn standing(containers: &[Name]) -> String {
+    /// So many are named.
+    const MOST: usize = 10;
+    let named = containers.iter().take(MOST);
+    let named: Vec<String> = named.map(|name| format!("`{name}`")).collect();
+    let (last, first) = named
+        .split_last()
+        .map_or(("", &[][..]), |(last, first)| (last, first));
+    match containers.len() {
+        1 => format!("container {last} stands on"),
+        count if count > MOST => format!(
+            "containers {} and {} more stand on",
+            named.join(", "),
+            count - MOST
+        ),
+        _ => format!("containers {} and {last} stand on", first.join(", ")),
     }
 }
 

@@ -17,6 +17,7 @@ mod end;
 mod engine;
 mod failure;
 mod ids;
+mod images;
 mod listing;
 mod network;
 mod release;

@@ -207,7 +207,8 @@ pub struct LeavingFolder {
 }
 
 impl LeavingFolder {
-    /// Takes the name away from the folder `name` of `parent`. This is the short part, done under the store's lock.
+    /// Takes the name away from the folder `name` of `parent`, which may lie deeper (`a/b`) and gets its new name in
+    /// `parent` itself. This is the short part, done under the store's lock.
     pub fn begin(
         parent: BorrowedFd<'_>,
         name: impl AsRef<OsStr>,

@@ -22,6 +22,7 @@ mod error;
 mod home;
 mod publication;
 mod record;
+mod renaming;
 #[cfg(test)]
 mod tests;
 

@@ -100,7 +100,7 @@ impl Store {
         }
     }
 
-    fn open_versions(&self, name: &Name) -> Result<Option<OwnedFd>, StoreError> {
+    pub(super) fn open_versions(&self, name: &Name) -> Result<Option<OwnedFd>, StoreError> {
         let failed = |source| StoreError::OpenFolder {
             path: self.image_path(name),
             source,

@@ -88,6 +88,21 @@ pub enum StoreError {
     },
     #[error("cannot make image `{name}:{version}`: image `{name}:{version}` exists already")]
     ImageExists { name: Name, version: Version },
+    #[error("cannot give image `{name}:{from}` version `{to}`")]
+    SetVersion {
+        name: Name,
+        from: Version,
+        to: Version,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot take its name from image `{name}:{version}`")]
+    RemoveImage {
+        name: Name,
+        version: Version,
+        #[source]
+        source: StagingError,
+    },
     #[error("cannot look for image `{name}:{version}`")]
     LookForImage {
         name: Name,

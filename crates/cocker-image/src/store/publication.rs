@@ -195,14 +195,7 @@ impl Store {
         origin: Option<Origin>,
     ) -> Result<(StagedFolder, ImageRecord), StoreError> {
         let size = staged.seal()?;
-        let image =
-            StagedFolder::make(self.images.as_fd()).map_err(|source| StoreError::Stage {
-                path: self.home.join(IMAGES),
-                source,
-            })?;
-        let seconds = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let seconds = seconds_now();
         let layer_json = LayerJson {
             format: FORMAT,
             made: seconds,
@@ -217,23 +210,44 @@ impl Store {
             size,
             origin,
         };
-        let unwritten = |record, source| StoreError::WriteRecord {
-            record,
-            name: name.clone(),
-            version: version.clone(),
-            source,
-        };
-        record::write(staged.folder.folder(), "layer.json", &layer_json)
-            .map_err(|source| unwritten("layer.json", source))?;
-        record::write(image.folder(), "image.json", &image_json)
-            .map_err(|source| unwritten("image.json", source))?;
+        record::write(staged.folder.folder(), "layer.json", &layer_json).map_err(|source| {
+            StoreError::WriteRecord {
+                record: "layer.json",
+                name: name.clone(),
+                version: version.clone(),
+                source,
+            }
+        })?;
+        self.stage_record(name, version, image_json)
+    }
+
+    /// Writes an image's record, still without a name.
+    pub(super) fn stage_record(
+        &self,
+        name: &Name,
+        version: &Version,
+        image_json: ImageJson,
+    ) -> Result<(StagedFolder, ImageRecord), StoreError> {
+        let image =
+            StagedFolder::make(self.images.as_fd()).map_err(|source| StoreError::Stage {
+                path: self.home.join(IMAGES),
+                source,
+            })?;
+        record::write(image.folder(), "image.json", &image_json).map_err(|source| {
+            StoreError::WriteRecord {
+                record: "image.json",
+                name: name.clone(),
+                version: version.clone(),
+                source,
+            }
+        })?;
         let record = ImageRecord {
             name: name.clone(),
             version: version.clone(),
             layers: image_json.layers,
-            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
-            size,
-            origin,
+            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(image_json.modified),
+            size: image_json.size,
+            origin: image_json.origin,
         };
         Ok((image, record))
     }
@@ -247,6 +261,16 @@ impl Store {
         version: &Version,
     ) -> Result<(), StoreError> {
         self.name_layer(staged)?;
+        self.name_record(image, name, version)
+    }
+
+    /// Gives the image its name; both folders that this changes are brought to disk.
+    pub(super) fn name_record(
+        &self,
+        image: &mut StagedFolder,
+        name: &Name,
+        version: &Version,
+    ) -> Result<(), StoreError> {
         sync(image.folder(), self.image_path(name).join(version.as_str()))?;
         let versions = self.name_image(image, name, version)?;
         sync(versions.as_fd(), self.image_path(name))?;
@@ -325,19 +349,16 @@ impl Store {
         openat(&self.images, name.as_str(), flags, Mode::empty())
     }
 
-    /// Gives the names back, newest first; the folders themselves go by drop. What fails here leaves something
-    /// behind and must not hide the first error.
+    /// Gives the names back, newest first; the folders themselves go by drop.
     fn roll_back(&self, staged: &mut StagedImage, image: &mut StagedFolder, name: &Name) {
-        for error in [image.take_back(), staged.folder.take_back()]
-            .into_iter()
-            .filter_map(Result::err)
-        {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot take an unfinished image back"
-            );
+        for folder in [image, &mut staged.folder] {
+            take_back(folder);
         }
-        // An empty folder of versions means nothing, whoever made it.
+        self.remove_if_empty(name);
+    }
+
+    /// An empty folder of versions means nothing, whoever made it.
+    pub(super) fn remove_if_empty(&self, name: &Name) {
         match unlinkat(&self.images, name.as_str(), AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
             Err(errno) => {
@@ -347,8 +368,25 @@ impl Store {
     }
 }
 
+/// What fails here leaves something behind and must not hide the first error.
+pub(super) fn take_back(folder: &mut StagedFolder) {
+    if let Err(error) = folder.take_back() {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot take an unfinished image back"
+        );
+    }
+}
+
+/// Whole seconds since 1970.
+pub(super) fn seconds_now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
 /// Brings a folder's entries to disk; `path` is for the error.
-fn sync(folder: BorrowedFd<'_>, path: PathBuf) -> Result<(), StoreError> {
+pub(super) fn sync(folder: BorrowedFd<'_>, path: PathBuf) -> Result<(), StoreError> {
     fsync(folder).map_err(|errno| StoreError::Sync {
         path,
         source: errno.into(),

@@ -24,7 +24,7 @@ pub(super) struct ImageJson {
     pub format: u32,
     /// Lowest first.
     pub layers: Vec<LayerId>,
-    /// The layer that belongs to this image alone, the last one of `layers`.
+    /// The layer with the image's own files, the last one of `layers`; copies of the image have the same.
     pub own_layer: LayerId,
     /// Seconds since 1970.
     pub modified: u64,

@@ -4,6 +4,7 @@ mod attach;
 mod boot;
 mod create;
 mod destroy;
+mod image;
 mod install_test;
 mod kill;
 mod list;
@@ -29,6 +30,15 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Containers(form) => list::containers(&environment::engine()?, form)?,
         Command::Root(container) => root::execute(&environment::engine()?, &container)?,
         Command::InstallTest(version) => install_test::execute(&environment::engine()?, &version)?,
+        Command::SetVersion(reference, version) => {
+            image::set_version(&environment::engine()?, &reference, &version)?;
+        }
+        Command::CopyImage(from, name, version) => {
+            image::copy(&environment::engine()?, &from, &name, &version)?;
+        }
+        Command::RmImage(reference, on_error) => {
+            image::remove(&environment::engine()?, &reference, on_error)?;
+        }
         Command::Create(creation) => return create::execute(creation),
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(container) => return attach::execute(&container),

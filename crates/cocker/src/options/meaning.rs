@@ -37,6 +37,9 @@ pub enum Command {
     Containers(ListingForm),
     Root(Name),
     InstallTest(Version),
+    SetVersion(Reference, Version),
+    CopyImage(Reference, Name, Version),
+    RmImage(Reference, OnError),
     Create(Creation),
     Boot(Booting),
     Attach(Name),
@@ -115,10 +118,17 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Images(listing) => Command::Images(listing_form(&listing)),
         Said::Containers(listing) => Command::Containers(listing_form(&listing)),
         Said::Root(container) => Command::Root(name(container.name())?),
-        Said::InstallTest(said) => Command::InstallTest(
-            said.version
-                .map_or(Ok(Version::none()), |text| version(&text))?,
+        Said::InstallTest(said) => Command::InstallTest(version_or_none(said.version.as_deref())?),
+        Said::SetVersion(said) => Command::SetVersion(
+            reference(said.image.reference())?,
+            version_or_none(said.version.as_deref())?,
         ),
+        Said::CopyImage(said) => {
+            let to = reference(&said.to_image)?;
+            let version = to.version.unwrap_or(Version::none());
+            Command::CopyImage(reference(&said.from_image)?, to.name, version)
+        }
+        Said::RmImage(image) => Command::RmImage(reference(image.reference())?, on_error),
         Said::Create(said) => create(said)?,
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
         Said::Attach(said) => attach(&said)?,
@@ -173,11 +183,6 @@ fn later_release(said: Said) -> Result<String, Failure> {
     let what = match said {
         Said::Sessions(container) => (name(container.name())?, "sessions").1,
         Said::Ssearch(_) => "ssearch",
-        Said::SetVersion(said) => {
-            reference(said.image.reference())?;
-            said.version.as_deref().map(version).transpose()?;
-            "set-version"
-        }
         Said::ToImage(said) => {
             name(&said.from_container)?;
             name(&said.to_image)?;
@@ -193,12 +198,6 @@ fn later_release(said: Said) -> Result<String, Failure> {
             network::network(&said.options)?;
             "to-container"
         }
-        Said::CopyImage(said) => {
-            reference(&said.from_image)?;
-            reference(&said.to_image)?;
-            "copy-image"
-        }
-        Said::RmImage(image) => (reference(image.reference())?, "rm-image").1,
         Said::Export(said) => (reference(said.image.reference())?, "export").1,
         Said::Import(_) => "import",
         Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
@@ -361,6 +360,10 @@ fn name(text: &str) -> Result<Name, Failure> {
 
 fn version(text: &str) -> Result<Version, Failure> {
     Version::parse(text).map_err(|error| misspelt(&error))
+}
+
+fn version_or_none(text: Option<&str>) -> Result<Version, Failure> {
+    text.map_or(Ok(Version::none()), version)
 }
 
 fn reference(text: &str) -> Result<Reference, Failure> {

@@ -31,6 +31,12 @@ pub enum Said {
     Root(TheContainer),
     /// Make image `test` from the host's own programs
     InstallTest(InstallTest),
+    /// Give an image another version
+    SetVersion(SetVersion),
+    /// Give an image's layers a second name
+    CopyImage(CopyImage),
+    /// Remove an image
+    RmImage(TheImage),
     /// Make a container from stacked images, the first lowest
     Create(Create),
     /// Boot a container
@@ -66,16 +72,10 @@ pub enum Said {
     Sessions(TheContainer),
     /// List the images of the ssh repository (not built yet)
     Ssearch(Ssearch),
-    /// Give an image another version (not built yet)
-    SetVersion(SetVersion),
     /// Convert a container into an image (not built yet)
     ToImage(ToImage),
     /// Convert an image into a container (not built yet)
     ToContainer(ToContainer),
-    /// Give an image's layers a second name (not built yet)
-    CopyImage(CopyImage),
-    /// Remove an image (not built yet)
-    RmImage(TheImage),
     /// Write an image into a file (not built yet)
     Export(Export),
     /// Read an image from a file (not built yet)

@@ -224,16 +224,21 @@ impl Words {
                     volume,
                 })
             }
+            "version" => Said::SetVersion(said::SetVersion {
+                image: self.image()?,
+                version: self.text("--version")?,
+            }),
+            "copy_image" => Said::CopyImage(said::CopyImage {
+                from_image: self.needed_text("--from-image")?,
+                to_image: self.needed_text("--to-image")?,
+            }),
+            "del_image" => Said::RmImage(self.image()?),
             _ => return self.action_of_a_later_release(action),
         })
     }
 
     fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
         Ok(match action {
-            "version" => Said::SetVersion(said::SetVersion {
-                image: self.image()?,
-                version: self.text("--version")?,
-            }),
             "to_image" => Said::ToImage(said::ToImage {
                 from_container: self.needed_text("--from-container")?,
                 version: self.text("--version")?,
@@ -247,11 +252,6 @@ impl Words {
                 to_container: self.needed_text("--to-container")?,
                 keep: self.flag("--keep"),
             }),
-            "copy_image" => Said::CopyImage(said::CopyImage {
-                from_image: self.needed_text("--from-image")?,
-                to_image: self.needed_text("--to-image")?,
-            }),
-            "del_image" => Said::RmImage(self.image()?),
             "export" => Said::Export(said::Export {
                 image: self.image()?,
                 compress: self.text("--compress")?,

@@ -171,6 +171,27 @@ fn what_is_said_is_what_is_meant() {
         meant("-a install_test"),
         Command::InstallTest(Version::none())
     );
+    let image = |text: &str| Reference::parse(text).unwrap();
+    assert_eq!(
+        meant("-a version -m a:1"),
+        Command::SetVersion(image("a:1"), Version::none())
+    );
+    assert_eq!(
+        meant("set-version a --version 2"),
+        Command::SetVersion(image("a"), Version::parse("2").unwrap())
+    );
+    assert_eq!(
+        meant("copy-image --from-image a --to-image b"),
+        Command::CopyImage(image("a"), name("b"), Version::none())
+    );
+    assert_eq!(
+        meant("-a copy_image --from-image a:1 --to-image b:2"),
+        Command::CopyImage(image("a:1"), name("b"), Version::parse("2").unwrap())
+    );
+    assert_eq!(
+        meant("rm-image a:1 -f"),
+        Command::RmImage(image("a:1"), OnError::GoOn)
+    );
     assert_eq!(
         meant("destroy C"),
         Command::Destroy(name("C"), IfBooted::Refuse, OnError::Stop)
@@ -296,7 +317,7 @@ fn what_a_later_release_has_is_named() {
         ("boot C --mem-limit 1G", "`--mem-limit`"),
         ("attach C --session 1", "`--session`"),
         ("sessions C", "`sessions`"),
-        ("rm-image a", "`rm-image`"),
+        ("export a", "`export`"),
     ] {
         assert_eq!(meant(line), Command::NotBuilt(what.into()), "{line}");
     }

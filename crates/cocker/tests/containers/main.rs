@@ -15,6 +15,7 @@ mod boot;
 mod debian;
 mod failing_boot;
 mod host;
+mod images;
 mod isolation;
 mod lab;
 mod network;
@@ -60,6 +61,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         shutdown::trials(),
         isolation::trials(),
         stacking::trials(),
+        images::trials(),
         volumes::trials(),
         bad_input::trials(),
         lab::trials(),

@@ -1,0 +1,181 @@
+//! Images: made from the host's programs, named, named again, copied and removed.
+
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::failure::{ContainerError, EngineError};
+use crate::request::OnError;
+use cocker_image::host_image::{self, HostImageReport, Options};
+use cocker_image::staging::LeavingFolder;
+use cocker_image::{ImageRecord, LayerId, Name, Origin, Reference, Version};
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+/// The name of the image that is made from the host's programs.
+const TEST_IMAGE: &str = "test";
+
+impl Engine {
+    /// All images, by name, then version.
+    pub fn images(&self) -> Result<Vec<ImageRecord>, EngineError> {
+        Ok(self.store.images()?)
+    }
+
+    /// Makes image `test` from the host's own programs, looked for in the usual folders and then in `search`; says which
+    /// are missing and why. One that was made so before is replaced; containers on it keep the layer that they have.
+    ///
+    /// # Errors
+    /// When the name is an image's of another origin, or when not even a shell could be installed.
+    pub fn install_test(
+        &self,
+        version: &Version,
+        search: Vec<PathBuf>,
+    ) -> Result<HostImageReport, EngineError> {
+        let name = Name::parse(TEST_IMAGE).expect("the name is valid");
+        let mut staged = self.store.stage()?;
+        let report =
+            host_image::build_with(staged.tree(), &Options { search }).map_err(|source| {
+                EngineError::HostImage {
+                    image: format!("{name}:{version}"),
+                    source: Box::new(source),
+                }
+            })?;
+        // The long part comes before the lock.
+        staged.seal()?;
+        let names = self.store.lock()?;
+        let origin = Origin::HostPrograms;
+        let old = self
+            .store
+            .publish_or_replace(staged, &name, version, origin)?;
+        let leaving = old.map_or_else(Vec::new, |image| self.take_away_unused(&image.layers));
+        drop(names);
+        remove_layers(leaving);
+        Ok(report)
+    }
+
+    /// Gives an image another version.
+    pub fn set_version(&self, image: &Reference, version: &Version) -> Result<(), EngineError> {
+        let _names = self.store.lock()?;
+        Ok(self.store.set_version(image, version)?)
+    }
+
+    /// Gives an image's layers a second name.
+    pub fn copy_image(
+        &self,
+        image: &Reference,
+        name: &Name,
+        version: &Version,
+    ) -> Result<(), EngineError> {
+        let _names = self.store.lock()?;
+        self.store.copy_image(image, name, version)?;
+        Ok(())
+    }
+
+    /// Removes an image, with those of its layers that nothing else needs; refused while containers stand on it.
+    ///
+    /// With [`OnError::GoOn`] a container that cannot be read is no obstacle; the layers, which may be its, stay.
+    pub fn remove_image(&self, image: &Reference, on_error: OnError) -> Result<(), EngineError> {
+        let names = self.store.lock()?;
+        let image = self.store.resolve(image)?;
+        let containers = self.standing_on(&image, on_error)?;
+        if !containers.is_empty() {
+            return Err(EngineError::ImageInUse {
+                name: image.name,
+                version: image.version,
+                containers,
+            });
+        }
+        self.store.remove_image(&image.name, &image.version)?;
+        let leaving = self.take_away_unused(&image.layers);
+        drop(names);
+        remove_layers(leaving);
+        Ok(())
+    }
+
+    /// The containers, by name, that were made on the image as it is called now, and those that stand on its own layer
+    /// when no other image is a copy of it.
+    fn standing_on(
+        &self,
+        image: &ImageRecord,
+        on_error: OnError,
+    ) -> Result<Vec<Name>, EngineError> {
+        let own = image.layers.last();
+        let is_this =
+            |other: &ImageRecord| other.name == image.name && other.version == image.version;
+        let images = self.store.images()?;
+        let has_copy = images
+            .iter()
+            .any(|other| other.layers.last() == own && !is_this(other));
+        let mut standing = Vec::new();
+        for name in self.container_names()? {
+            let settings = match Container::open(&self.store, &name) {
+                Ok(container) => container.settings,
+                // Somebody has just destroyed it.
+                Err(ContainerError::Unknown { .. }) => continue,
+                Err(error) if on_error == OnError::GoOn => {
+                    tracing::warn!("going on: {error}");
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let holds = settings.layers.iter().any(|layer| Some(layer) == own);
+            if holds && (!has_copy || calls(&settings.image, image)) {
+                standing.push(name);
+            }
+        }
+        standing.sort();
+        Ok(standing)
+    }
+
+    /// Takes their names from those of an image's layers on which no image and no container stands, the highest first.
+    /// The caller holds the lock on names, under which layers are pinned, so nobody comes to stand on them meanwhile.
+    fn take_away_unused(&self, layers: &[LayerId]) -> Vec<LeavingFolder> {
+        // What cannot be read may stand on any of them.
+        let Ok(used) = self.layers_in_use() else {
+            return Vec::new();
+        };
+        let unused = layers.iter().rev().filter(|layer| !used.contains(*layer));
+        unused
+            .filter_map(|layer| {
+                LeavingFolder::begin(self.store.layers_folder(), layer.as_str())
+                    .inspect_err(|error| tracing::warn!("layer {layer} stays: {error}"))
+                    .ok()
+            })
+            .collect()
+    }
+
+    fn layers_in_use(&self) -> Result<HashSet<LayerId>, EngineError> {
+        let mut used: HashSet<LayerId> = HashSet::new();
+        for image in self.store.images()? {
+            used.extend(image.layers);
+        }
+        for name in self.container_names()? {
+            match Container::open(&self.store, &name) {
+                Ok(container) => used.extend(container.settings.layers),
+                Err(ContainerError::Unknown { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(used)
+    }
+}
+
+/// Whether a list of images, as a user said it, calls this one: by its version, or by none.
+fn calls(said: &str, image: &ImageRecord) -> bool {
+    Reference::parse_list(said).is_ok_and(|said| {
+        said.iter().any(|said| {
+            let any_or_this = said
+                .version
+                .as_ref()
+                .is_none_or(|version| *version == image.version);
+            said.name == image.name && any_or_this
+        })
+    })
+}
+
+/// The long part, done without the lock. A layer that cannot be removed is in nobody's way.
+fn remove_layers(leaving: Vec<LeavingFolder>) {
+    for layer in leaving {
+        if let Err(error) = layer.remove() {
+            tracing::warn!("a layer that nothing needs stays: {error}");
+        }
+    }
+}
