@@ -86,7 +86,12 @@ impl Engine {
                     ..settings
                 };
                 let published = self.publish(&mut staged, &settings, &request.container);
-                published.inspect_err(|_| self.give_address_back(&request.container, &settings))
+                published.inspect_err(|_| {
+                    let given_back = self.give_back_address(&request.container, &settings);
+                    if let Err(error) = given_back {
+                        tracing::debug!("its address stays taken: {error}");
+                    }
+                })
             });
         if published.is_err() {
             let _ = ids::give_back(&self.store, slot);
@@ -120,14 +125,6 @@ impl Engine {
             uplink: bridge.uplink.clone(),
             ports: bridge.ports.clone(),
         })
-    }
-
-    fn give_address_back(&self, container: &Name, settings: &ContainerSettings) {
-        if let NetworkSettings::Bridge { address, .. } = settings.network
-            && let Err(errno) = addresses::give_back(&self.store, container, address)
-        {
-            tracing::debug!("address {address} stays with the name `{container}`: {errno}");
-        }
     }
 
     /// After the container has its name: a pin whose container is not there could be found by nobody. Where there is

@@ -71,7 +71,7 @@ impl Engine {
         .map_err(|source| DestroyError::Rename { source })?;
         ids::give_back(&self.store, container.settings.id_slot)
             .map_err(|source| DestroyError::Ids { source })?;
-        forgiven(self.give_back_address(&container), on_error)?;
+        forgiven(self.give_back_address(name, &container.settings), on_error)?;
         drop(names);
         self.remove_files(leaving, on_error)
     }

@@ -45,9 +45,16 @@ impl Engine {
         let old = self
             .store
             .publish_or_replace(staged, &name, version, origin)?;
-        let leaving = old.map_or_else(Vec::new, |image| self.take_away_unused(&image.layers));
+        let leaving = old.map(|old| {
+            // The image is made; a layer that stays takes nothing but room.
+            let users = self.layer_users(OnError::GoOn);
+            users.map_or_else(
+                |_| Vec::new(),
+                |users| self.take_away_unused(&old.layers, &users),
+            )
+        });
         drop(names);
-        remove_layers(leaving);
+        remove_layers(leaving.unwrap_or_default());
         Ok(report)
     }
 
@@ -75,7 +82,11 @@ impl Engine {
     pub fn remove_image(&self, image: &Reference, on_error: OnError) -> Result<(), EngineError> {
         let names = self.store.lock()?;
         let image = self.store.resolve(image)?;
-        let containers = self.standing_on(&image, on_error)?;
+        let mut users = self.layer_users(on_error)?;
+        users
+            .images
+            .retain(|other| (&other.name, &other.version) != (&image.name, &image.version));
+        let containers = users.standing_on(&image);
         if !containers.is_empty() {
             return Err(EngineError::ImageInUse {
                 name: image.name,
@@ -84,55 +95,42 @@ impl Engine {
             });
         }
         self.store.remove_image(&image.name, &image.version)?;
-        let leaving = self.take_away_unused(&image.layers);
+        let leaving = self.take_away_unused(&image.layers, &users);
         drop(names);
         remove_layers(leaving);
         Ok(())
     }
 
-    /// The containers, by name, that were made on the image as it is called now, and those that stand on its own layer
-    /// when no other image is a copy of it.
-    fn standing_on(
-        &self,
-        image: &ImageRecord,
-        on_error: OnError,
-    ) -> Result<Vec<Name>, EngineError> {
-        let own = image.layers.last();
-        let is_this =
-            |other: &ImageRecord| other.name == image.name && other.version == image.version;
-        let images = self.store.images()?;
-        let has_copy = images
-            .iter()
-            .any(|other| other.layers.last() == own && !is_this(other));
-        let mut standing = Vec::new();
+    /// Reads who needs layers. The caller holds the lock on names, under which layers are pinned.
+    fn layer_users(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
+        let mut users = LayerUsers {
+            images: self.store.images()?,
+            containers: Vec::new(),
+            is_complete: true,
+        };
         for name in self.container_names()? {
-            let settings = match Container::open(&self.store, &name) {
-                Ok(container) => container.settings,
+            match Container::open(&self.store, &name) {
+                Ok(container) => users.containers.push(container),
                 // Somebody has just destroyed it.
-                Err(ContainerError::Unknown { .. }) => continue,
+                Err(ContainerError::Unknown { .. }) => {}
                 Err(error) if on_error == OnError::GoOn => {
                     tracing::warn!("going on: {error}");
-                    continue;
+                    users.is_complete = false;
                 }
                 Err(error) => return Err(error.into()),
-            };
-            let holds = settings.layers.iter().any(|layer| Some(layer) == own);
-            if holds && (!has_copy || calls(&settings.image, image)) {
-                standing.push(name);
             }
         }
-        standing.sort();
-        Ok(standing)
+        Ok(users)
     }
 
-    /// Takes their names from those of an image's layers on which no image and no container stands, the highest first.
-    /// The caller holds the lock on names, under which layers are pinned, so nobody comes to stand on them meanwhile.
-    fn take_away_unused(&self, layers: &[LayerId]) -> Vec<LeavingFolder> {
-        // What cannot be read may stand on any of them.
-        let Ok(used) = self.layers_in_use() else {
+    /// Takes their names from those of `layers` (lowest first) that nobody uses, the highest first. The caller holds the
+    /// lock on names since the users were read, so nobody has come to stand on them.
+    fn take_away_unused(&self, layers: &[LayerId], users: &LayerUsers) -> Vec<LeavingFolder> {
+        if !users.is_complete {
             return Vec::new();
-        };
-        let unused = layers.iter().rev().filter(|layer| !used.contains(*layer));
+        }
+        let used = users.layers();
+        let unused = layers.iter().rev().filter(|layer| !used.contains(layer));
         unused
             .filter_map(|layer| {
                 LeavingFolder::begin(self.store.layers_folder(), layer.as_str())
@@ -141,20 +139,40 @@ impl Engine {
             })
             .collect()
     }
+}
 
-    fn layers_in_use(&self) -> Result<HashSet<LayerId>, EngineError> {
-        let mut used: HashSet<LayerId> = HashSet::new();
-        for image in self.store.images()? {
-            used.extend(image.layers);
-        }
-        for name in self.container_names()? {
-            match Container::open(&self.store, &name) {
-                Ok(container) => used.extend(container.settings.layers),
-                Err(ContainerError::Unknown { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(used)
+/// Who needs layers, read once.
+struct LayerUsers {
+    images: Vec<ImageRecord>,
+    containers: Vec<Container>,
+    /// False where a container could not be read: it may stand on anything.
+    is_complete: bool,
+}
+
+impl LayerUsers {
+    fn layers(&self) -> HashSet<&LayerId> {
+        let of_images = self.images.iter().flat_map(|image| &image.layers);
+        let of_containers = self.containers.iter().flat_map(|c| &c.settings.layers);
+        of_images.chain(of_containers).collect()
+    }
+
+    /// The containers, by name, that were made on the image as it is called now, and those that stand on its own layer
+    /// when none of the images is a copy of it.
+    fn standing_on(&self, image: &ImageRecord) -> Vec<Name> {
+        let own = image.layers.last();
+        let has_copy = self.images.iter().any(|other| other.layers.last() == own);
+        let stands = |container: &&Container| {
+            let holds = container
+                .settings
+                .layers
+                .iter()
+                .any(|layer| Some(layer) == own);
+            holds && (!has_copy || calls(&container.settings.image, image))
+        };
+        let standing = self.containers.iter().filter(stands);
+        let mut names: Vec<Name> = standing.map(|container| container.name.clone()).collect();
+        names.sort();
+        names
     }
 }
 

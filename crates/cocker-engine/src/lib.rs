@@ -20,6 +20,7 @@ mod ids;
 mod images;
 mod listing;
 mod network;
+mod plan;
 mod release;
 mod request;
 mod resolv_conf;

@@ -2,7 +2,7 @@
 
 use crate::addresses::{self, AddressError};
 use crate::config::{ConfigError, NetworkConfig};
-use crate::container::{Container, NetworkSettings};
+use crate::container::{Container, ContainerSettings, NetworkSettings};
 use crate::engine::Engine;
 use crate::failure::ContainerError;
 use crate::ids;
@@ -222,12 +222,16 @@ impl Engine {
         }
     }
 
-    /// Gives its address back, after the container has lost its name. The caller holds the lock on names.
-    pub(crate) fn give_back_address(&self, container: &Container) -> Result<(), NetworkFailure> {
-        match container.settings.network {
+    /// Gives an address back that no container has any more. The caller holds the lock on names.
+    pub(crate) fn give_back_address(
+        &self,
+        container: &Name,
+        settings: &ContainerSettings,
+    ) -> Result<(), NetworkFailure> {
+        match settings.network {
             NetworkSettings::Host | NetworkSettings::Custom => Ok(()),
             NetworkSettings::Bridge { address, .. } => {
-                let given_back = addresses::give_back(&self.store, &container.name, address);
+                let given_back = addresses::give_back(&self.store, container, address);
                 Ok(given_back.map_err(|source| AddressError::Register { source })?)
             }
         }

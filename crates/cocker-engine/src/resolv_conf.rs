@@ -11,13 +11,15 @@ use cocker_network::{Reach, resolvers};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read, Write};
 
 /// In the container's folder.
 pub(crate) const FILE: &str = "resolv.conf";
 const SUPPLIED: &str = "resolv.conf.supplied";
 
 /// More is none of ours: the container has written it.
-const MOST_BYTES: usize = 128 * 1024;
+const MOST_BYTES: u64 = 128 * 1024;
 
 /// Brings the file up to date, unless somebody in the container has changed it.
 pub(crate) fn supply(container: &Container) -> Result<(), Errno> {
@@ -79,15 +81,9 @@ fn read(folder: &OwnedFd, name: &str) -> Result<Option<Content>, Errno> {
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Errno::INVAL);
     }
-    let mut bytes = vec![0; MOST_BYTES];
-    let mut length = 0;
-    while length < bytes.len() {
-        match rustix::io::read(&file, &mut bytes[length..])? {
-            0 => break,
-            more => length += more,
-        }
-    }
-    bytes.truncate(length);
+    let mut bytes = Vec::new();
+    let read = File::from(file).take(MOST_BYTES).read_to_end(&mut bytes);
+    read.map_err(errno_of)?;
     Ok(Some(Content {
         bytes,
         changed: (stat.st_mtime, stat.st_mtime_nsec),
@@ -102,12 +98,12 @@ fn write(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     let file = rustix::fs::openat(folder, &staged, flags, mode)?;
     // The user's umask has no part in it.
     rustix::fs::fchmod(&file, mode)?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest)?;
-        rest = &rest[written..];
-    }
+    File::from(file).write_all(bytes).map_err(errno_of)?;
     rustix::fs::renameat(folder, &staged, folder, name).inspect_err(|_| {
         let _ = rustix::fs::unlinkat(folder, &staged, AtFlags::empty());
     })
+}
+
+fn errno_of(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }

@@ -1,7 +1,8 @@
 //! The host's resolvers, as a container can use them (resolv.conf(5)).
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ const USUAL: &str = "/etc/resolv.conf";
 const BEHIND_SYSTEMD_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// More is no file of resolvers.
-const MOST_BYTES: usize = 64 * 1024;
+const MOST_BYTES: u64 = 64 * 1024;
 
 /// The lines of a container's resolv.conf. A host that has none, or none that can be read, gives none.
 pub fn resolvers(reach: Reach) -> String {
@@ -62,18 +63,13 @@ fn names_resolver(lines: &str) -> bool {
     lines.lines().any(|line| line.starts_with("nameserver"))
 }
 
-fn read(path: &Path) -> Result<String, Errno> {
+fn read(path: &Path) -> io::Result<String> {
+    // What stands there may be anything; opening must not wait.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
-    let mut bytes = vec![0; MOST_BYTES];
-    let mut length = 0;
-    while length < bytes.len() {
-        match rustix::io::read(&file, &mut bytes[length..])? {
-            0 => break,
-            more => length += more,
-        }
-    }
-    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

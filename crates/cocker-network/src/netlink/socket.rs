@@ -89,11 +89,7 @@ impl Netlink {
         messages: Messages,
         visit: impl FnMut(Answer<'_>) -> ControlFlow<()>,
     ) -> Result<(), Refusal> {
-        let mut first = None;
-        self.exchange(messages, visit, |refusal| {
-            first.get_or_insert(refusal);
-        })?;
-        first.map_or(Ok(()), Err)
+        self.exchange(messages, visit, |_| true)
     }
 
     /// Asks, and shows every answer to `visit` until that breaks off. The first refusal ends it, but for "not found":
@@ -103,20 +99,16 @@ impl Netlink {
         messages: Messages,
         visit: impl FnMut(Answer<'_>) -> ControlFlow<()>,
     ) -> Result<(), Refusal> {
-        let mut first = None;
-        self.exchange(messages, visit, |refusal| {
-            if !matches!(refusal.errno, Errno::NOENT | Errno::NODEV) {
-                first.get_or_insert(refusal);
-            }
-        })?;
-        first.map_or(Ok(()), Err)
+        let counts = |errno| !matches!(errno, Errno::NOENT | Errno::NODEV);
+        self.exchange(messages, visit, counts)
     }
 
+    /// Sends the messages, shows what is answered to `visit`, and returns the first refusal that counts.
     fn exchange(
         &mut self,
         messages: Messages,
         mut visit: impl FnMut(Answer<'_>) -> ControlFlow<()>,
-        mut refused: impl FnMut(Refusal),
+        counts: impl Fn(Errno) -> bool,
     ) -> Result<(), Refusal> {
         if messages.is_empty() {
             return Ok(());
@@ -140,6 +132,7 @@ impl Netlink {
         }
         rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::empty()))
             .map_err(failed)?;
+        let mut refusal = None;
         loop {
             let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
             let length = match rustix::net::recv(&self.socket, &mut self.buffer, flags) {
@@ -148,7 +141,7 @@ impl Netlink {
                 }
                 Ok((_, length)) => length,
                 // All has been said.
-                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::AGAIN) => return refusal.map_or(Ok(()), Err),
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(failed(errno)),
             };
@@ -160,8 +153,8 @@ impl Netlink {
                 match said.kind {
                     NLMSG_ERROR => {
                         let (errno, words) = said.verdict();
-                        if let Some(errno) = errno {
-                            refused(Refusal {
+                        if let Some(errno) = errno.filter(|&errno| counts(errno)) {
+                            refusal.get_or_insert_with(|| Refusal {
                                 what: part.what.clone(),
                                 errno,
                                 words,
@@ -177,7 +170,7 @@ impl Netlink {
                         if visit(answer).is_break() {
                             // The kernel would go on with its answer, and take no other question before its end.
                             self.socket = open(self.family).map_err(failed)?;
-                            return Ok(());
+                            return refusal.map_or(Ok(()), Err);
                         }
                     }
                 }

@@ -1,11 +1,10 @@
 //! Boots that fail, one phase after the other: the cause is named, the container is stopped, nothing is left, and the next
 //! boot works where the cause is gone.
 
-use crate::host::{Host, eventually, with_image_test};
-use rustix::process::Signal;
+use crate::host::{Host, with_image_test};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -125,24 +124,8 @@ fn a_settings_file_that_is_damaged_is_named_and_can_be_removed(host: &Host) {
 fn a_boot_whose_client_is_killed_at_any_moment_leaves_nothing(host: &Host) {
     host.cocker("-a create -m test -c web").ok();
     for step in 0..40 {
-        let moment = Instant::now() + Duration::from_micros(250 * step);
-        let client = host.start("-a boot -c web");
-        while Instant::now() < moment {
-            std::hint::spin_loop();
-        }
-        client.signal(Signal::KILL);
-        client.outcome();
-        // Whatever stands now, it is one or the other: booted with all that belongs to it, or stopped.
-        eventually("a settled container", || {
-            let status = host.status("web");
-            let is_booted = status.starts_with("RUNNING(");
-            is_booted || (status == "STOPPED" && host.contained().is_empty())
-        });
-        if host.status("web").starts_with("RUNNING(") {
-            eventually("a shutdown", || {
-                host.cocker("-a shutdown -c web -f").status.success()
-            });
-        }
+        host.killed_after("-a boot -c web", Duration::from_micros(250 * step));
+        host.settles("web");
         host.cocker("-a boot -c web").ok();
         host.cocker("-a kill -c web").ok();
     }

@@ -2,10 +2,8 @@
 //! stands on is gone from the disk.
 
 use crate::host::{Host, with_image_test};
-use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
@@ -233,13 +231,6 @@ fn two_removals_at_once_remove_one_image_once(host: &Host) {
     assert_eq!(layers(host), 1);
 }
 
-fn killed_after(host: &Host, line: &str, time: Duration) {
-    let command = host.start(line);
-    thread::sleep(time);
-    command.signal(Signal::KILL);
-    command.outcome();
-}
-
 /// An empty folder of versions means nothing and may be there; nothing staged and nothing leaving is.
 #[track_caller]
 fn holds_image_test_alone(host: &Host) {
@@ -255,7 +246,7 @@ fn a_removal_killed_at_any_moment_leaves_a_whole_image_or_none(host: &Host) {
     let (mut whole, mut gone) = (0, 0);
     for step in 0..60 {
         add(host, "extra");
-        killed_after(host, "rm-image extra", Duration::from_micros(50 * step));
+        host.killed_after("rm-image extra", Duration::from_micros(50 * step));
         if images(host).contains(&"extra _".into()) {
             whole += 1;
             host.cocker("create -m test,extra -c web -b").ok();
@@ -276,7 +267,7 @@ fn a_copy_killed_at_any_moment_is_whole_or_not_there(host: &Host) {
     let line = "copy-image --from-image test --to-image copy:1";
     let (mut made, mut not) = (0, 0);
     for step in 0..60 {
-        killed_after(host, line, Duration::from_micros(50 * step));
+        host.killed_after(line, Duration::from_micros(50 * step));
         if images(host).contains(&"copy 1".into()) {
             made += 1;
             host.cocker("create -m copy -c web -b").ok();

@@ -425,6 +425,35 @@ impl Host {
         });
     }
 
+    /// Starts a command and kills it when a time has passed; says whether it was killed before its end.
+    #[track_caller]
+    pub fn killed_after(&self, line: &str, time: Duration) -> bool {
+        let moment = Instant::now() + time;
+        let command = self.start(line);
+        // A sleep could not be this short.
+        while Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+        command.signal(rustix::process::Signal::KILL);
+        command.outcome().status.code().is_none()
+    }
+
+    /// Waits until a container whose boot was broken off is booted with all that belongs to it, or stopped with nothing
+    /// left; then it is shut down.
+    #[track_caller]
+    pub fn settles(&self, name: &str) {
+        let is_booted = || self.status(name).starts_with("RUNNING(");
+        eventually("a settled container", || {
+            is_booted() || (self.status(name) == "STOPPED" && self.contained().is_empty())
+        });
+        if is_booted() {
+            eventually("a shutdown", || {
+                let line = format!("-a shutdown -c {name} -f");
+                self.cocker(&line).status.success()
+            });
+        }
+    }
+
     /// Puts a handmade image of one layer into the store.
     pub fn add_image(&self, name: &str, fill: impl FnOnce(&Path)) -> Image {
         prepared::add_image(&self.home, name, fill)

@@ -5,7 +5,7 @@ use crate::host::Place::{Inside, OnHost, Outside};
 use crate::host::{Host, eventually, in_a_lab};
 use rustix::process::{Pid, Signal};
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     in_a_lab![
@@ -159,17 +159,6 @@ fn a_boot_that_fails_leaves_nothing_in_the_network(host: &Host) {
     works(host);
 }
 
-/// Starts a command and kills it when a time has passed; says whether it was killed before its end.
-fn killed_after(host: &Host, line: &str, time: Duration) -> bool {
-    let moment = Instant::now() + time;
-    let client = host.start(line);
-    while Instant::now() < moment {
-        std::hint::spin_loop();
-    }
-    client.signal(Signal::KILL);
-    client.outcome().status.code().is_none()
-}
-
 /// The client is killed after ever longer times, from before it has read its arguments to after it is done.
 fn a_boot_whose_client_is_killed_at_any_moment_leaves_nothing_in_the_network(host: &Host) {
     host.created_on_bridge("web", OPTIONS);
@@ -179,20 +168,10 @@ fn a_boot_whose_client_is_killed_at_any_moment_leaves_nothing_in_the_network(hos
     while was_done < 3 && step < 200 {
         // In small steps at first; on a busy machine a boot may take long.
         let moment = Duration::from_micros(250 * step + 10 * step * step);
-        let killed = killed_after(host, "boot web", moment);
+        let killed = host.killed_after("boot web", moment);
         was_done = if killed { 0 } else { was_done + 1 };
         step += 1;
-        // Whatever stands now, it is one or the other: booted with all that belongs to it, or stopped.
-        eventually("a settled container", || {
-            let status = host.status("web");
-            let is_booted = status.starts_with("RUNNING(");
-            is_booted || (status == "STOPPED" && host.contained().is_empty())
-        });
-        if host.status("web").starts_with("RUNNING(") {
-            eventually("a shutdown", || {
-                host.cocker("shutdown web -f").status.success()
-            });
-        }
+        host.settles("web");
         is_cleared_away(host);
         host.cocker("boot web").ok();
         if step % 8 == 0 {
@@ -243,7 +222,7 @@ fn a_create_that_is_killed_at_any_moment_leaves_no_address_taken(host: &Host) {
     for net in ["BRIDGE", "CUSTOM"] {
         for step in 0..30 {
             let line = format!("create -m test -c web --net {net}");
-            killed_after(host, &line, Duration::from_micros(200 * step));
+            host.killed_after(&line, Duration::from_micros(200 * step));
             // Made or not made, the name is free again, and with it all that was taken for it.
             let listing = host.cocker("-s containers -q").succeeds().stdout();
             if listing == "web\n" {

@@ -1,0 +1,307 @@
+//! A container's settings become the plan of its sandbox. Nothing is done to the container here.
+
+use crate::container::{CONTAINERS, Container, ContainerSettings, NetworkSettings, UPPER, WORK};
+use crate::engine::Engine;
+use crate::failure::BootError;
+use crate::network::id_range;
+use crate::request::VolumeAccess;
+use crate::resolv_conf;
+use cocker_image::LayerId;
+use cocker_sandbox::{
+    Access, BindIds, Cgroup, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source,
+};
+use std::ffi::CString;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// What a given root process finds in its environment.
+const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
+    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    c"HOME=/root",
+    c"TERM=linux",
+    c"container=cocker",
+];
+
+impl Engine {
+    pub(crate) fn plan(&self, container: &Container) -> Result<Plan, BootError> {
+        let settings = &container.settings;
+        let files = Path::new(CONTAINERS).join(container.name.as_str());
+        let lowers = settings.layers.iter();
+        let root = OverlayRoot {
+            base: self.store.home().to_path_buf(),
+            lowers: lowers.map(LayerId::tree_path).collect(),
+            upper: files.join(UPPER),
+            work: files.join(WORK),
+        };
+        let cgroup = container.cgroup(&self.settings.cgroup_parent);
+        let process = match &settings.root_process {
+            None => RootProcess::Init,
+            Some(program) => RootProcess::Given {
+                arguments: program
+                    .iter()
+                    .map(|argument| c_string(argument.as_bytes()))
+                    .collect::<Result<_, _>>()?,
+                environment: ROOT_ENVIRONMENT.map(CString::from).into(),
+            },
+        };
+        Ok(Plan {
+            ids: id_range(container),
+            network: self.network_namespace(container)?,
+            mounts: mounts(
+                container,
+                self.store.home(),
+                Cgroup::at(&cgroup).is_available(),
+            ),
+            cgroup,
+            root,
+            hostname: settings.hostname.clone(),
+            names: Some(names(settings)),
+            process,
+        })
+    }
+}
+
+/// How the container knows itself in its `/etc/hosts`.
+fn names(settings: &ContainerSettings) -> HostNames {
+    let address = match settings.network {
+        NetworkSettings::Bridge { address, .. } => address,
+        // The second address of loopback, as Debian has it for a host without one of its own.
+        NetworkSettings::Host | NetworkSettings::Custom => Ipv4Addr::new(127, 0, 1, 1),
+    };
+    HostNames {
+        address: address.into(),
+        hostname: settings.hostname.clone(),
+    }
+}
+
+/// What every container finds mounted, then its volumes.
+fn mounts(container: &Container, home: &Path, has_cgroup: bool) -> Vec<Mount> {
+    let own = |source, target: &str, access| Mount {
+        source,
+        target: PathBuf::from(target),
+        access,
+    };
+    let mut mounts = vec![
+        own(Source::Proc, "/proc", Access::ReadWrite),
+        own(Source::Sysfs, "/sys", Access::ReadOnly),
+        own(Source::Devices, "/dev", Access::ReadWrite),
+        own(Source::DevPts, "/dev/pts", Access::ReadWrite),
+        own(Source::SharedMemory, "/dev/shm", Access::ReadWrite),
+        own(Source::MessageQueues, "/dev/mqueue", Access::ReadWrite),
+    ];
+    if has_cgroup {
+        mounts.push(own(Source::Cgroup, "/sys/fs/cgroup", Access::ReadOnly));
+    }
+    let folder = home.join(CONTAINERS).join(container.name.as_str());
+    let supplied = Source::Supplied {
+        file: folder.join(resolv_conf::FILE),
+    };
+    mounts.push(own(supplied, "/etc/resolv.conf", Access::ReadWrite));
+    for volume in &container.settings.volumes {
+        mounts.push(Mount {
+            source: Source::Bind {
+                host: volume.host.clone(),
+                ids: BindIds::Mapped,
+            },
+            target: volume.container.clone(),
+            access: match volume.access {
+                VolumeAccess::ReadWrite => Access::ReadWrite,
+                VolumeAccess::ReadOnly => Access::ReadOnly,
+            },
+        });
+    }
+    mounts
+}
+
+/// 0 where cockerinit is process 1; else what the given root process takes as "shut down".
+pub(crate) fn stop_signal(process: &RootProcess) -> i32 {
+    match process {
+        RootProcess::Init => 0,
+        RootProcess::Given { arguments, .. } => {
+            let program = arguments.first().map(|program| program.to_bytes());
+            let name = program.and_then(|p| p.rsplit(|&byte| byte == b'/').next());
+            match name {
+                Some(b"systemd") => SIGRTMIN_PLUS_3,
+                _ => SIGTERM,
+            }
+        }
+    }
+}
+
+/// systemd(1): "halts the machine", the first real-time signal being 34 to programs of the C library.
+const SIGRTMIN_PLUS_3: i32 = 37;
+const SIGTERM: i32 = 15;
+
+pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, BootError> {
+    CString::new(bytes).map_err(|_| BootError::BadArgument {
+        text: String::from_utf8_lossy(bytes).escape_default().collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Settings;
+    use crate::request::{CreateRequest, Isolation, NetworkRequest, VolumeRequest};
+    use cocker_image::{Name, Reference, Version};
+
+    /// An engine on a store of its own, with an empty image of each name.
+    fn engine_with(home: &tempfile::TempDir, images: &[&str]) -> Engine {
+        let engine = Engine::open(Settings {
+            home: home.path().join("store"),
+            cgroup_parent: "cocker-plan".into(),
+            supervisor: &[],
+            init: &[],
+        })
+        .expect("a store of its own");
+        for image in images {
+            add_image(&engine, image, &Version::none());
+        }
+        engine
+    }
+
+    fn add_image(engine: &Engine, name: &str, version: &Version) -> String {
+        let staged = engine.store.stage().expect("the store is ours");
+        let name = Name::parse(name).expect("a name");
+        let image = engine.store.publish(staged, &name, version, &[]);
+        let image = image.expect("the name is free");
+        image.layers[0].as_str().into()
+    }
+
+    fn request(images: &[&str]) -> CreateRequest {
+        let reference = |name: &&str| Reference::parse(name).expect("a reference");
+        CreateRequest {
+            container: Name::parse("web").expect("a name"),
+            images: images.iter().map(reference).collect(),
+            hostname: None,
+            volumes: vec![],
+            isolation: Isolation::Contained,
+            network: NetworkRequest::Host,
+        }
+    }
+
+    fn plan_of(engine: &Engine, request: &CreateRequest) -> Plan {
+        engine.create(request).expect("the container is new");
+        let container = Container::open(&engine.store, &request.container).expect("it is there");
+        engine.plan(&container).expect("its settings are sound")
+    }
+
+    #[test]
+    fn the_plan_says_all_that_will_be_done() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base", "top"]);
+        let request = CreateRequest {
+            hostname: Some("www".into()),
+            volumes: vec![VolumeRequest {
+                host: "/usr".into(),
+                container: "/data".into(),
+                access: VolumeAccess::ReadOnly,
+            }],
+            ..request(&["base", "top"])
+        };
+        let plan = plan_of(&engine, &request);
+        let layers: Vec<String> = plan
+            .root
+            .lowers
+            .iter()
+            .map(|layer| layer.display().to_string())
+            .collect();
+        let cgroup = match Cgroup::at(&plan.cgroup).is_available() {
+            true => "mount cgroup2 on `/sys/fs/cgroup` read-only\n",
+            false => "",
+        };
+        let expected = format!(
+            "ids 0..65536 are 1879048192..
+cgroup `{}`
+root from `{}`
+  layer `{}`
+  layer `{}`
+  upper `containers/web/files/upper`
+mount proc on `/proc`
+mount sysfs on `/sys` read-only
+mount devices on `/dev`
+mount devpts on `/dev/pts`
+mount shared memory on `/dev/shm`
+mount mqueue on `/dev/mqueue`
+{cgroup}mount `{}/containers/web/resolv.conf` on `/etc/resolv.conf` where that is missing or empty
+mount `/usr` on `/data` read-only
+hostname `www`
+/etc/hosts: 127.0.1.1 is `www`
+root process cockerinit
+",
+            plan.cgroup.display(),
+            engine.store.home().display(),
+            layers[0],
+            layers[1],
+            engine.store.home().display(),
+        );
+        assert_eq!(plan.to_string(), expected);
+    }
+
+    #[test]
+    fn a_newer_version_changes_nothing_for_a_container_that_exists() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &[]);
+        let version = |text| Version::parse(text).expect("a version");
+        let old = add_image(&engine, "app", &version("1.9.0"));
+        let plan = plan_of(&engine, &request(&["app"]));
+        let new = add_image(&engine, "app", &version("1.10.0"));
+        let name = Name::parse("web").expect("a name");
+        let container = Container::open(&engine.store, &name).expect("it is there");
+        assert_eq!(
+            engine.plan(&container).expect("its settings are sound"),
+            plan
+        );
+        assert!(plan.root.lowers[0].display().to_string().contains(&old));
+
+        let later = CreateRequest {
+            container: Name::parse("later").expect("a name"),
+            ..request(&["app"])
+        };
+        let plan = plan_of(&engine, &later);
+        assert!(plan.root.lowers[0].display().to_string().contains(&new));
+    }
+
+    #[test]
+    fn privileged_means_the_hosts_own_ids() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base"]);
+        let request = CreateRequest {
+            isolation: Isolation::Privileged,
+            ..request(&["base"])
+        };
+        assert_eq!(plan_of(&engine, &request).ids, None);
+    }
+
+    #[test]
+    fn a_range_of_ids_is_given_to_one_container_only_and_again_after_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base"]);
+        let named = |name: &str| CreateRequest {
+            container: Name::parse(name).expect("a name"),
+            ..request(&["base"])
+        };
+        let first = plan_of(&engine, &named("a")).ids;
+        let second = plan_of(&engine, &named("b")).ids;
+        assert_ne!(first, second);
+        let a = Name::parse("a").expect("a name");
+        engine
+            .destroy(&a, crate::IfBooted::Refuse, crate::OnError::Stop)
+            .expect("it is stopped");
+        assert_eq!(plan_of(&engine, &named("c")).ids, first);
+    }
+
+    #[test]
+    fn systemd_is_told_to_halt_in_its_own_way() {
+        let given = |program: &std::ffi::CStr| RootProcess::Given {
+            arguments: vec![program.into()],
+            environment: vec![],
+        };
+        assert_eq!(stop_signal(&RootProcess::Init), 0);
+        assert_eq!(stop_signal(&given(c"/bin/sleep")), SIGTERM);
+        assert_eq!(
+            stop_signal(&given(c"/lib/systemd/systemd")),
+            SIGRTMIN_PLUS_3
+        );
+    }
+}
