@@ -1,10 +1,9 @@
 //! Boots that fail, one phase after the other: the cause is named, the container is stopped, nothing is left, and the next
 //! boot works where the cause is gone.
 
-use crate::host::{Host, with_image_test};
+use crate::host::{Host, at_every_moment, with_image_test};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -123,10 +122,11 @@ fn a_settings_file_that_is_damaged_is_named_and_can_be_removed(host: &Host) {
 /// The client is killed after ever longer times, from before it has read its arguments to after it is done.
 fn a_boot_whose_client_is_killed_at_any_moment_leaves_nothing(host: &Host) {
     host.cocker("-a create -m test -c web").ok();
-    for step in 0..40 {
-        host.killed_after("-a boot -c web", Duration::from_micros(250 * step));
+    at_every_moment(|moment| {
+        let was_killed = host.killed_after("-a boot -c web", moment);
         host.settles("web");
         host.cocker("-a boot -c web").ok();
         host.cocker("-a kill -c web").ok();
-    }
+        was_killed
+    });
 }

@@ -1,10 +1,9 @@
 //! Images under other versions and names, and their removal: what stands on them keeps its files, and what nothing
 //! stands on is gone from the disk.
 
-use crate::host::{Host, with_image_test};
+use crate::host::{Host, at_every_moment, with_image_test};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -243,42 +242,37 @@ fn holds_image_test_alone(host: &Host) {
 }
 
 fn a_removal_killed_at_any_moment_leaves_a_whole_image_or_none(host: &Host) {
-    let (mut whole, mut gone) = (0, 0);
-    for step in 0..60 {
+    at_every_moment(|moment| {
         add(host, "extra");
-        host.killed_after("rm-image extra", Duration::from_micros(50 * step));
+        let was_killed = host.killed_after("rm-image extra", moment);
         if images(host).contains(&"extra _".into()) {
-            whole += 1;
+            assert!(was_killed, "it was done, and the image is there");
             host.cocker("create -m test,extra -c web -b").ok();
             assert_eq!(host.inside("web", "cat /word"), "extra");
             host.cocker("destroy --shutdown web").ok();
             host.cocker("rm-image extra").ok();
-        } else {
-            gone += 1;
         }
         // A command that takes the lock sweeps.
         host.cocker("set-version test").ok();
         holds_image_test_alone(host);
-    }
-    assert!(whole > 0 && gone > 0, "{whole} whole, {gone} gone");
+        was_killed
+    });
 }
 
 fn a_copy_killed_at_any_moment_is_whole_or_not_there(host: &Host) {
     let line = "copy-image --from-image test --to-image copy:1";
-    let (mut made, mut not) = (0, 0);
-    for step in 0..60 {
-        host.killed_after(line, Duration::from_micros(50 * step));
+    at_every_moment(|moment| {
+        let was_killed = host.killed_after(line, moment);
         if images(host).contains(&"copy 1".into()) {
-            made += 1;
             host.cocker("create -m copy -c web -b").ok();
             assert_eq!(host.inside("web", "echo works"), "works");
             host.cocker("destroy --shutdown web").ok();
         } else {
-            not += 1;
+            assert!(was_killed, "it was done, and there is no copy");
             host.cocker(line).ok();
         }
         host.cocker("rm-image copy").ok();
         holds_image_test_alone(host);
-    }
-    assert!(made > 0 && not > 0, "{made} made, {not} not");
+        was_killed
+    });
 }

@@ -196,6 +196,27 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Calls `round` with ever longer times, after which it kills a command, until the command was done before its time
+/// three times in a row: however busy the machine is, every moment of the command is then among them. `round` says
+/// whether the command was killed.
+#[track_caller]
+pub fn at_every_moment(mut round: impl FnMut(Duration) -> bool) {
+    const MOST: u64 = 200;
+    let mut was_done = 0;
+    let mut was_killed = 0;
+    for step in 0..MOST {
+        // In small steps at first; on a busy machine a command may take long.
+        let was_in_time = round(Duration::from_micros(100 * step + 10 * step * step));
+        was_killed += u64::from(was_in_time);
+        was_done = if was_in_time { 0 } else { was_done + 1 };
+        if was_done == 3 {
+            assert!(was_killed > 0, "no command was ever killed");
+            return;
+        }
+    }
+    panic!("no command was ever done within {MOST} steps");
+}
+
 /// The folder of this run.
 fn base() -> PathBuf {
     let parent =

@@ -2,10 +2,9 @@
 //! next boot works.
 
 use crate::host::Place::{Inside, OnHost, Outside};
-use crate::host::{Host, eventually, in_a_lab};
+use crate::host::{Host, at_every_moment, eventually, in_a_lab};
 use rustix::process::{Pid, Signal};
 use std::fs;
-use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     in_a_lab![
@@ -162,24 +161,19 @@ fn a_boot_that_fails_leaves_nothing_in_the_network(host: &Host) {
 /// The client is killed after ever longer times, from before it has read its arguments to after it is done.
 fn a_boot_whose_client_is_killed_at_any_moment_leaves_nothing_in_the_network(host: &Host) {
     host.created_on_bridge("web", OPTIONS);
-    let mut step = 0;
-    let mut was_done = 0;
-    // Until three in a row were done before their time had come.
-    while was_done < 3 && step < 200 {
-        // In small steps at first; on a busy machine a boot may take long.
-        let moment = Duration::from_micros(250 * step + 10 * step * step);
-        let killed = host.killed_after("boot web", moment);
-        was_done = if killed { 0 } else { was_done + 1 };
-        step += 1;
+    let mut round = 0;
+    at_every_moment(|moment| {
+        let was_killed = host.killed_after("boot web", moment);
         host.settles("web");
         is_cleared_away(host);
         host.cocker("boot web").ok();
-        if step % 8 == 0 {
+        round += 1;
+        if round % 8 == 0 {
             works(host);
         }
         host.cocker("kill web").ok();
-    }
-    assert!(was_done == 3, "no boot was ever done within {step} steps");
+        was_killed
+    });
     host.cocker("destroy web").ok();
     host.nothing_is_left();
 }
@@ -220,9 +214,9 @@ fn a_custom_namespace_outlives_a_crash(host: &Host) {
 
 fn a_create_that_is_killed_at_any_moment_leaves_no_address_taken(host: &Host) {
     for net in ["BRIDGE", "CUSTOM"] {
-        for step in 0..30 {
-            let line = format!("create -m test -c web --net {net}");
-            host.killed_after(&line, Duration::from_micros(200 * step));
+        let line = format!("create -m test -c web --net {net}");
+        at_every_moment(|moment| {
+            let was_killed = host.killed_after(&line, moment);
             // Made or not made, the name is free again, and with it all that was taken for it.
             let listing = host.cocker("-s containers -q").succeeds().stdout();
             if listing == "web\n" {
@@ -231,7 +225,8 @@ fn a_create_that_is_killed_at_any_moment_leaves_no_address_taken(host: &Host) {
             }
             host.created_on_bridge("web", "--vip 166.88.0.2");
             host.cocker("destroy web").ok();
-        }
+            was_killed
+        });
     }
     host.nothing_is_left();
 }
