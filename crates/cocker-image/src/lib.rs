@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod descent;
+mod digest;
 pub mod host_image;
 mod layer;
 mod measure;
@@ -17,9 +18,12 @@ pub mod staging;
 mod store;
 mod version;
 
+pub use digest::{BadDigest, Digest, Digester};
 pub use layer::{BadLayerId, LayerId};
 pub use measure::{MeasureError, measure_tree};
 pub use name::{BadName, Name};
 pub use reference::{BadReference, Reference};
-pub use store::{ImageRecord, Origin, StagedImage, Store, StoreError, StoreLock};
+pub use store::{
+    ImageRecord, LayerOrigin, LayerRecord, Origin, StagedImage, Store, StoreError, StoreLock,
+};
 pub use version::{BadVersion, Version};

@@ -3,7 +3,8 @@
 //! ```text
 //! $COCKER_HOME/                     0700, owned by root
 //! ├── layers/<layer id>/
-//! │   ├── layer.json                format, when it was made (s since 1970), size (bytes), layers it was made on
+//! │   ├── layer.json                format, when it was made (s since 1970), size (bytes), layers it was made on,
+//! │   │                             origin, digest once it was packed
 //! │   └── tree/                     the files, as they are inside; 0755, 0:0
 //! ├── images/<name>/<version>/
 //! │   └── image.json                format, layer ids (lowest first), its own one, when changed, size of its own
@@ -20,6 +21,7 @@
 mod catalogue;
 mod error;
 mod home;
+mod layers;
 mod publication;
 mod record;
 mod renaming;
@@ -28,6 +30,7 @@ mod tests;
 
 pub use catalogue::{ImageRecord, Origin};
 pub use error::StoreError;
+pub use layers::{LayerOrigin, LayerRecord};
 pub use publication::StagedImage;
 
 use crate::LayerId;

@@ -122,7 +122,7 @@ impl Store {
     }
 
     /// The entries of a folder that are what `parse` takes, sorted; what is staged or foreign is left out.
-    fn entries<T: Ord, E>(
+    pub(super) fn entries<T: Ord, E>(
         &self,
         folder: BorrowedFd<'_>,
         path: PathBuf,

@@ -110,6 +110,8 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot find layer `{layer}`")]
+    UnknownLayer { layer: LayerId },
     #[error("cannot open layer `{layer}`")]
     OpenLayer {
         layer: LayerId,

@@ -9,7 +9,7 @@
 //! cut. Whatever fails, both names are given back and both folders removed.
 
 use super::record::{self, FORMAT, ImageJson, LayerJson};
-use super::{IMAGES, ImageRecord, LAYERS, Origin, Store, StoreError};
+use super::{IMAGES, ImageRecord, LAYERS, LayerOrigin, Origin, Store, StoreError};
 use crate::staging::{StagedFolder, StagingError};
 use crate::{LayerId, Name, Reference, Version, measure_tree};
 use rustix::fs::{
@@ -200,7 +200,9 @@ impl Store {
             format: FORMAT,
             made: seconds,
             size,
-            base,
+            base: base.to_vec(),
+            origin: origin.map(|Origin::HostPrograms| LayerOrigin::HostPrograms),
+            digest: None,
         };
         let image_json = ImageJson {
             format: FORMAT,

@@ -2,11 +2,12 @@
 //!
 //! Every record begins with its format, which is read first: what a newer cocker wrote is refused, never guessed at.
 
-use super::{Origin, StoreError};
-use crate::LayerId;
+use super::{LayerOrigin, Origin, StoreError};
 use crate::descent::open_beneath;
+use crate::{Digest, LayerId};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 use std::fs::File;
@@ -35,15 +36,21 @@ pub(super) struct ImageJson {
     pub origin: Option<Origin>,
 }
 
-#[derive(Serialize)]
-pub(super) struct LayerJson<'a> {
+#[derive(Serialize, Deserialize)]
+pub(super) struct LayerJson {
     pub format: u32,
     /// Seconds since 1970.
     pub made: u64,
     /// Bytes.
     pub size: u64,
     /// The layers that it was made on, lowest first.
-    pub base: &'a [LayerId],
+    pub base: Vec<LayerId>,
+    /// Where its files come from, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<LayerOrigin>,
+    /// Of the layer packed as an archive, once it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +78,24 @@ pub(super) fn read_image(
     name: &CStr,
     path: &Path,
 ) -> Result<Option<ImageJson>, StoreError> {
+    let Some(image): Option<ImageJson> = read(folder, name, path)? else {
+        return Ok(None);
+    };
+    if image.layers.last() != Some(&image.own_layer) {
+        return Err(StoreError::ContradictoryRecord {
+            path: path.into(),
+            why: "its own layer is not the last of its layers",
+        });
+    }
+    Ok(Some(image))
+}
+
+/// Reads a record of any kind; `None` where there is none.
+pub(super) fn read<T: DeserializeOwned>(
+    folder: BorrowedFd<'_>,
+    name: &CStr,
+    path: &Path,
+) -> Result<Option<T>, StoreError> {
     let failed = |source| StoreError::ReadRecord {
         path: path.into(),
         source,
@@ -95,17 +120,13 @@ pub(super) fn read_image(
             why: "it is larger than 1 MiB",
         });
     }
-    parse_image(&text, path).map(Some)
+    parse(&text, path).map(Some)
 }
 
-fn parse_image(text: &[u8], path: &Path) -> Result<ImageJson, StoreError> {
+fn parse<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T, StoreError> {
     let unreadable = |source| StoreError::ParseRecord {
         path: path.into(),
         source,
-    };
-    let contradictory = |why| StoreError::ContradictoryRecord {
-        path: path.into(),
-        why,
     };
     let Format { format } = serde_json::from_slice(text).map_err(unreadable)?;
     if format > FORMAT {
@@ -116,11 +137,10 @@ fn parse_image(text: &[u8], path: &Path) -> Result<ImageJson, StoreError> {
         });
     }
     if format == 0 {
-        return Err(contradictory("there is no format 0"));
+        return Err(StoreError::ContradictoryRecord {
+            path: path.into(),
+            why: "there is no format 0",
+        });
     }
-    let image: ImageJson = serde_json::from_slice(text).map_err(unreadable)?;
-    if image.layers.last() != Some(&image.own_layer) {
-        return Err(contradictory("its own layer is not the last of its layers"));
-    }
-    Ok(image)
+    serde_json::from_slice(text).map_err(unreadable)
 }
