@@ -166,6 +166,14 @@ impl Container {
                 Err(ContainerError::Unknown { .. }) => false,
                 Err(error) => return Err(error),
             };
+            // Or they died while they gave its files to another name, or took them from there.
+            if store.is_changing() {
+                store.lock().map_err(|source| ContainerError::Changing {
+                    container: name.clone(),
+                    source: Box::new(source),
+                })?;
+                continue;
+            }
             if is_same {
                 // Or they changed its settings, which must not be written back as they were.
                 container.settings = read_settings(&container.folder, name)?;

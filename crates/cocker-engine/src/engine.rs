@@ -22,9 +22,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the store, making it where it is missing.
+    /// Opens the store, making it where it is missing. A change of several names that is under way is waited for, and one
+    /// that was left half-way is ended, so nobody sees half of one.
     pub fn open(settings: Settings) -> Result<Engine, EngineError> {
         let store = Store::open(&settings.home)?;
+        if store.is_changing() {
+            drop(store.lock()?);
+        }
         Ok(Engine { store, settings })
     }
 }

@@ -31,6 +31,12 @@ pub enum ContainerError {
         #[source]
         source: Errno,
     },
+    #[error("cannot wait for what is done to the files of container `{container}`")]
+    Changing {
+        container: Name,
+        #[source]
+        source: Box<StoreError>,
+    },
     #[error("the settings of container `{container}` are damaged")]
     Damaged {
         container: Name,
@@ -53,6 +59,7 @@ impl ContainerError {
             ContainerError::NotBooted { container } => {
                 Some(format!("boot it first: cocker boot {container}"))
             }
+            ContainerError::Changing { source, .. } => source.hint(),
             _ => None,
         }
     }

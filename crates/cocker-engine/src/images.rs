@@ -5,8 +5,9 @@ use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError};
 use crate::request::OnError;
 use cocker_image::host_image::{self, HostImageReport, Options};
-use cocker_image::staging::LeavingFolder;
-use cocker_image::{ImageRecord, LayerId, Name, Origin, Reference, Version};
+use cocker_image::{
+    Afterwards, ImageRecord, LayerId, LayerOrigin, Name, NewImage, Origin, Reference, Version,
+};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -40,28 +41,40 @@ impl Engine {
             })?;
         // The long part comes before the lock.
         staged.seal()?;
+        staged.origin = Some(LayerOrigin::HostPrograms);
+        let mut image = NewImage::of(staged, &name, version, &[]);
+        image.origin = Some(Origin::HostPrograms);
         let names = self.store.lock()?;
-        let origin = Origin::HostPrograms;
-        let old = self
-            .store
-            .publish_or_replace(staged, &name, version, origin)?;
-        let leaving = old.map(|old| {
-            // The image is made; a layer that stays takes nothing but room.
-            let users = self.layer_users(OnError::GoOn);
-            users.map_or_else(
-                |_| Vec::new(),
-                |users| self.take_away_unused(&old.layers, &users),
-            )
-        });
+        let leaving = self.unneeded_after_replacing(&name, version)?;
+        self.store
+            .publish_or_replace(&names, image, leaving.clone())?;
         drop(names);
-        remove_layers(leaving.unwrap_or_default());
+        self.store.remove_left(&leaving);
         Ok(report)
+    }
+
+    /// What nobody needs any more once the image of this name and version makes way for a new one.
+    fn unneeded_after_replacing(
+        &self,
+        name: &Name,
+        version: &Version,
+    ) -> Result<Vec<Afterwards>, EngineError> {
+        if !self.store.has_image(name, version)? {
+            return Ok(Vec::new());
+        }
+        let old = self.store.resolve(&Reference {
+            name: name.clone(),
+            version: Some(version.clone()),
+        })?;
+        // A layer that stays takes nothing but room, so what cannot be read is no obstacle.
+        let users = self.layer_users(OnError::GoOn)?.without(&old);
+        users.leave_unused(&old.layers)
     }
 
     /// Gives an image another version.
     pub fn set_version(&self, image: &Reference, version: &Version) -> Result<(), EngineError> {
-        let _names = self.store.lock()?;
-        Ok(self.store.set_version(image, version)?)
+        let names = self.store.lock()?;
+        Ok(self.store.set_version(&names, image, version)?)
     }
 
     /// Gives an image's layers a second name.
@@ -71,8 +84,8 @@ impl Engine {
         name: &Name,
         version: &Version,
     ) -> Result<(), EngineError> {
-        let _names = self.store.lock()?;
-        self.store.copy_image(image, name, version)?;
+        let names = self.store.lock()?;
+        self.store.copy_image(&names, image, name, version)?;
         Ok(())
     }
 
@@ -82,10 +95,7 @@ impl Engine {
     pub fn remove_image(&self, image: &Reference, on_error: OnError) -> Result<(), EngineError> {
         let names = self.store.lock()?;
         let image = self.store.resolve(image)?;
-        let mut users = self.layer_users(on_error)?;
-        users
-            .images
-            .retain(|other| (&other.name, &other.version) != (&image.name, &image.version));
+        let users = self.layer_users(on_error)?.without(&image);
         let containers = users.standing_on(&image);
         if !containers.is_empty() {
             return Err(EngineError::ImageInUse {
@@ -94,15 +104,16 @@ impl Engine {
                 containers,
             });
         }
-        self.store.remove_image(&image.name, &image.version)?;
-        let leaving = self.take_away_unused(&image.layers, &users);
+        let leaving = users.leave_unused(&image.layers)?;
+        self.store
+            .remove_image(&names, &image.name, &image.version, leaving.clone())?;
         drop(names);
-        remove_layers(leaving);
+        self.store.remove_left(&leaving);
         Ok(())
     }
 
     /// Reads who needs layers. The caller holds the lock on names, under which layers are pinned.
-    fn layer_users(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
+    pub(crate) fn layer_users(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
         let mut users = LayerUsers {
             images: self.store.images()?,
             containers: Vec::new(),
@@ -122,27 +133,10 @@ impl Engine {
         }
         Ok(users)
     }
-
-    /// Takes their names from those of `layers` (lowest first) that nobody uses, the highest first. The caller holds the
-    /// lock on names since the users were read, so nobody has come to stand on them.
-    fn take_away_unused(&self, layers: &[LayerId], users: &LayerUsers) -> Vec<LeavingFolder> {
-        if !users.is_complete {
-            return Vec::new();
-        }
-        let used = users.layers();
-        let unused = layers.iter().rev().filter(|layer| !used.contains(layer));
-        unused
-            .filter_map(|layer| {
-                LeavingFolder::begin(self.store.layers_folder(), layer.as_str())
-                    .inspect_err(|error| tracing::warn!("layer {layer} stays: {error}"))
-                    .ok()
-            })
-            .collect()
-    }
 }
 
 /// Who needs layers, read once.
-struct LayerUsers {
+pub(crate) struct LayerUsers {
     images: Vec<ImageRecord>,
     containers: Vec<Container>,
     /// False where a container could not be read: it may stand on anything.
@@ -150,6 +144,24 @@ struct LayerUsers {
 }
 
 impl LayerUsers {
+    /// All but this image.
+    pub(crate) fn without(mut self, image: &ImageRecord) -> LayerUsers {
+        self.images
+            .retain(|other| (&other.name, &other.version) != (&image.name, &image.version));
+        self
+    }
+
+    /// Has those of `layers` (lowest first) that nobody uses leave their names. The lock on names has been held since the
+    /// users were read, so nobody has come to stand on them.
+    pub(crate) fn leave_unused(&self, layers: &[LayerId]) -> Result<Vec<Afterwards>, EngineError> {
+        if !self.is_complete {
+            return Ok(Vec::new());
+        }
+        let used = self.layers();
+        let unused = layers.iter().filter(|layer| !used.contains(layer));
+        Ok(Afterwards::leave_layers(unused)?)
+    }
+
     fn layers(&self) -> HashSet<&LayerId> {
         let of_images = self.images.iter().flat_map(|image| &image.layers);
         let of_containers = self.containers.iter().flat_map(|c| &c.settings.layers);
@@ -187,13 +199,4 @@ fn calls(said: &str, image: &ImageRecord) -> bool {
             said.name == image.name && any_or_this
         })
     })
-}
-
-/// The long part, done without the lock. A layer that cannot be removed is in nobody's way.
-fn remove_layers(leaving: Vec<LeavingFolder>) {
-    for layer in leaving {
-        if let Err(error) = layer.remove() {
-            tracing::warn!("a layer that nothing needs stays: {error}");
-        }
-    }
 }

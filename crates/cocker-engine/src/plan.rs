@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::engine::Settings;
     use crate::request::{CreateRequest, Isolation, NetworkRequest, VolumeRequest};
-    use cocker_image::{Name, Reference, Version};
+    use cocker_image::{Name, NewImage, Reference, Version};
 
     /// An engine on a store of its own, with an empty image of each name.
     fn engine_with(home: &tempfile::TempDir, images: &[&str]) -> Engine {
@@ -163,7 +163,9 @@ mod tests {
     fn add_image(engine: &Engine, name: &str, version: &Version) -> String {
         let staged = engine.store.stage().expect("the store is ours");
         let name = Name::parse(name).expect("a name");
-        let image = engine.store.publish(staged, &name, version, &[]);
+        let names = engine.store.lock().expect("the store is ours");
+        let image = NewImage::of(staged, &name, version, &[]);
+        let image = engine.store.publish(&names, image, vec![]);
         let image = image.expect("the name is free");
         image.layers[0].as_str().into()
     }

@@ -132,7 +132,7 @@ mod tests {
     use crate::failure::ContainerError;
     use crate::request::{CreateRequest, Isolation, NetworkRequest, VolumeAccess};
     use crate::state::Record;
-    use cocker_image::{Reference, Version};
+    use cocker_image::{NewImage, Reference, Version};
     use std::error::Error;
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(166, 88, 0, 2);
@@ -148,10 +148,11 @@ mod tests {
         .expect("a store of its own");
         let name = Name::parse("web").expect("a name");
         let staged = engine.store.stage().expect("the store is ours");
-        let image = engine
-            .store
-            .publish(staged, &name, &Version::none(), &[])
-            .expect("the name is free");
+        let names = engine.store.lock().expect("the store is ours");
+        let image = NewImage::of(staged, &name, &Version::none(), &[]);
+        let image = engine.store.publish(&names, image, vec![]);
+        let image = image.expect("the name is free");
+        drop(names);
         let request = CreateRequest {
             container: name.clone(),
             images: vec![Reference {

@@ -82,7 +82,7 @@ pub struct StagedFolder {
     id: u128,
     name: CString,
     folder: OwnedFd,
-    published: Option<(OwnedFd, CString)>,
+    is_published: bool,
 }
 
 impl StagedFolder {
@@ -104,7 +104,7 @@ impl StagedFolder {
                         id,
                         name,
                         folder,
-                        published: None,
+                        is_published: false,
                     });
                 }
                 // A sweep came between making and locking and took the folder for a leftover.
@@ -128,6 +128,16 @@ impl StagedFolder {
         self.id
     }
 
+    /// The folder's name, `.new-<id>`.
+    pub fn name(&self) -> &str {
+        self.name.to_str().expect("hexadecimal digits are text")
+    }
+
+    /// The folder has been renamed and is not this value's any more, but for the lock, which stays until drop.
+    pub fn let_go(&mut self) {
+        self.is_published = true;
+    }
+
     /// Gives the folder its name in `parent` (on the same file system); fails where the name is in use.
     /// The lock stays until drop; on failure the folder is still staged.
     pub fn publish(
@@ -141,57 +151,22 @@ impl StagedFolder {
             source,
         };
         let to = CString::new(name.as_ref().as_bytes()).map_err(|error| failed(error.into()))?;
-        let into =
-            rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(|errno| failed(errno.into()))?;
-        renameat_with(&self.parent, &self.name, &into, &to, RenameFlags::NOREPLACE)
-            .map_err(|errno| failed(errno.into()))?;
-        self.published = Some((into, to));
-        Ok(())
-    }
-
-    /// Changes places with the folder that bears the name in `parent`, at one instant; what bore it is removed by drop.
-    pub fn replace(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: impl AsRef<OsStr>,
-    ) -> Result<(), StagingError> {
         renameat_with(
             &self.parent,
             &self.name,
             parent,
-            name.as_ref(),
-            RenameFlags::EXCHANGE,
-        )
-        .map_err(|errno| StagingError::Rename {
-            from: shown(&self.name),
-            to: quote(&name.as_ref().to_string_lossy()),
-            source: errno.into(),
-        })
-    }
-
-    /// Takes the name away again, so that the folder is staged and will be removed by drop.
-    pub fn take_back(&mut self) -> Result<(), StagingError> {
-        let Some((parent, name)) = self.published.take() else {
-            return Ok(());
-        };
-        renameat_with(
-            &parent,
-            &name,
-            &self.parent,
-            &self.name,
+            &to,
             RenameFlags::NOREPLACE,
         )
-        .map_err(|errno| StagingError::Rename {
-            from: shown(&name),
-            to: shown(&self.name),
-            source: errno.into(),
-        })
+        .map_err(|errno| failed(errno.into()))?;
+        self.is_published = true;
+        Ok(())
     }
 }
 
 impl Drop for StagedFolder {
     fn drop(&mut self) {
-        if self.published.is_none() {
+        if !self.is_published {
             remove_or_leave(self.parent.as_fd(), &self.name);
         }
         unlock(self.folder.as_fd());
@@ -292,9 +267,7 @@ pub fn sweep(parent: BorrowedFd<'_>) -> Result<usize, io::Error> {
     for entry in Dir::read_from(parent)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !name.to_bytes().starts_with(NEW.as_bytes())
-            && !name.to_bytes().starts_with(GONE.as_bytes())
-        {
+        if !name.to_str().is_ok_and(is_staging_name) {
             continue;
         }
         // A folder that is locked has a living owner, and one that cannot be opened has just got its name or gone.
@@ -312,6 +285,16 @@ pub fn sweep(parent: BorrowedFd<'_>) -> Result<usize, io::Error> {
         swept += 1;
     }
     Ok(swept)
+}
+
+/// Whether a name is that of a folder that comes or goes.
+pub(crate) fn is_staging_name(name: &str) -> bool {
+    name.starts_with(NEW) || name.starts_with(GONE)
+}
+
+/// A name that no other folder has, for one that is to go.
+pub(crate) fn leaving_name() -> Result<String, StagingError> {
+    Ok(format!("{GONE}{:032x}", random_bits()?))
 }
 
 /// 128 bits from the kernel's random generator.
@@ -435,14 +418,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_back_vanishes() {
+    fn what_was_renamed_by_others_stays_when_it_is_let_go() {
         let outer = tempfile::tempdir().unwrap();
         let parent = folder(outer.path());
         let mut staged = StagedFolder::make(parent.as_fd()).unwrap();
-        staged.publish(parent.as_fd(), "web").unwrap();
-        staged.take_back().unwrap();
+        fs::rename(
+            outer.path().join(staged.name()),
+            outer.path().join(".new-other"),
+        )
+        .unwrap();
+        staged.let_go();
+        assert_eq!(sweep(parent.as_fd()).unwrap(), 0, "it is still locked");
         drop(staged);
-        assert!(entries(outer.path()).is_empty());
+        assert_eq!(entries(outer.path()), [".new-other"]);
     }
 
     #[test]

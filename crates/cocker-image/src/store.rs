@@ -11,14 +11,17 @@
 //! ├── containers/<name>/            the engine's
 //! ├── config.toml                   the engine's
 //! ├── ids/<slot>                    the engine's
+//! ├── change.json                   the change of several names that is under way, if any
 //! └── store.lock                    one lock for names: held for milliseconds
 //! ```
 //!
 //! A layer appears under its id before the image that needs it appears under its name, so whatever an image names is
-//! there. Both are staged beside their final names (see [`staging`](crate::staging)) and leave nothing when they fail.
+//! there. Both are staged beside their final names (see [`staging`](crate::staging)); what takes several renames is whole
+//! or not there (see [`Change`]).
 //! The store never trusts a home that others could write to, and never looks into a layer's files.
 
 mod catalogue;
+mod change;
 mod error;
 mod home;
 mod layers;
@@ -29,9 +32,10 @@ mod renaming;
 mod tests;
 
 pub use catalogue::{ImageRecord, Origin};
+pub use change::{Afterwards, Change, Commit, Rename};
 pub use error::StoreError;
 pub use layers::{LayerOrigin, LayerRecord};
-pub use publication::StagedImage;
+pub use publication::{NewImage, StagedLayer};
 
 use crate::LayerId;
 use crate::descent::open_beneath;
@@ -114,10 +118,30 @@ impl Store {
         self.ids.as_fd()
     }
 
-    /// Takes the one lock on names (blocking; held for milliseconds) and sweeps what dead writers left.
+    /// Takes the one lock on names (blocking; held for milliseconds), sweeps what dead writers left, and ends a change that
+    /// one of them left half-way.
     ///
     /// A process that holds it already and asks again waits for itself for ever.
     pub fn lock(&self) -> Result<StoreLock, StoreError> {
+        self.sweep();
+        let failed = |errno: rustix::io::Errno| StoreError::Lock {
+            path: self.home.join(LOCK),
+            source: errno.into(),
+        };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
+            .map_err(failed)?;
+        let lock = StoreLock { file };
+        if self.settle_change()? {
+            // What it left staged or leaving has had no owner since.
+            self.sweep();
+        }
+        Ok(lock)
+    }
+
+    /// Removes what dead writers and removers left.
+    fn sweep(&self) {
         // A leftover is told from work under way by the lock on its own folder, so removing one, which may take
         // long, need not keep others from the store's lock.
         for (name, folder) in [
@@ -129,15 +153,6 @@ impl Store {
                 tracing::warn!(%error, folder = name, "cannot look for leftovers");
             }
         }
-        let failed = |errno: rustix::io::Errno| StoreError::Lock {
-            path: self.home.join(LOCK),
-            source: errno.into(),
-        };
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
-            .map_err(failed)?;
-        Ok(StoreLock { file })
     }
 
     /// Opens the folder that holds the files of a layer, for reading and for use as a lower directory.

@@ -38,6 +38,8 @@ pub struct ImageRecord {
     pub size: u64,
     /// Where the own layer comes from, where that is known.
     pub origin: Option<Origin>,
+    /// What a foreign image says of how its program is run; not used here, and given back when the image is exported.
+    pub config: Option<serde_json::Value>,
 }
 
 impl Store {
@@ -183,6 +185,7 @@ impl Store {
             modified,
             size,
             origin,
+            config,
             ..
         } = image;
         if modified > LATEST {
@@ -199,6 +202,7 @@ impl Store {
             modified,
             size,
             origin,
+            config,
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::staging::StagingError;
 use crate::{LayerId, MeasureError, Name, Version};
+use rustix::io::Errno;
 use std::io;
 use std::path::PathBuf;
 
@@ -96,13 +97,6 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot take its name from image `{name}:{version}`")]
-    RemoveImage {
-        name: Name,
-        version: Version,
-        #[source]
-        source: StagingError,
-    },
     #[error("cannot look for image `{name}:{version}`")]
     LookForImage {
         name: Name,
@@ -142,24 +136,24 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot give layer `{layer}` its name")]
-    NameLayer {
-        layer: LayerId,
-        #[source]
-        source: StagingError,
-    },
-    #[error("cannot make a folder for the versions of image `{name}`")]
-    MakeImageFolder {
-        name: Name,
+    #[error("cannot write `change.json`")]
+    WriteChange {
         #[source]
         source: io::Error,
     },
-    #[error("cannot give image `{name}:{version}` its name")]
-    NameImage {
-        name: Name,
-        version: Version,
+    #[error("cannot unlink `{path}`")]
+    Unlink {
+        path: PathBuf,
         #[source]
-        source: StagingError,
+        source: Errno,
+    },
+    #[error("cannot rename `{from}` to `{to}`")]
+    ChangeName {
+        /// Seen from the home, as is the next.
+        from: String,
+        to: String,
+        #[source]
+        source: Errno,
     },
 }
 
@@ -193,6 +187,10 @@ impl StoreError {
             StoreError::ImageExists { name, version } => Some(format!(
                 "choose another name or version, or remove it first: cocker rm-image {name}:{version}"
             )),
+            StoreError::ChangeName { .. } | StoreError::Unlink { .. } => Some(
+                "a change of several names that could not be ended stays in change.json; the next command tries again."
+                    .into(),
+            ),
             StoreError::NewerRecord { .. } => {
                 Some("use the cocker that wrote it, or a newer one.".into())
             }

@@ -1,42 +1,80 @@
-//! How a new image comes into the store.
+//! How new layers and a new image come into the store.
 //!
 //! ```text
 //! layers/.new-<id>/{layer.json,tree}  ── rename ──▶  layers/<id>
-//! images/.new-<id>/image.json         ── rename ──▶  images/<name>/<version>
+//! images/.new-<id>/image.json         ── rename ──▶  images/<name>/<version>       this one decides
 //! ```
 //!
-//! In this order, each brought to disk before the next: an image that can be seen has its layer, also after a power
-//! cut. Whatever fails, both names are given back and both folders removed.
+//! All of it is one [`Change`]: an image that can be seen has its layers, also after a power cut, and where the image does
+//! not come to be, its new layers vanish. A layer's files may also come from elsewhere in the home, by a rename.
 
+use super::change::{Afterwards, Change, Commit, Rename};
 use super::record::{self, FORMAT, ImageJson, LayerJson};
-use super::{IMAGES, ImageRecord, LAYERS, LayerOrigin, Origin, Store, StoreError};
-use crate::staging::{StagedFolder, StagingError};
-use crate::{LayerId, Name, Reference, Version, measure_tree};
-use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, mkdirat, openat, syncfs, unlinkat,
-};
+use super::{IMAGES, ImageRecord, LAYERS, LayerOrigin, Origin, Store, StoreError, StoreLock};
+use crate::staging::StagedFolder;
+use crate::{Digest, LayerId, Name, Reference, Version, measure_tree};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, mkdirat, openat, syncfs};
 use rustix::io::Errno;
-use std::io;
+use serde_json::Value;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// How often the folder of an image's versions may vanish, each time by another's failure, before it can be used.
-const ATTEMPTS: usize = 64;
-
-/// A layer under construction: `layers/.new-<id>/tree`; removed by drop unless published.
-pub struct StagedImage {
+/// A layer under construction, `layers/.new-<id>`; removed by drop unless published.
+pub struct StagedLayer {
     folder: StagedFolder,
     layer: LayerId,
-    tree: OwnedFd,
+    files: Files,
     /// Bytes, once sealed.
     size: Option<u64>,
+    /// Where the files come from, where that is known.
+    pub origin: Option<LayerOrigin>,
+    /// Of the layer packed as an archive, where that is known.
+    pub digest: Option<Digest>,
 }
 
-impl StagedImage {
+/// Where a staged layer has its files.
+enum Files {
+    /// In its own folder `tree`.
+    Here(OwnedFd),
+    /// At this place in the home, from where a rename brings them.
+    At(String),
+}
+
+/// An image to be.
+pub struct NewImage {
+    pub name: Name,
+    pub version: Version,
+    /// The layers of the store that it stands on, lowest first.
+    pub base: Vec<LayerId>,
+    /// Its new layers, lowest first. The last one is its own; there is one at least.
+    pub layers: Vec<StagedLayer>,
+    pub origin: Option<Origin>,
+    /// What a foreign image says of how its program is run.
+    pub config: Option<Value>,
+}
+
+impl NewImage {
+    /// An image of one new layer, of no origin, on `base`.
+    pub fn of(layer: StagedLayer, name: &Name, version: &Version, base: &[LayerId]) -> NewImage {
+        NewImage {
+            name: name.clone(),
+            version: version.clone(),
+            base: base.to_vec(),
+            layers: vec![layer],
+            origin: None,
+            config: None,
+        }
+    }
+}
+
+impl StagedLayer {
     /// The open folder into which the layer's files are written.
     pub fn tree(&self) -> BorrowedFd<'_> {
-        self.tree.as_fd()
+        match &self.files {
+            Files::Here(tree) => tree.as_fd(),
+            Files::At(_) => unreachable!("only who stages a layer without files has none"),
+        }
     }
 
     /// The id that the layer will have.
@@ -46,184 +84,200 @@ impl StagedImage {
 
     /// Measures the files and brings them to disk; nothing may be written into the tree after that.
     ///
-    /// This is the long part of [`Store::publish`], which does it where it was not done. Who publishes under the
-    /// store's lock does it before taking the lock. Returns the size in bytes.
+    /// This is the long part of [`Store::publish`], which does it where it was not done. Who publishes does it before
+    /// taking the store's lock. Returns the size in bytes.
     pub fn seal(&mut self) -> Result<u64, StoreError> {
         if let Some(size) = self.size {
             return Ok(size);
         }
         let layer = &self.layer;
-        let size = measure_tree(self.tree.as_fd()).map_err(|source| StoreError::Measure {
+        let size = measure_tree(self.tree()).map_err(|source| StoreError::Measure {
             layer: layer.clone(),
             source,
         })?;
-        // One pass over the file system costs less than an fsync for each of thousands of files.
-        syncfs(&self.tree).map_err(|errno| StoreError::Sync {
-            path: PathBuf::from(LAYERS).join(layer.as_str()),
-            source: errno.into(),
-        })?;
+        self.sync_files()?;
         tracing::debug!(%layer, size, "sealed a layer");
         self.size = Some(size);
         Ok(size)
+    }
+
+    /// One pass over the file system costs less than an fsync for each of thousands of files.
+    fn sync_files(&self) -> Result<(), StoreError> {
+        syncfs(self.folder.folder()).map_err(|errno| StoreError::Sync {
+            path: PathBuf::from(LAYERS).join(self.layer.as_str()),
+            source: errno.into(),
+        })
+    }
+
+    fn staged_path(&self) -> String {
+        format!("{LAYERS}/{}", self.folder.name())
+    }
+
+    /// The renames that make it a layer of the store.
+    fn renames(&self) -> Vec<Rename> {
+        let layer = format!("{LAYERS}/{}", self.layer);
+        let mut renames = vec![Rename::new(self.staged_path(), &layer)];
+        if let Files::At(place) = &self.files {
+            renames.push(Rename::new(place, format!("{layer}/tree")));
+        }
+        renames
     }
 }
 
 impl Store {
     /// Begins a new layer.
-    pub fn stage(&self) -> Result<StagedImage, StoreError> {
+    pub fn stage(&self) -> Result<StagedLayer, StoreError> {
+        let (folder, layer) = self.stage_layer()?;
+        let tree = make_tree(folder.folder()).map_err(|errno| StoreError::PrepareTree {
+            layer: layer.clone(),
+            source: errno.into(),
+        })?;
+        tracing::debug!(%layer, "began a layer");
+        Ok(StagedLayer {
+            folder,
+            layer,
+            files: Files::Here(tree),
+            size: None,
+            origin: None,
+            digest: None,
+        })
+    }
+
+    /// Begins a new layer whose files, of `size` bytes, are a folder at `place` (seen from the home) until it is published,
+    /// and again where that fails. What of them is not on disk yet is brought there.
+    pub fn stage_from(&self, place: String, size: u64) -> Result<StagedLayer, StoreError> {
+        let (folder, layer) = self.stage_layer()?;
+        let staged = StagedLayer {
+            folder,
+            layer,
+            files: Files::At(place),
+            size: Some(size),
+            origin: None,
+            digest: None,
+        };
+        staged.sync_files()?;
+        Ok(staged)
+    }
+
+    fn stage_layer(&self) -> Result<(StagedFolder, LayerId), StoreError> {
         let folder =
             StagedFolder::make(self.layers.as_fd()).map_err(|source| StoreError::Stage {
                 path: self.home.join(LAYERS),
                 source,
             })?;
         let layer = LayerId::from_bits(folder.id());
-        let tree = make_tree(folder.folder()).map_err(|errno| StoreError::PrepareTree {
-            layer: layer.clone(),
-            source: errno.into(),
-        })?;
-        tracing::debug!(%layer, "began a layer");
-        Ok(StagedImage {
-            folder,
-            layer,
-            tree,
-            size: None,
-        })
+        Ok((folder, layer))
     }
 
-    /// Makes the staged layer an image on top of `base` (lowest first); refused when the name and version are in use.
-    ///
-    /// Of several that publish the same name and version exactly one succeeds, also without the store's lock. Who
-    /// names a base holds that lock, so that no layer of it can leave meanwhile. Once this returns, the image
-    /// survives power loss.
+    /// Makes an image; refused when the name and version are in use. `afterwards` is part of the same change.
     pub fn publish(
         &self,
-        mut staged: StagedImage,
-        name: &Name,
-        version: &Version,
-        base: &[LayerId],
+        names: &StoreLock,
+        image: NewImage,
+        afterwards: Vec<Afterwards>,
     ) -> Result<ImageRecord, StoreError> {
-        self.publish_as(&mut staged, name, version, base, None)
+        if self.has_image(&image.name, &image.version)? {
+            return Err(exists(&image));
+        }
+        self.publish_by(names, image, afterwards, Commit::Rename)
     }
 
-    /// Makes the staged layer an image of this origin, without a base. One of that name, version and origin makes way and
-    /// is returned: its layer may still be in use and stays. One of another origin, which could not be made again, is
-    /// refused. The caller holds the store's lock.
+    /// Makes an image; one of that name, version and origin makes way. One of another origin, which could not be made
+    /// again, is refused. Layers of the old one stay, but for what `afterwards` says.
     pub fn publish_or_replace(
         &self,
-        mut staged: StagedImage,
-        name: &Name,
-        version: &Version,
-        origin: Origin,
-    ) -> Result<Option<ImageRecord>, StoreError> {
-        if !self.has_image(name, version)? {
-            self.publish_as(&mut staged, name, version, &[], Some(origin))?;
-            return Ok(None);
+        names: &StoreLock,
+        image: NewImage,
+        afterwards: Vec<Afterwards>,
+    ) -> Result<ImageRecord, StoreError> {
+        if !self.has_image(&image.name, &image.version)? {
+            return self.publish(names, image, afterwards);
         }
         let old = self.resolve(&Reference {
-            name: name.clone(),
-            version: Some(version.clone()),
+            name: image.name.clone(),
+            version: Some(image.version.clone()),
         })?;
-        if old.origin != Some(origin) {
-            return Err(StoreError::ImageExists {
-                name: name.clone(),
-                version: version.clone(),
-            });
+        if image.origin.is_none() || old.origin != image.origin {
+            return Err(exists(&image));
         }
-        let (mut image, _) = self.write_records(&mut staged, name, version, &[], Some(origin))?;
-        let replaced = self.name_layer(&mut staged).and_then(|()| {
-            let naming = |source| StoreError::NameImage {
-                name: name.clone(),
-                version: version.clone(),
-                source,
-            };
-            let place = self.image_path(name).join(version.as_str());
-            sync(image.folder(), place)?;
-            let versions = self.make_versions(name).map_err(|errno| {
-                let source = errno.into();
-                StoreError::MakeImageFolder {
-                    name: name.clone(),
-                    source,
-                }
-            })?;
-            image
-                .replace(versions.as_fd(), version.as_str())
-                .map_err(naming)?;
-            sync(versions.as_fd(), self.image_path(name))
-        });
-        match replaced {
-            Ok(()) => Ok(Some(old)),
-            Err(error) => {
-                self.roll_back(&mut staged, &mut image, name);
-                Err(error)
-            }
-        }
+        self.publish_by(names, image, afterwards, Commit::Exchange)
     }
 
-    fn publish_as(
+    fn publish_by(
         &self,
-        staged: &mut StagedImage,
-        name: &Name,
-        version: &Version,
-        base: &[LayerId],
-        origin: Option<Origin>,
+        names: &StoreLock,
+        mut image: NewImage,
+        afterwards: Vec<Afterwards>,
+        commit: fn(Rename) -> Commit,
     ) -> Result<ImageRecord, StoreError> {
-        if self.has_image(name, version)? {
-            return Err(StoreError::ImageExists {
-                name: name.clone(),
-                version: version.clone(),
-            });
-        }
-        for layer in base {
+        for layer in &image.base {
             self.open_layer(layer)?;
         }
-        let (mut image, record) = self.write_records(staged, name, version, base, origin)?;
-        if let Err(error) = self.name_both(staged, &mut image, name, version) {
-            self.roll_back(staged, &mut image, name);
-            return Err(error);
+        let json = self.write_layers(&mut image)?;
+        let (mut staged, record) = self.stage_record(&image.name, &image.version, json)?;
+        let commit = commit(Rename::new(
+            format!("{IMAGES}/{}", staged.name()),
+            format!("{IMAGES}/{}/{}", image.name, image.version),
+        ));
+        // A folder that changes places leaves the old one under the staged name.
+        let is_renamed = matches!(commit, Commit::Rename(_));
+        let change = Change {
+            before: image.layers.iter().flat_map(StagedLayer::renames).collect(),
+            commit,
+            afterwards,
+        };
+        self.carry_out(names, &change)?;
+        image
+            .layers
+            .iter_mut()
+            .for_each(|layer| layer.folder.let_go());
+        if is_renamed {
+            staged.let_go();
         }
-        tracing::debug!(%name, %version, layer = %staged.layer, "published an image");
+        tracing::debug!(name = %record.name, version = %record.version, layers = ?record.layers, "published an image");
         Ok(record)
     }
 
-    /// Seals the layer and writes both records, still without names.
-    fn write_records(
-        &self,
-        staged: &mut StagedImage,
-        name: &Name,
-        version: &Version,
-        base: &[LayerId],
-        origin: Option<Origin>,
-    ) -> Result<(StagedFolder, ImageRecord), StoreError> {
-        let size = staged.seal()?;
-        let seconds = seconds_now();
-        let layer_json = LayerJson {
+    /// Seals the layers and writes their records, still without names.
+    fn write_layers(&self, image: &mut NewImage) -> Result<ImageJson, StoreError> {
+        let modified = seconds_now();
+        let mut layers = image.base.clone();
+        let mut own_size = 0;
+        for layer in &mut image.layers {
+            own_size = layer.seal()?;
+            let json = LayerJson {
+                format: FORMAT,
+                made: modified,
+                size: own_size,
+                base: layers.clone(),
+                origin: layer.origin.clone(),
+                digest: layer.digest.clone(),
+            };
+            record::write(layer.folder.folder(), "layer.json", &json).map_err(|source| {
+                StoreError::WriteRecord {
+                    record: "layer.json",
+                    name: image.name.clone(),
+                    version: image.version.clone(),
+                    source,
+                }
+            })?;
+            // The entries in the staged folder have to be on disk before the folder's own name is.
+            sync(layer.folder.folder(), self.home.join(layer.staged_path()))?;
+            layers.push(layer.layer.clone());
+        }
+        let own_layer = layers.last().expect("an image has a new layer").clone();
+        Ok(ImageJson {
             format: FORMAT,
-            made: seconds,
-            size,
-            base: base.to_vec(),
-            origin: origin.map(|Origin::HostPrograms| LayerOrigin::HostPrograms),
-            digest: None,
-        };
-        let image_json = ImageJson {
-            format: FORMAT,
-            layers: base.iter().chain([&staged.layer]).cloned().collect(),
-            own_layer: staged.layer.clone(),
-            modified: seconds,
-            size,
-            origin,
-        };
-        record::write(staged.folder.folder(), "layer.json", &layer_json).map_err(|source| {
-            StoreError::WriteRecord {
-                record: "layer.json",
-                name: name.clone(),
-                version: version.clone(),
-                source,
-            }
-        })?;
-        self.stage_record(name, version, image_json)
+            layers,
+            own_layer,
+            modified,
+            size: own_size,
+            origin: image.origin,
+            config: image.config.take(),
+        })
     }
 
-    /// Writes an image's record, still without a name.
+    /// Writes an image's record to disk, still without a name.
     pub(super) fn stage_record(
         &self,
         name: &Name,
@@ -243,6 +297,7 @@ impl Store {
                 source,
             }
         })?;
+        sync(image.folder(), self.home.join(IMAGES).join(image.name()))?;
         let record = ImageRecord {
             name: name.clone(),
             version: version.clone(),
@@ -250,133 +305,16 @@ impl Store {
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(image_json.modified),
             size: image_json.size,
             origin: image_json.origin,
+            config: image_json.config,
         };
         Ok((image, record))
     }
-
-    /// The two renames, each with the folders it changes brought to disk.
-    fn name_both(
-        &self,
-        staged: &mut StagedImage,
-        image: &mut StagedFolder,
-        name: &Name,
-        version: &Version,
-    ) -> Result<(), StoreError> {
-        self.name_layer(staged)?;
-        self.name_record(image, name, version)
-    }
-
-    /// Gives the image its name; both folders that this changes are brought to disk.
-    pub(super) fn name_record(
-        &self,
-        image: &mut StagedFolder,
-        name: &Name,
-        version: &Version,
-    ) -> Result<(), StoreError> {
-        sync(image.folder(), self.image_path(name).join(version.as_str()))?;
-        let versions = self.name_image(image, name, version)?;
-        sync(versions.as_fd(), self.image_path(name))?;
-        sync(self.images.as_fd(), self.home.join(IMAGES))
-    }
-
-    /// Gives the layer its name.
-    fn name_layer(&self, staged: &mut StagedImage) -> Result<(), StoreError> {
-        let (layer, layers) = (staged.layer.as_str(), self.home.join(LAYERS));
-        // The entries in the staged folder have to be on disk before the folder's own name is.
-        sync(staged.folder.folder(), layers.join(layer))?;
-        staged
-            .folder
-            .publish(self.layers.as_fd(), layer)
-            .map_err(|source| StoreError::NameLayer {
-                layer: staged.layer.clone(),
-                source,
-            })?;
-        sync(self.layers.as_fd(), layers)
-    }
-
-    /// Renames the staged image to its version, making the folder of versions where it is missing, and returns that.
-    fn name_image(
-        &self,
-        image: &mut StagedFolder,
-        name: &Name,
-        version: &Version,
-    ) -> Result<OwnedFd, StoreError> {
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            let versions = match self.make_versions(name) {
-                // Another publisher failed and removed the folder that it had found empty.
-                Err(Errno::NOENT) => continue,
-                answer => answer.map_err(|errno| StoreError::MakeImageFolder {
-                    name: name.clone(),
-                    source: errno.into(),
-                })?,
-            };
-            match image.publish(versions.as_fd(), version.as_str()) {
-                Ok(()) => return Ok(versions),
-                Err(error) if error.is_name_taken() => {
-                    return Err(StoreError::ImageExists {
-                        name: name.clone(),
-                        version: version.clone(),
-                    });
-                }
-                Err(error) if is_missing(&error) => last = Some(error),
-                Err(source) => {
-                    return Err(StoreError::NameImage {
-                        name: name.clone(),
-                        version: version.clone(),
-                        source,
-                    });
-                }
-            }
-        }
-        Err(match last {
-            Some(source) => StoreError::NameImage {
-                name: name.clone(),
-                version: version.clone(),
-                source,
-            },
-            None => StoreError::MakeImageFolder {
-                name: name.clone(),
-                source: Errno::NOENT.into(),
-            },
-        })
-    }
-
-    fn make_versions(&self, name: &Name) -> Result<OwnedFd, Errno> {
-        match mkdirat(&self.images, name.as_str(), Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.images, name.as_str(), flags, Mode::empty())
-    }
-
-    /// Gives the names back, newest first; the folders themselves go by drop.
-    fn roll_back(&self, staged: &mut StagedImage, image: &mut StagedFolder, name: &Name) {
-        for folder in [image, &mut staged.folder] {
-            take_back(folder);
-        }
-        self.remove_if_empty(name);
-    }
-
-    /// An empty folder of versions means nothing, whoever made it.
-    pub(super) fn remove_if_empty(&self, name: &Name) {
-        match unlinkat(&self.images, name.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
-            Err(errno) => {
-                tracing::warn!(%errno, %name, "cannot remove the empty folder of an image")
-            }
-        }
-    }
 }
 
-/// What fails here leaves something behind and must not hide the first error.
-pub(super) fn take_back(folder: &mut StagedFolder) {
-    if let Err(error) = folder.take_back() {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "cannot take an unfinished image back"
-        );
+fn exists(image: &NewImage) -> StoreError {
+    StoreError::ImageExists {
+        name: image.name.clone(),
+        version: image.version.clone(),
     }
 }
 
@@ -404,8 +342,4 @@ fn make_tree(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     fchown(&tree, Some(Uid::ROOT), Some(Gid::ROOT))?;
     fchmod(&tree, Mode::from_raw_mode(0o755))?;
     Ok(tree)
-}
-
-fn is_missing(error: &StagingError) -> bool {
-    matches!(error, StagingError::Rename { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

@@ -34,6 +34,9 @@ pub(super) struct ImageJson {
     /// Where the own layer comes from, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// What a foreign image says of how its program is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,18 +1,18 @@
-//! How images get other names, second names, and lose them. No layer is touched, so none of it takes long.
+//! How images get other names, second names, and lose them.
 //!
 //! ```text
 //! images/<name>/<version>        ── rename ──▶  images/<name>/<other version>
 //! images/.new-<id>/image.json    ── rename ──▶  images/<second name>/<version>
-//! images/<name>/<version>        ── rename ──▶  images/.gone-<id>
+//! images/<name>/<version>        ── rename ──▶  images/.gone-<id>        (and its layers, in the same change)
 //! ```
 //!
-//! The caller holds the store's lock, under which layers are pinned and taken away. Once one of these returns, what it
-//! did survives power loss.
+//! No layer's files are touched, so none of it takes long. The caller holds the store's lock, under which layers are
+//! pinned and taken away. Once one of these returns, what it did survives power loss.
 
-use super::publication::{seconds_now, sync, take_back};
+use super::change::{Change, Commit, Rename, leaving};
+use super::publication::{seconds_now, sync};
 use super::record::{FORMAT, ImageJson};
-use super::{IMAGES, ImageRecord, Store, StoreError};
-use crate::staging::LeavingFolder;
+use super::{Afterwards, IMAGES, ImageRecord, Store, StoreError, StoreLock};
 use crate::{Name, Reference, Version};
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -21,7 +21,12 @@ use std::os::fd::AsFd;
 impl Store {
     /// Gives an image another version; its files, layers and times stay as they are. Nothing changes where it has that
     /// version already; one that another image of the name has is refused.
-    pub fn set_version(&self, image: &Reference, version: &Version) -> Result<(), StoreError> {
+    pub fn set_version(
+        &self,
+        _names: &StoreLock,
+        image: &Reference,
+        version: &Version,
+    ) -> Result<(), StoreError> {
         let image = self.resolve(image)?;
         if image.version == *version {
             return Ok(());
@@ -53,11 +58,17 @@ impl Store {
     /// nothing replaces it unasked.
     pub fn copy_image(
         &self,
+        names: &StoreLock,
         image: &Reference,
         name: &Name,
         version: &Version,
     ) -> Result<ImageRecord, StoreError> {
-        let ImageRecord { layers, size, .. } = self.resolve(image)?;
+        let ImageRecord {
+            layers,
+            size,
+            config,
+            ..
+        } = self.resolve(image)?;
         if self.has_image(name, version)? {
             return Err(StoreError::ImageExists {
                 name: name.clone(),
@@ -72,36 +83,41 @@ impl Store {
             modified: seconds_now(),
             size,
             origin: None,
+            config,
         };
         let (mut staged, record) = self.stage_record(name, version, record)?;
-        if let Err(error) = self.name_record(&mut staged, name, version) {
-            take_back(&mut staged);
-            self.remove_if_empty(name);
-            return Err(error);
-        }
+        let change = Change {
+            before: Vec::new(),
+            commit: Commit::Rename(Rename::new(
+                format!("{IMAGES}/{}", staged.name()),
+                format!("{IMAGES}/{name}/{version}"),
+            )),
+            afterwards: Vec::new(),
+        };
+        self.carry_out(names, &change)?;
+        staged.let_go();
         tracing::debug!(%name, %version, from = %image, "copied an image");
         Ok(record)
     }
 
-    /// Takes an image's name away. Its layers stay: who else needs them is not asked here.
-    pub fn remove_image(&self, name: &Name, version: &Version) -> Result<(), StoreError> {
-        // To where a sweep finds it, should this be the last that the process does.
-        let path = format!("{name}/{version}");
-        let leaving = LeavingFolder::begin(self.images.as_fd(), path).map_err(|source| {
-            StoreError::RemoveImage {
-                name: name.clone(),
-                version: version.clone(),
-                source,
-            }
-        })?;
-        if let Some(versions) = self.open_versions(name)? {
-            sync(versions.as_fd(), self.image_path(name))?;
-        }
-        self.remove_if_empty(name);
-        sync(self.images.as_fd(), self.home.join(IMAGES))?;
+    /// Takes an image's name away; `afterwards` is part of the same change. Who needs its layers is not asked here.
+    pub fn remove_image(
+        &self,
+        names: &StoreLock,
+        name: &Name,
+        version: &Version,
+        afterwards: Vec<Afterwards>,
+    ) -> Result<(), StoreError> {
+        let leaving = leaving(format!("{IMAGES}/{name}/{version}"))?;
+        let change = Change {
+            before: Vec::new(),
+            commit: Commit::Rename(leaving.clone()),
+            afterwards,
+        };
+        self.carry_out(names, &change)?;
         tracing::debug!(%name, %version, "removed an image");
-        // Two files at most; what cannot be removed is swept later.
-        drop(leaving);
+        // One small file; what cannot be removed is swept later.
+        self.remove_left(&[Afterwards::Rename(leaving)]);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ fn image(name: &str, version: &str, bytes: u64) -> ImageRecord {
         modified: UNIX_EPOCH + Duration::from_secs(1_541_841_672),
         size: bytes,
         origin: None,
+        config: None,
     }
 }
 

@@ -1,0 +1,363 @@
+//! Changes of several names, each whole or not there, whenever its writer dies.
+//!
+//! ```text
+//! $COCKER_HOME/change.json
+//!   before       renames that can be taken back
+//!   commit       the one rename that decides: made or not made is told by the folder's inode
+//!   afterwards   renames and unlinks that follow it whatever happens
+//! ```
+//!
+//! The record is on disk before the first rename and is removed after the last. Only the holder of the store's lock writes
+//! one, so whoever takes the lock and finds one knows that its writer is dead: where the commit was made, what comes
+//! afterwards is done, else what came before is taken back, newest first. Both may be done twice.
+//! Nothing here knows what the folders hold. Paths are relative to the home and written by cocker alone; no link is followed.
+
+use super::publication::sync;
+use super::record::{self, FORMAT};
+use super::{LAYERS, Store, StoreError, StoreLock};
+use crate::LayerId;
+use crate::descent::open_beneath;
+use crate::removal::remove_tree;
+use crate::staging::{self, is_staging_name};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, mkdirat, renameat_with, statat, unlinkat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+const RECORD: &str = "change.json";
+const STAGED_RECORD: &str = ".new-change.json";
+
+/// A folder gets another name; nothing that bears the new name already is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    pub from: String,
+    pub to: String,
+}
+
+impl Rename {
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> Rename {
+        Rename {
+            from: from.into(),
+            to: to.into(),
+        }
+    }
+}
+
+/// What decides a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Commit {
+    /// One end is a name that everybody sees, the other a staged or leaving one. The folder of versions of an image is
+    /// made where it is missing, and removed where it is left empty.
+    Rename(Rename),
+    /// `from`, a staged folder, and `to` change places at one instant.
+    Exchange(Rename),
+}
+
+/// What follows a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Afterwards {
+    Rename(Rename),
+    Unlink(String),
+}
+
+/// A change, as data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub before: Vec<Rename>,
+    pub commit: Commit,
+    pub afterwards: Vec<Afterwards>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ChangeJson {
+    format: u32,
+    /// Of the folders that come before, and last of the one that the commit renames: by them it is told what was done.
+    inodes: Vec<u64>,
+    #[serde(flatten)]
+    change: Change,
+}
+
+impl Commit {
+    pub(super) fn rename(&self) -> &Rename {
+        match self {
+            Commit::Rename(rename) | Commit::Exchange(rename) => rename,
+        }
+    }
+}
+
+impl Afterwards {
+    /// Has a folder of the home leave its name for one that a sweep takes.
+    pub fn leave(path: impl Into<String>) -> Result<Afterwards, StoreError> {
+        leaving(path.into()).map(Afterwards::Rename)
+    }
+
+    /// Has layers leave their names, the highest of them (lowest first) first.
+    pub fn leave_layers<'a>(
+        layers: impl DoubleEndedIterator<Item = &'a LayerId>,
+    ) -> Result<Vec<Afterwards>, StoreError> {
+        let leave = |layer: &LayerId| Afterwards::leave(format!("{LAYERS}/{layer}"));
+        layers.rev().map(leave).collect()
+    }
+}
+
+impl Store {
+    /// Makes a change. On failure it has not been made; once this returns, it survives power loss.
+    pub fn carry_out(&self, _names: &StoreLock, change: &Change) -> Result<(), StoreError> {
+        let record = self.record_of(change)?;
+        self.write_change(&record)?;
+        if let Err(error) = self.make(change) {
+            match self.take_back(&record) {
+                Ok(()) => self.forget_change(),
+                // The first error stays the one that is told; the next command tries again.
+                Err(left) => tracing::warn!(
+                    error = &left as &dyn std::error::Error,
+                    "cannot take a change back"
+                ),
+            }
+            return Err(error);
+        }
+        // Decided: what fails from here on is left to the next command.
+        self.follow(change)?;
+        self.forget_change();
+        tracing::debug!(?change, "changed names");
+        Ok(())
+    }
+
+    /// Removes folders that have left their names by a change. This is the long part, done without the store's lock; what
+    /// cannot be removed is in nobody's way and swept later.
+    pub fn remove_left(&self, afterwards: &[Afterwards]) {
+        for step in afterwards {
+            let Afterwards::Rename(Rename { to, .. }) = step else {
+                continue;
+            };
+            match self.open_parent(to) {
+                Ok(folder) => {
+                    if let Err(error) = remove_tree(folder.as_fd(), leaf(to)) {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "`{to}` stays");
+                    }
+                }
+                Err(errno) => tracing::warn!(%errno, "`{to}` stays"),
+            }
+        }
+    }
+
+    /// Ends a change whose writer has died; says whether there was one.
+    pub(super) fn settle_change(&self) -> Result<bool, StoreError> {
+        let path = self.home.join(RECORD);
+        let name = CString::new(RECORD).expect("it holds no NUL");
+        let Some(record) = record::read::<ChangeJson>(self.folder.as_fd(), &name, &path)? else {
+            return Ok(false);
+        };
+        let change = &record.change;
+        if self.is_committed(&record)? {
+            tracing::debug!(?change, "ending a change that was left half-way");
+            self.follow(change)?;
+        } else {
+            tracing::debug!(?change, "taking back a change that was left half-way");
+            self.take_back(&record)?;
+        }
+        self.forget_change();
+        Ok(true)
+    }
+
+    /// Whether a change is under way or was left half-way: who sees one waits for the lock on names first.
+    pub fn is_changing(&self) -> bool {
+        statat(&self.folder, RECORD, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    pub(super) fn record_of(&self, change: &Change) -> Result<ChangeJson, StoreError> {
+        let renames = change.before.iter().chain([change.commit.rename()]);
+        let inode = |rename: &Rename| {
+            let folder = statat(&self.folder, &rename.from, AtFlags::SYMLINK_NOFOLLOW);
+            folder
+                .map(|folder| folder.st_ino)
+                .map_err(|errno| rename_error(rename, errno))
+        };
+        Ok(ChangeJson {
+            format: FORMAT,
+            inodes: renames.map(inode).collect::<Result<_, _>>()?,
+            change: change.clone(),
+        })
+    }
+
+    pub(super) fn write_change(&self, record: &ChangeJson) -> Result<(), StoreError> {
+        let failed = |source| StoreError::WriteChange { source };
+        // What a dead writer left of its record, before it had its name.
+        let _ = unlinkat(&self.folder, STAGED_RECORD, AtFlags::empty());
+        record::write(self.folder.as_fd(), STAGED_RECORD, record).map_err(failed)?;
+        rustix::fs::renameat(&self.folder, STAGED_RECORD, &self.folder, RECORD)
+            .map_err(|errno| failed(errno.into()))?;
+        sync(self.folder.as_fd(), self.home.clone())
+    }
+
+    fn forget_change(&self) {
+        if let Err(errno) = unlinkat(&self.folder, RECORD, AtFlags::empty()) {
+            tracing::warn!(%errno, "cannot remove `{RECORD}`");
+        }
+    }
+
+    fn make(&self, change: &Change) -> Result<(), StoreError> {
+        for rename in &change.before {
+            self.rename(rename, RenameFlags::NOREPLACE)?;
+        }
+        // In this order on disk as well: who finds the commit after a power cut finds all that it stands on.
+        self.sync_parents(&change.before)?;
+        let (commit, flags) = match &change.commit {
+            Commit::Rename(commit) => (commit, RenameFlags::NOREPLACE),
+            Commit::Exchange(commit) => (commit, RenameFlags::EXCHANGE),
+        };
+        if let Some(versions) = folder_of_versions(&commit.to) {
+            match mkdirat(&self.folder, versions, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(rename_error(commit, errno)),
+            }
+        }
+        self.rename(commit, flags)?;
+        self.sync_parents(std::slice::from_ref(commit))
+    }
+
+    /// Newest first, and no further than to the first that fails: an older rename may hold what a newer one brought.
+    fn take_back(&self, record: &ChangeJson) -> Result<(), StoreError> {
+        let renames = record.change.before.iter().zip(&record.inodes);
+        for (Rename { from, to }, inode) in renames.rev() {
+            if self.bears(to, *inode)? {
+                self.rename(&Rename::new(to, from), RenameFlags::NOREPLACE)?;
+            }
+        }
+        self.tidy(&record.change);
+        Ok(())
+    }
+
+    fn follow(&self, change: &Change) -> Result<(), StoreError> {
+        for step in &change.afterwards {
+            match step {
+                Afterwards::Rename(rename) => self.rename_if_there(rename)?,
+                Afterwards::Unlink(path) => {
+                    match unlinkat(&self.folder, path.as_str(), AtFlags::empty()) {
+                        Ok(()) | Err(Errno::NOENT) => {}
+                        Err(source) => {
+                            let path = self.home.join(path);
+                            return Err(StoreError::Unlink { path, source });
+                        }
+                    }
+                }
+            }
+        }
+        self.tidy(change);
+        Ok(())
+    }
+
+    /// What is not there was renamed before, by whoever died, or never got there.
+    fn rename_if_there(&self, rename: &Rename) -> Result<(), StoreError> {
+        match statat(&self.folder, &rename.from, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => self.rename(rename, RenameFlags::NOREPLACE),
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(rename_error(rename, errno)),
+        }
+    }
+
+    fn is_committed(&self, record: &ChangeJson) -> Result<bool, StoreError> {
+        let inode = record.inodes.last().copied().unwrap_or_default();
+        // A staging name tells nothing: a sweep may have taken what bore it.
+        match &record.change.commit {
+            Commit::Rename(commit) if is_staging_name(leaf(&commit.to)) => {
+                self.bears(&commit.from, inode).map(|is_there| !is_there)
+            }
+            Commit::Rename(commit) | Commit::Exchange(commit) => self.bears(&commit.to, inode),
+        }
+    }
+
+    /// Whether what has this name is the folder with this inode.
+    fn bears(&self, path: &str, inode: u64) -> Result<bool, StoreError> {
+        match statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(found.st_ino == inode),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(rename_error(&Rename::new(path, path), errno)),
+        }
+    }
+
+    /// An empty folder of versions means nothing, whoever made it.
+    fn tidy(&self, change: &Change) {
+        let commit = change.commit.rename();
+        for path in [&commit.from, &commit.to] {
+            let Some(versions) = folder_of_versions(path) else {
+                continue;
+            };
+            match unlinkat(&self.folder, versions, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => {
+                    tracing::warn!(%errno, versions, "cannot remove the empty folder of an image")
+                }
+            }
+        }
+    }
+
+    fn rename(&self, rename: &Rename, flags: RenameFlags) -> Result<(), StoreError> {
+        let failed = |errno| rename_error(rename, errno);
+        let from = self.open_parent(&rename.from).map_err(failed)?;
+        let to = self.open_parent(&rename.to).map_err(failed)?;
+        renameat_with(&from, leaf(&rename.from), &to, leaf(&rename.to), flags).map_err(failed)
+    }
+
+    fn sync_parents(&self, renames: &[Rename]) -> Result<(), StoreError> {
+        let ends = renames.iter().flat_map(|rename| [&rename.from, &rename.to]);
+        let parents: BTreeSet<&str> = ends.map(|path| parent(path)).collect();
+        for path in parents {
+            let folder = self
+                .open_folder(path)
+                .map_err(|errno| StoreError::OpenFolder {
+                    path: self.home.join(path),
+                    source: errno.into(),
+                })?;
+            sync(folder.as_fd(), self.home.join(path))?;
+        }
+        Ok(())
+    }
+
+    fn open_parent(&self, path: &str) -> Result<OwnedFd, Errno> {
+        self.open_folder(parent(path))
+    }
+
+    fn open_folder(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        open_beneath(self.folder.as_fd(), &path, flags)
+    }
+}
+
+/// The rename by which a folder leaves its name: to `.gone-<id>` beside it, or above where it lies two levels deep.
+pub(super) fn leaving(from: String) -> Result<Rename, StoreError> {
+    let top = from.split('/').next().unwrap_or_default();
+    let name = staging::leaving_name().map_err(|source| StoreError::Stage {
+        path: top.into(),
+        source,
+    })?;
+    let to = format!("{top}/{name}");
+    Ok(Rename { from, to })
+}
+
+fn rename_error(rename: &Rename, errno: Errno) -> StoreError {
+    StoreError::ChangeName {
+        from: rename.from.clone(),
+        to: rename.to.clone(),
+        source: errno,
+    }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or(".", |(parent, _)| parent)
+}
+
+fn leaf(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, leaf)| leaf)
+}
+
+/// `images/<name>` of `images/<name>/<version>`.
+fn folder_of_versions(path: &str) -> Option<&str> {
+    let parent = parent(path);
+    (parent.starts_with("images/")).then_some(parent)
+}
