@@ -114,6 +114,11 @@ pub(crate) fn address6(bridge: &Bridge, address: Ipv4Addr) -> Option<Ipv6Addr> {
     })
 }
 
+/// Where it is written down who has an address, seen from COCKER_HOME.
+pub(crate) fn path(address: Ipv4Addr) -> String {
+    format!("{FOLDER}/{address}")
+}
+
 /// Takes `wanted`, or the next free address, for a container.
 pub(crate) fn take(
     store: &Store,

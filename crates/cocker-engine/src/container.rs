@@ -3,7 +3,7 @@
 use crate::failure::ContainerError;
 use crate::request::{Isolation, VolumeRequest};
 use crate::state::{Record, Standing, StateFile};
-use cocker_image::{LayerId, Name, Store};
+use cocker_image::{LayerId, Name, Store, Version};
 use cocker_network::PortMapping;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
@@ -17,6 +17,8 @@ pub(crate) const SETTINGS: &str = "container.json";
 pub(crate) const CONTROL: &str = "control";
 pub(crate) const UPPER: &str = "files/upper";
 pub(crate) const WORK: &str = "files/work";
+/// An empty folder, below the writable layer of a container that stands on no layer.
+pub(crate) const NOTHING: &str = "files/nothing";
 
 /// The folder of all containers, in COCKER_HOME.
 pub(crate) const CONTAINERS: &str = "containers";
@@ -46,6 +48,9 @@ pub(crate) struct ContainerSettings {
     /// Given with `-e`; none means cockerinit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_process: Option<Vec<String>>,
+    /// The version of the image whose own layer became the writable one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub converted_from: Option<Version>,
 }
 
 /// The network that a container is in.
@@ -90,6 +95,14 @@ impl NetworkSettings {
             NetworkSettings::Host => "HOST",
             NetworkSettings::Bridge { .. } => "BRIDGE",
             NetworkSettings::Custom => "CUSTOM",
+        }
+    }
+
+    /// The container's address, where it has one of its own.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        match self {
+            NetworkSettings::Bridge { address, .. } => Some(*address),
+            NetworkSettings::Host | NetworkSettings::Custom => None,
         }
     }
 }
@@ -325,6 +338,7 @@ mod tests {
             network: NetworkSettings::Host,
             id_slot: 0,
             root_process: None,
+            converted_from: None,
         }
     }
 
@@ -334,7 +348,7 @@ mod tests {
         std::fs::create_dir(&folder).expect("the store is new");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(&folder, flags, Mode::empty()).expect("just made");
-        StateFile::make(folder.as_fd()).expect("the folder is new");
+        StateFile::make(folder.as_fd(), 0).expect("the folder is new");
         write_settings(&folder, &settings()).expect("the folder is new");
         Name::parse("web").expect("a name")
     }

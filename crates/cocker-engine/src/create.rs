@@ -10,11 +10,11 @@ use crate::failure::{CreateError, EngineError};
 use crate::ids;
 use crate::network::{NetworkFailure, check_families, pin_new};
 use crate::request::{
-    BridgeRequest, CreateRequest, IfBooted, NetworkRequest, OnError, VolumeRequest,
+    BridgeRequest, CreateRequest, IfBooted, NetworkRequest, NewContainer, OnError, VolumeRequest,
 };
 use crate::state::StateFile;
 use cocker_image::staging::StagedFolder;
-use cocker_image::{LayerId, Name, Store};
+use cocker_image::{LayerId, Name, Reference, Store};
 use cocker_network::NetworkError;
 use rustix::fd::AsFd;
 use rustix::fs::{Access, AtFlags, CWD, Mode};
@@ -34,91 +34,124 @@ impl Engine {
     pub fn create(&self, request: &CreateRequest) -> Result<(), EngineError> {
         self.make_container(request)
             .map_err(|source| EngineError::Create {
-                container: request.container.clone(),
+                container: request.container.name.clone(),
                 source: Box::new(source),
             })
     }
 
     fn make_container(&self, request: &CreateRequest) -> Result<(), CreateError> {
-        let hostname = match &request.hostname {
+        let checked = self.checked(&request.container)?;
+        let names = self.store.lock()?;
+        // Under the lock: a layer that nobody stands on may leave at any other time.
+        let layers = self.pin_layers(&request.images)?;
+        self.check_name_free(&request.container.name)?;
+        let mut staged = self.stage_container()?;
+        make_upper(&staged).map_err(writing("files"))?;
+        let image = said(&request.images);
+        let settings = self.take_what_it_needs(&checked, &staged, image, layers)?;
+        let published = write_records(&self.store, &staged, &settings, 0)
+            .and_then(|()| self.publish(&mut staged, &request.container.name));
+        if published.is_err() {
+            self.give_back(&request.container.name, &settings);
+        }
+        drop(names);
+        published?;
+        // It holds the new folder's lock.
+        drop(staged);
+        self.make_namespace_where_wanted(&request.container)
+    }
+
+    /// What can be refused before anything is done.
+    pub(crate) fn checked<'a>(
+        &self,
+        container: &'a NewContainer,
+    ) -> Result<Checked<'a>, CreateError> {
+        let hostname = match &container.hostname {
             Some(hostname) => checked_hostname(hostname)?,
-            None => request.container.as_str().into(),
+            None => container.name.as_str().into(),
         };
-        for volume in &request.volumes {
+        for volume in &container.volumes {
             check_volume(volume).map_err(|source| CreateError::NoSuchVolume {
                 path: volume.host.clone(),
                 source,
             })?;
         }
-        let config = match &request.network {
+        let config = match &container.network {
             NetworkRequest::Bridge(bridge) => Some(checked_bridge(&self.store, bridge)?),
             NetworkRequest::Host | NetworkRequest::Custom => None,
         };
-        let writing = |what| move |source| CreateError::Write { what, source };
+        Ok(Checked {
+            container,
+            hostname,
+            config,
+        })
+    }
 
-        let lock = self.store.lock()?;
-        // Under the lock: a layer that nobody stands on may leave at any other time.
-        let layers = self.pin_layers(request)?;
-        self.check_name_free(&request.container)?;
-        let mut staged = StagedFolder::make(self.store.containers_folder())
+    /// A new container's folder, with places for its files.
+    pub(crate) fn stage_container(&self) -> Result<StagedFolder, CreateError> {
+        let staged = StagedFolder::make(self.store.containers_folder())
             .map_err(|source| CreateError::Stage { source })?;
-        make_folders(&staged).map_err(writing("files"))?;
-        let slot = ids::take(&self.store, &request.container)
+        make_folder(&staged, "files", 0o700)
+            .and_then(|()| make_folder(&staged, WORK, 0o700))
+            .map_err(writing("files"))?;
+        Ok(staged)
+    }
+
+    /// The settings of a new container, with ids and an address that are its own from now on. The caller holds the lock on
+    /// names, and gives them back where the container does not come to be.
+    pub(crate) fn take_what_it_needs(
+        &self,
+        checked: &Checked<'_>,
+        staged: &StagedFolder,
+        image: String,
+        layers: Vec<LayerId>,
+    ) -> Result<ContainerSettings, CreateError> {
+        let container = checked.container;
+        let slot = ids::take(&self.store, &container.name)
             .map_err(writing("ids"))?
             .ok_or(CreateError::NoIdsLeft { count: ids::SLOTS })?;
-        let settings = ContainerSettings {
+        let network = self.take_network(container, checked.config.as_ref());
+        let network = network.inspect_err(|_| {
+            let _ = ids::give_back(&self.store, slot);
+        })?;
+        Ok(ContainerSettings {
             format: FORMAT,
             id: format!("{:016x}", staged.id() as u64),
-            image: said(request),
+            image,
             layers,
-            hostname,
-            volumes: request.volumes.clone(),
-            isolation: request.isolation,
-            network: NetworkSettings::Host,
+            hostname: checked.hostname.clone(),
+            volumes: container.volumes.clone(),
+            isolation: container.isolation,
+            network,
             id_slot: slot,
             root_process: None,
-        };
-        let published = self
-            .take_network(request, config.as_ref())
-            .and_then(|network| {
-                let settings = ContainerSettings {
-                    network,
-                    ..settings
-                };
-                let published = self.publish(&mut staged, &settings, &request.container);
-                published.inspect_err(|_| {
-                    let given_back = self.give_back_address(&request.container, &settings);
-                    if let Err(error) = given_back {
-                        tracing::debug!("its address stays taken: {error}");
-                    }
-                })
-            });
-        if published.is_err() {
-            let _ = ids::give_back(&self.store, slot);
+            converted_from: None,
+        })
+    }
+
+    /// What cannot be given back counts as free all the same, since no such container exists.
+    pub(crate) fn give_back(&self, name: &Name, settings: &ContainerSettings) {
+        if let Err(error) = self.give_back_address(name, settings) {
+            tracing::debug!("its address stays taken: {error}");
         }
-        drop(lock);
-        published?;
-        // It holds the new folder's lock.
-        drop(staged);
-        match request.network {
-            NetworkRequest::Custom => self.make_namespace(&request.container),
-            NetworkRequest::Host | NetworkRequest::Bridge(_) => Ok(()),
+        if let Err(errno) = ids::give_back(&self.store, settings.id_slot) {
+            tracing::debug!("its ids stay taken: {errno}");
         }
     }
 
     /// What the container has of the network for its whole life. The caller holds the lock on names.
     fn take_network(
         &self,
-        request: &CreateRequest,
+        container: &NewContainer,
         config: Option<&NetworkConfig>,
     ) -> Result<NetworkSettings, CreateError> {
-        let (NetworkRequest::Bridge(bridge), Some(config)) = (&request.network, config) else {
-            return Ok(match request.network {
+        let (NetworkRequest::Bridge(bridge), Some(config)) = (&container.network, config) else {
+            return Ok(match container.network {
                 NetworkRequest::Custom => NetworkSettings::Custom,
                 _ => NetworkSettings::Host,
             });
         };
-        let address = addresses::take(&self.store, config, &request.container, bridge.address)
+        let address = addresses::take(&self.store, config, &container.name, bridge.address)
             .map_err(NetworkFailure::from)?;
         Ok(NetworkSettings::Bridge {
             address,
@@ -129,7 +162,15 @@ impl Engine {
 
     /// After the container has its name: a pin whose container is not there could be found by nobody. Where there is
     /// none, as after a crash right here, a boot makes it.
-    fn make_namespace(&self, name: &Name) -> Result<(), CreateError> {
+    pub(crate) fn make_namespace_where_wanted(
+        &self,
+        container: &NewContainer,
+    ) -> Result<(), CreateError> {
+        let name = &container.name;
+        match container.network {
+            NetworkRequest::Custom => {}
+            NetworkRequest::Host | NetworkRequest::Bridge(_) => return Ok(()),
+        }
         let pinned = Container::open_for_work(&self.store, name).map(|(container, _work)| {
             pin_new(&container).inspect_err(|_| {
                 let _ = cocker_network::unpin(&container.settings.netns());
@@ -146,22 +187,8 @@ impl Engine {
         }
     }
 
-    /// What was written must survive a loss of power before `OK` is printed.
-    fn publish(
-        &self,
-        staged: &mut StagedFolder,
-        settings: &ContainerSettings,
-        name: &Name,
-    ) -> Result<(), CreateError> {
-        let writing = |what| move |source| CreateError::Write { what, source };
-        let folder = staged.folder().try_clone_to_owned();
-        let folder = folder.map_err(|error| CreateError::Write {
-            what: "container.json",
-            source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-        })?;
-        StateFile::make(folder.as_fd()).map_err(writing("lock"))?;
-        write_settings(&folder, settings).map_err(writing("container.json"))?;
-        rustix::fs::fsync(self.store.ids_folder()).map_err(writing("ids"))?;
+    /// The container appears. What was written is on disk before, and its name after this.
+    fn publish(&self, staged: &mut StagedFolder, name: &Name) -> Result<(), CreateError> {
         staged
             .publish(self.store.containers_folder(), name.as_str())
             .map_err(|source| match source.is_name_taken() {
@@ -172,22 +199,20 @@ impl Engine {
     }
 
     /// The layers of all images, lowest first; one that several images bring stands once, where it is needed first.
-    fn pin_layers(&self, request: &CreateRequest) -> Result<Vec<LayerId>, CreateError> {
+    pub(crate) fn pin_layers(&self, images: &[Reference]) -> Result<Vec<LayerId>, CreateError> {
         let mut layers: Vec<LayerId> = Vec::new();
-        for reference in &request.images {
+        for reference in images {
             for layer in self.store.resolve(reference)?.layers {
                 if !layers.contains(&layer) {
                     layers.push(layer);
                 }
             }
         }
-        match layers.len() {
-            count if count > MOST_LAYERS => Err(CreateError::TooManyLayers { count }),
-            _ => Ok(layers),
-        }
+        check_layer_count(layers.len())?;
+        Ok(layers)
     }
 
-    fn check_name_free(&self, name: &Name) -> Result<(), CreateError> {
+    pub(crate) fn check_name_free(&self, name: &Name) -> Result<(), CreateError> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::statat(self.store.containers_folder(), name.as_str(), flags) {
             Err(Errno::NOENT) => Ok(()),
@@ -200,9 +225,57 @@ impl Engine {
     }
 }
 
+/// A request that was not refused.
+pub(crate) struct Checked<'a> {
+    pub container: &'a NewContainer,
+    hostname: String,
+    config: Option<NetworkConfig>,
+}
+
+/// Writes the records of a new container, whose writable layer holds `size` bytes, into its folder and to disk.
+pub(crate) fn write_records(
+    store: &Store,
+    staged: &StagedFolder,
+    settings: &ContainerSettings,
+    size: u64,
+) -> Result<(), CreateError> {
+    let folder = staged.folder().try_clone_to_owned();
+    let folder = folder.map_err(|error| CreateError::Write {
+        what: "container.json",
+        source: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+    })?;
+    StateFile::make(folder.as_fd(), size).map_err(writing("lock"))?;
+    write_settings(&folder, settings).map_err(writing("container.json"))?;
+    rustix::fs::fsync(store.ids_folder()).map_err(writing("ids"))
+}
+
+/// The writable layer, empty: it is the root of the container's files, so everybody inside may pass through it.
+pub(crate) fn make_upper(staged: &StagedFolder) -> Result<(), Errno> {
+    make_folder(staged, UPPER, 0o755)
+}
+
+/// Makes a folder of a container; the user's umask has no part in it.
+pub(crate) fn make_folder(staged: &StagedFolder, path: &str, mode: u32) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(mode);
+    rustix::fs::mkdirat(staged.folder(), path, mode)?;
+    rustix::fs::chmodat(staged.folder(), path, mode, AtFlags::empty())
+}
+
+/// Whether the kernel takes so many.
+pub(crate) fn check_layer_count(count: usize) -> Result<(), CreateError> {
+    match count > MOST_LAYERS {
+        true => Err(CreateError::TooManyLayers { count }),
+        false => Ok(()),
+    }
+}
+
+pub(crate) fn writing(what: &'static str) -> impl FnOnce(Errno) -> CreateError {
+    move |source| CreateError::Write { what, source }
+}
+
 /// The list of images as the user said it.
-fn said(request: &CreateRequest) -> String {
-    let images: Vec<String> = request.images.iter().map(ToString::to_string).collect();
+pub(crate) fn said(images: &[Reference]) -> String {
+    let images: Vec<String> = images.iter().map(ToString::to_string).collect();
     images.join(",")
 }
 
@@ -245,19 +318,6 @@ pub(crate) fn check_uplink(name: &str) -> Result<(), NetworkError> {
         true => Ok(()),
         false => Err(NetworkError::NoSuchLink { name: name.into() }),
     }
-}
-
-/// The writable layer, empty: it is the root of the container's files, so everybody inside may pass through it.
-fn make_folders(staged: &StagedFolder) -> Result<(), Errno> {
-    let folder = staged.folder();
-    rustix::fs::mkdirat(folder, "files", Mode::from_raw_mode(0o700))?;
-    for (path, mode) in [(UPPER, 0o755), (WORK, 0o700)] {
-        let mode = Mode::from_raw_mode(mode);
-        rustix::fs::mkdirat(folder, path, mode)?;
-        // The user's umask has no part in it.
-        rustix::fs::chmodat(folder, path, mode, AtFlags::empty())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -77,7 +77,11 @@ impl Engine {
     }
 
     /// A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
-    fn clean_up_for_good(&self, container: &Container, record: Record) -> Result<(), CleanUpError> {
+    pub(crate) fn clean_up_for_good(
+        &self,
+        container: &Container,
+        record: Record,
+    ) -> Result<(), CleanUpError> {
         self.clean_up_after_crash(container, record)?;
         Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
             .remove()

@@ -3,7 +3,7 @@
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::staging::StagingError;
-use cocker_image::{Name, StoreError, Version};
+use cocker_image::{CopyError, MeasureError, Name, Reference, StoreError, Version};
 use cocker_network::NetworkError;
 use cocker_protocol::Stage;
 use cocker_sandbox::SandboxError;
@@ -145,6 +145,51 @@ pub enum SettingsError {
     Write {
         #[source]
         source: Errno,
+    },
+}
+
+/// What stands in the way of making a container an image or an image a container.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversionError {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Image(#[from] StoreError),
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    #[error(transparent)]
+    Network(#[from] NetworkFailure),
+    #[error("cannot open the container's files")]
+    OpenFiles {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot measure the container's files")]
+    Measure {
+        #[source]
+        source: MeasureError,
+    },
+    #[error("cannot copy the files")]
+    Copy {
+        #[source]
+        source: CopyError,
+    },
+    #[error("cannot find out who needs the image's layers")]
+    Users {
+        #[source]
+        source: Box<EngineError>,
+    },
+    #[error("cannot freeze the container")]
+    Freeze {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot freeze the container: this host has no cgroup v2")]
+    NoFreezer,
+    #[error("cannot remove what an earlier boot has left")]
+    CleanUp {
+        #[source]
+        source: CleanUpError,
     },
 }
 
@@ -290,6 +335,20 @@ pub enum EngineError {
         #[source]
         source: Box<CreateError>,
     },
+    #[error("cannot make image `{image}` of container `{container}`")]
+    ToImage {
+        container: Name,
+        image: Name,
+        #[source]
+        source: Box<ConversionError>,
+    },
+    #[error("cannot make container `{container}` of image `{image}`")]
+    ToContainer {
+        image: Reference,
+        container: Name,
+        #[source]
+        source: Box<ConversionError>,
+    },
     #[error("cannot set the {what} of container `{container}`")]
     Settings {
         container: Name,
@@ -370,6 +429,17 @@ impl EngineError {
             )),
             EngineError::Container(source) => source.hint(),
             EngineError::Create { source, container } => create_hint(source, container),
+            EngineError::ToImage { source, .. } => match &**source {
+                ConversionError::Container(ContainerError::Booted { container, .. }) => {
+                    Some(format!(
+                        "shut it down first (cocker shutdown {container}), or copy it as it is now: --live"
+                    ))
+                }
+                other => conversion_hint(other, None),
+            },
+            EngineError::ToContainer {
+                source, container, ..
+            } => conversion_hint(source, Some(container)),
             EngineError::Settings { source, .. } => settings_hint(source),
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),
@@ -429,6 +499,17 @@ fn standing(containers: &[Name]) -> String {
             count - MOST
         ),
         _ => format!("containers {} and {last} stand on", first.join(", ")),
+    }
+}
+
+fn conversion_hint(error: &ConversionError, container: Option<&Name>) -> Option<String> {
+    match (error, container) {
+        (ConversionError::Container(source), _) => source.hint(),
+        (ConversionError::Image(source), _) => source.hint(),
+        (ConversionError::Create(source), Some(container)) => create_hint(source, container),
+        (ConversionError::Network(source), _) => source.hint(),
+        (ConversionError::Users { source }, _) => source.hint(),
+        _ => None,
     }
 }
 

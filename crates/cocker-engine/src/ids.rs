@@ -30,6 +30,11 @@ pub(crate) fn range(slot: u32) -> IdRange {
     }
 }
 
+/// Where it is written down who has a slot, seen from COCKER_HOME.
+pub(crate) fn path(slot: u32) -> String {
+    format!("ids/{slot}")
+}
+
 /// Takes the lowest free slot for a container of a name that is free itself. `None` when all are taken.
 pub(crate) fn take(store: &Store, container: &Name) -> Result<Option<u32>, Errno> {
     let taken = taken(store)?;

@@ -6,7 +6,8 @@ use crate::failure::{ContainerError, EngineError};
 use crate::request::OnError;
 use cocker_image::host_image::{self, HostImageReport, Options};
 use cocker_image::{
-    Afterwards, ImageRecord, LayerId, LayerOrigin, Name, NewImage, Origin, Reference, Version,
+    Afterwards, ImageRecord, LayerId, LayerOrigin, Name, NewImage, Origin, Reference, StoreError,
+    Version,
 };
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -68,7 +69,7 @@ impl Engine {
         })?;
         // A layer that stays takes nothing but room, so what cannot be read is no obstacle.
         let users = self.layer_users(OnError::GoOn)?.without(&old);
-        users.leave_unused(&old.layers)
+        Ok(users.leave_unused(old.layers.iter())?)
     }
 
     /// Gives an image another version.
@@ -104,7 +105,7 @@ impl Engine {
                 containers,
             });
         }
-        let leaving = users.leave_unused(&image.layers)?;
+        let leaving = users.leave_unused(image.layers.iter())?;
         self.store
             .remove_image(&names, &image.name, &image.version, leaving.clone())?;
         drop(names);
@@ -153,13 +154,30 @@ impl LayerUsers {
 
     /// Has those of `layers` (lowest first) that nobody uses leave their names. The lock on names has been held since the
     /// users were read, so nobody has come to stand on them.
-    pub(crate) fn leave_unused(&self, layers: &[LayerId]) -> Result<Vec<Afterwards>, EngineError> {
+    pub(crate) fn leave_unused<'a>(
+        &self,
+        layers: impl DoubleEndedIterator<Item = &'a LayerId>,
+    ) -> Result<Vec<Afterwards>, StoreError> {
         if !self.is_complete {
             return Ok(Vec::new());
         }
         let used = self.layers();
-        let unused = layers.iter().filter(|layer| !used.contains(layer));
-        Ok(Afterwards::leave_layers(unused)?)
+        Afterwards::leave_layers(layers.filter(|layer| !used.contains(layer)))
+    }
+
+    /// Whether anybody uses the layer.
+    pub(crate) fn need(&self, layer: &LayerId) -> bool {
+        !self.is_complete || self.layers().contains(layer)
+    }
+
+    /// The first image that has just these layers, as a user would say it.
+    pub(crate) fn image_of(&self, layers: &[LayerId]) -> Option<String> {
+        let image = self.images.iter().find(|image| image.layers == layers)?;
+        let reference = Reference {
+            name: image.name.clone(),
+            version: Some(image.version.clone()).filter(|version| *version != Version::none()),
+        };
+        Some(reference.to_string())
     }
 
     fn layers(&self) -> HashSet<&LayerId> {

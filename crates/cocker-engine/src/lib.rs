@@ -10,13 +10,16 @@ mod boot;
 mod config;
 mod connection;
 mod container;
+mod container_to_image;
 mod control;
 mod create;
 mod destroy;
 mod end;
 mod engine;
 mod failure;
+mod freezing;
 mod ids;
+mod image_to_container;
 mod images;
 mod listing;
 mod network;
@@ -36,7 +39,8 @@ pub use failure::EngineError;
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
 pub use request::{
-    Boot, BootRequest, BridgeRequest, CreateRequest, IfBooted, Isolation, NetworkRequest, OnError,
-    Program, VolumeAccess, VolumeRequest, WindowSize,
+    Boot, BootRequest, BridgeRequest, CreateRequest, IfBooted, Isolation, NetworkRequest,
+    NewContainer, OnError, Original, Program, ToContainerRequest, ToImageRequest, VolumeAccess,
+    VolumeRequest, WhileBooted, WindowSize,
 };
 pub use session::{Running, Session};

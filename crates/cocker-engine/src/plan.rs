@@ -1,6 +1,8 @@
 //! A container's settings become the plan of its sandbox. Nothing is done to the container here.
 
-use crate::container::{CONTAINERS, Container, ContainerSettings, NetworkSettings, UPPER, WORK};
+use crate::container::{
+    CONTAINERS, Container, ContainerSettings, NOTHING, NetworkSettings, UPPER, WORK,
+};
 use crate::engine::Engine;
 use crate::failure::BootError;
 use crate::network::id_range;
@@ -26,10 +28,14 @@ impl Engine {
     pub(crate) fn plan(&self, container: &Container) -> Result<Plan, BootError> {
         let settings = &container.settings;
         let files = Path::new(CONTAINERS).join(container.name.as_str());
-        let lowers = settings.layers.iter();
+        let mut lowers: Vec<_> = settings.layers.iter().map(LayerId::tree_path).collect();
+        if lowers.is_empty() {
+            // Overlayfs wants one at least.
+            lowers.push(files.join(NOTHING));
+        }
         let root = OverlayRoot {
             base: self.store.home().to_path_buf(),
-            lowers: lowers.map(LayerId::tree_path).collect(),
+            lowers,
             upper: files.join(UPPER),
             work: files.join(WORK),
         };
@@ -142,7 +148,7 @@ pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, BootError> {
 mod tests {
     use super::*;
     use crate::engine::Settings;
-    use crate::request::{CreateRequest, Isolation, NetworkRequest, VolumeRequest};
+    use crate::request::{CreateRequest, Isolation, NetworkRequest, NewContainer, VolumeRequest};
     use cocker_image::{Name, NewImage, Reference, Version};
 
     /// An engine on a store of its own, with an empty image of each name.
@@ -173,18 +179,21 @@ mod tests {
     fn request(images: &[&str]) -> CreateRequest {
         let reference = |name: &&str| Reference::parse(name).expect("a reference");
         CreateRequest {
-            container: Name::parse("web").expect("a name"),
             images: images.iter().map(reference).collect(),
-            hostname: None,
-            volumes: vec![],
-            isolation: Isolation::Contained,
-            network: NetworkRequest::Host,
+            container: NewContainer {
+                name: Name::parse("web").expect("a name"),
+                hostname: None,
+                volumes: vec![],
+                isolation: Isolation::Contained,
+                network: NetworkRequest::Host,
+            },
         }
     }
 
     fn plan_of(engine: &Engine, request: &CreateRequest) -> Plan {
         engine.create(request).expect("the container is new");
-        let container = Container::open(&engine.store, &request.container).expect("it is there");
+        let container =
+            Container::open(&engine.store, &request.container.name).expect("it is there");
         engine.plan(&container).expect("its settings are sound")
     }
 
@@ -192,15 +201,13 @@ mod tests {
     fn the_plan_says_all_that_will_be_done() {
         let home = tempfile::tempdir().expect("a folder");
         let engine = engine_with(&home, &["base", "top"]);
-        let request = CreateRequest {
-            hostname: Some("www".into()),
-            volumes: vec![VolumeRequest {
-                host: "/usr".into(),
-                container: "/data".into(),
-                access: VolumeAccess::ReadOnly,
-            }],
-            ..request(&["base", "top"])
-        };
+        let mut request = request(&["base", "top"]);
+        request.container.hostname = Some("www".into());
+        request.container.volumes = vec![VolumeRequest {
+            host: "/usr".into(),
+            container: "/data".into(),
+            access: VolumeAccess::ReadOnly,
+        }];
         let plan = plan_of(&engine, &request);
         let layers: Vec<String> = plan
             .root
@@ -256,10 +263,8 @@ root process cockerinit
         );
         assert!(plan.root.lowers[0].display().to_string().contains(&old));
 
-        let later = CreateRequest {
-            container: Name::parse("later").expect("a name"),
-            ..request(&["app"])
-        };
+        let mut later = request(&["app"]);
+        later.container.name = Name::parse("later").expect("a name");
         let plan = plan_of(&engine, &later);
         assert!(plan.root.lowers[0].display().to_string().contains(&new));
     }
@@ -268,10 +273,8 @@ root process cockerinit
     fn privileged_means_the_hosts_own_ids() {
         let home = tempfile::tempdir().expect("a folder");
         let engine = engine_with(&home, &["base"]);
-        let request = CreateRequest {
-            isolation: Isolation::Privileged,
-            ..request(&["base"])
-        };
+        let mut request = request(&["base"]);
+        request.container.isolation = Isolation::Privileged;
         assert_eq!(plan_of(&engine, &request).ids, None);
     }
 
@@ -279,9 +282,10 @@ root process cockerinit
     fn a_range_of_ids_is_given_to_one_container_only_and_again_after_it() {
         let home = tempfile::tempdir().expect("a folder");
         let engine = engine_with(&home, &["base"]);
-        let named = |name: &str| CreateRequest {
-            container: Name::parse(name).expect("a name"),
-            ..request(&["base"])
+        let named = |name: &str| {
+            let mut request = request(&["base"]);
+            request.container.name = Name::parse(name).expect("a name");
+            request
         };
         let first = plan_of(&engine, &named("a")).ids;
         let second = plan_of(&engine, &named("b")).ids;

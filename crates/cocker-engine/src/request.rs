@@ -1,6 +1,6 @@
 //! What can be asked of the engine.
 
-use cocker_image::{Name, Reference};
+use cocker_image::{Name, Reference, Version};
 use cocker_network::PortMapping;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -54,16 +54,60 @@ pub struct BridgeRequest {
     pub ports: Vec<PortMapping>,
 }
 
-/// A container to be.
-pub struct CreateRequest {
-    pub container: Name,
-    /// Lowest first.
-    pub images: Vec<Reference>,
+/// What a new container is, but for what it stands on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewContainer {
+    pub name: Name,
     /// The container's name where none is said.
     pub hostname: Option<String>,
     pub volumes: Vec<VolumeRequest>,
     pub isolation: Isolation,
     pub network: NetworkRequest,
+}
+
+/// A container from stacked images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRequest {
+    /// Lowest first.
+    pub images: Vec<Reference>,
+    pub container: NewContainer,
+}
+
+/// A container that is to become an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToImageRequest {
+    pub container: Name,
+    pub image: Name,
+    /// None: the one that the container was converted from.
+    pub version: Option<Version>,
+    pub original: Original,
+    /// Only where the original stays.
+    pub while_booted: WhileBooted,
+}
+
+/// An image that is to become a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToContainerRequest {
+    pub image: Reference,
+    /// What the container stands on, lowest first. None: what the image was built on.
+    pub over: Option<Vec<Reference>>,
+    pub container: NewContainer,
+    pub original: Original,
+}
+
+/// What becomes of what is converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Original {
+    Goes,
+    Stays,
+}
+
+/// What is done with a container that is booted while its files are to be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhileBooted {
+    Refuse,
+    /// All its processes stand still meanwhile.
+    Freeze,
 }
 
 /// How to boot.

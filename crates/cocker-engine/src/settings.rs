@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::engine::Settings;
     use crate::failure::ContainerError;
-    use crate::request::{CreateRequest, Isolation, NetworkRequest, VolumeAccess};
+    use crate::request::{CreateRequest, Isolation, NetworkRequest, NewContainer, VolumeAccess};
     use crate::state::Record;
     use cocker_image::{NewImage, Reference, Version};
     use std::error::Error;
@@ -154,15 +154,17 @@ mod tests {
         let image = image.expect("the name is free");
         drop(names);
         let request = CreateRequest {
-            container: name.clone(),
             images: vec![Reference {
                 name: image.name,
                 version: None,
             }],
-            hostname: None,
-            volumes: vec![],
-            isolation: Isolation::Contained,
-            network: NetworkRequest::Host,
+            container: NewContainer {
+                name: name.clone(),
+                hostname: None,
+                volumes: vec![],
+                isolation: Isolation::Contained,
+                network: NetworkRequest::Host,
+            },
         };
         engine.create(&request).expect("the container is new");
         let mut container = Container::open(&engine.store, &name).expect("it is there");

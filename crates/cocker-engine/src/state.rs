@@ -60,12 +60,15 @@ impl StateFile {
         Ok(StateFile { file })
     }
 
-    /// Makes the file of a new container.
-    pub(crate) fn make(folder: BorrowedFd<'_>) -> Result<StateFile, Errno> {
+    /// Makes the file of a new container whose writable layer holds `size` bytes.
+    pub(crate) fn make(folder: BorrowedFd<'_>, size: u64) -> Result<StateFile, Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(folder, FILE, flags, Mode::RUSR | Mode::WUSR)?;
         let state = StateFile { file };
-        state.write(Record::default())?;
+        state.write(Record {
+            size,
+            ..Record::default()
+        })?;
         Ok(state)
     }
 
@@ -180,7 +183,7 @@ mod tests {
     fn a_lock_is_seen_without_being_taken_and_outlives_its_first_holder() {
         let home = tempfile::tempdir().expect("a folder");
         let folder = rustix::fs::open(home.path(), OFlags::DIRECTORY, Mode::empty()).unwrap();
-        let first = StateFile::make(folder.as_fd()).unwrap();
+        let first = StateFile::make(folder.as_fd(), 0).unwrap();
         let second = StateFile::open(folder.as_fd()).unwrap();
         assert_eq!(second.standing().unwrap().0, Standing::Stopped);
         first.try_lock().unwrap();

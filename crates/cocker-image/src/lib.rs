@@ -5,6 +5,8 @@
 //! Trees of files are walked by descriptors only ([`removal`], [`measure_tree`]): no path is ever resolved a second time.
 #![forbid(unsafe_code)]
 
+mod attributes;
+mod copying;
 mod descent;
 mod digest;
 pub mod host_image;
@@ -18,6 +20,7 @@ pub mod staging;
 mod store;
 mod version;
 
+pub use copying::{Copied, CopyError, copy_tree};
 pub use digest::{BadDigest, Digest, Digester};
 pub use layer::{BadLayerId, LayerId};
 pub use measure::{MeasureError, measure_tree};

@@ -95,6 +95,17 @@ impl Cgroup {
         Ok(())
     }
 
+    /// What makes its processes stand still.
+    ///
+    /// # Errors
+    /// `ENOENT` where the folder or the hierarchy is not there.
+    pub fn freezer(&self) -> Result<Freezer, Errno> {
+        let folder = self.open()?.ok_or(Errno::NOENT)?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&folder, "cgroup.freeze", flags, Mode::empty())?;
+        Ok(Freezer { folder, file })
+    }
+
     fn open(&self) -> Result<Option<OwnedFd>, Errno> {
         let Some(hierarchy) = &self.hierarchy else {
             return Ok(None);
@@ -104,6 +115,35 @@ impl Cgroup {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
+    }
+}
+
+/// What makes the processes of a cgroup stand still, and go on.
+pub struct Freezer {
+    folder: OwnedFd,
+    file: OwnedFd,
+}
+
+impl Freezer {
+    /// Returns when everything stands still (cgroup-v2, "cgroup.freeze").
+    ///
+    /// # Errors
+    /// `EBUSY` when something has not come to a stop within 5 s; it may do so later.
+    pub fn freeze(&self) -> Result<(), Errno> {
+        rustix::io::write(&self.file, b"1")?;
+        wait_for_event(self.folder.as_fd(), "frozen 1")
+    }
+
+    /// Lets everything go on.
+    pub fn thaw(&self) -> Result<(), Errno> {
+        rustix::io::write(&self.file, b"0").map(drop)
+    }
+}
+
+impl AsFd for Freezer {
+    /// The file into which `0` is written to let everything go on.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -143,11 +183,11 @@ fn kill_members(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let kill = rustix::fs::openat(folder, "cgroup.kill", flags, Mode::empty())?;
     rustix::io::write(&kill, b"1")?;
-    wait_until_empty(folder)
+    wait_for_event(folder, "populated 0")
 }
 
-/// `cgroup.events` is signalled as an exceptional condition whenever it changes (cgroup-v2, "populated").
-fn wait_until_empty(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+/// `cgroup.events` is signalled as an exceptional condition whenever it changes (cgroup-v2, "Basic Operations").
+fn wait_for_event(folder: BorrowedFd<'_>, event: &str) -> Result<(), Errno> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let events = rustix::fs::openat(folder, "cgroup.events", flags, Mode::empty())?;
@@ -155,7 +195,7 @@ fn wait_until_empty(folder: BorrowedFd<'_>) -> Result<(), Errno> {
         tv_sec: 5,
         tv_nsec: 0,
     };
-    while events_say_populated(&events)? {
+    while !events_say(&events, event)? {
         let mut waiting = [PollFd::new(&events, PollFlags::PRI)];
         if poll(&mut waiting, Some(&limit))? == 0 {
             return Err(Errno::BUSY);
@@ -167,14 +207,14 @@ fn wait_until_empty(folder: BorrowedFd<'_>) -> Result<(), Errno> {
 fn is_populated(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let events = rustix::fs::openat(folder, "cgroup.events", flags, Mode::empty())?;
-    events_say_populated(&events)
+    events_say(&events, "populated 1")
 }
 
-fn events_say_populated(events: &OwnedFd) -> Result<bool, Errno> {
+fn events_say(events: &OwnedFd, event: &str) -> Result<bool, Errno> {
     let mut text = [0u8; 256];
     let length = rustix::io::pread(events, &mut text, 0)?;
     let text = String::from_utf8_lossy(&text[..length]);
-    Ok(text.lines().any(|line| line == "populated 1"))
+    Ok(text.lines().any(|line| line == event))
 }
 
 /// Removes the folders that a sandbox made in its own, deepest first.

@@ -26,7 +26,7 @@ mod spawn;
 mod stage;
 mod target;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, Freezer};
 pub use failure::{KernelAnswer, SandboxError};
 pub use namespaces::Namespaces;
 pub use plan::{

@@ -1,4 +1,4 @@
-//! Signals, as a process wants them right before it executes another program.
+//! Signals, as a process wants them right before it executes another program, or for work that none may break off.
 
 use crate::process::checked;
 use rustix::io::Errno;
@@ -15,13 +15,21 @@ pub fn reset_all() -> Result<(), Errno> {
         // SAFETY: SIG_DFL installs no function of ours.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    let none: u64 = 0;
+    set_mask(0)
+}
+
+/// Blocks every signal that can be blocked: all but KILL and STOP (signal(7)).
+pub fn block_all() -> Result<(), Errno> {
+    set_mask(u64::MAX)
+}
+
+fn set_mask(set: u64) -> Result<(), Errno> {
     // SAFETY: the set is one 64-bit word that outlives the call, its size is given, and no old set is asked for.
     let answer = unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
-            &raw const none,
+            &raw const set,
             std::ptr::null_mut::<u64>(),
             size_of::<u64>(),
         )

@@ -131,8 +131,9 @@ impl Store {
     /// cannot be removed is in nobody's way and swept later.
     pub fn remove_left(&self, afterwards: &[Afterwards]) {
         for step in afterwards {
-            let Afterwards::Rename(Rename { to, .. }) = step else {
-                continue;
+            let to = match step {
+                Afterwards::Rename(Rename { to, .. }) if is_staging_name(leaf(to)) => to,
+                _ => continue,
             };
             match self.open_parent(to) {
                 Ok(folder) => {

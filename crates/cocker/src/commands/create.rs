@@ -6,7 +6,6 @@ use crate::failure::Failure;
 use crate::options::Creation;
 use crate::output;
 use crate::terminal;
-use cocker_engine::CreateRequest;
 use std::process::ExitCode;
 
 pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
@@ -18,14 +17,7 @@ pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
         terminal::require()?;
     }
     let engine = environment::engine()?;
-    engine.create(&CreateRequest {
-        container: creation.container,
-        images: creation.images,
-        hostname: creation.hostname,
-        volumes: creation.volumes,
-        isolation: creation.isolation,
-        network: creation.network,
-    })?;
+    engine.create(&creation.request)?;
     let Some(booting) = then_boot else {
         output::print_ok()?;
         return Ok(ExitCode::SUCCESS);

@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod convert;
 mod create;
 mod destroy;
 mod image;
@@ -39,6 +40,8 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::RmImage(reference, on_error) => {
             image::remove(&environment::engine()?, &reference, on_error)?;
         }
+        Command::ToImage(said) => convert::to_image(&environment::engine()?, &said)?,
+        Command::ToContainer(said) => convert::to_container(&environment::engine()?, &said)?,
         Command::Create(creation) => return create::execute(creation),
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(container) => return attach::execute(&container),

@@ -5,8 +5,8 @@ use super::{network, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, Reference, Version,
-    VolumeRequest,
+    Boot, CreateRequest, IfBooted, Isolation, Name, NewContainer, OnError, Original, PortMapping,
+    Reference, ToContainerRequest, ToImageRequest, Version, VolumeRequest, WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -40,6 +40,8 @@ pub enum Command {
     SetVersion(Reference, Version),
     CopyImage(Reference, Name, Version),
     RmImage(Reference, OnError),
+    ToImage(ToImageRequest),
+    ToContainer(ToContainerRequest),
     Create(Creation),
     Boot(Booting),
     Attach(Name),
@@ -65,13 +67,7 @@ pub enum ListingForm {
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct Creation {
-    pub container: Name,
-    /// Lowest first.
-    pub images: Vec<Reference>,
-    pub hostname: Option<String>,
-    pub volumes: Vec<VolumeRequest>,
-    pub isolation: Isolation,
-    pub network: NetworkRequest,
+    pub request: CreateRequest,
     /// `-b`.
     pub then_boot: Option<Booting>,
 }
@@ -129,6 +125,8 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
             Command::CopyImage(reference(&said.from_image)?, to.name, version)
         }
         Said::RmImage(image) => Command::RmImage(reference(image.reference())?, on_error),
+        Said::ToImage(said) => to_image(&said)?,
+        Said::ToContainer(said) => to_container(&said)?,
         Said::Create(said) => create(said)?,
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
         Said::Attach(said) => attach(&said)?,
@@ -183,21 +181,6 @@ fn later_release(said: Said) -> Result<String, Failure> {
     let what = match said {
         Said::Sessions(container) => (name(container.name())?, "sessions").1,
         Said::Ssearch(_) => "ssearch",
-        Said::ToImage(said) => {
-            name(&said.from_container)?;
-            name(&said.to_image)?;
-            said.version.as_deref().map(version).transpose()?;
-            "to-image"
-        }
-        Said::ToContainer(said) => {
-            reference(&said.from_image)?;
-            name(&said.to_container)?;
-            said.image.as_deref().map(references).transpose()?;
-            volumes(&said.options.volume)?;
-            said.options.host.as_deref().map(hostname).transpose()?;
-            network::network(&said.options)?;
-            "to-container"
-        }
         Said::Export(said) => (reference(said.image.reference())?, "export").1,
         Said::Import(_) => "import",
         Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
@@ -216,11 +199,9 @@ fn create(said: said::Create) -> Result<Command, Failure> {
         Some(text) => name(text)?,
         None => images[0].name.clone(),
     };
-    let volumes = volumes(&said.options.volume)?;
-    let hostname = said.options.host.as_deref().map(hostname).transpose()?;
-    let network = network::network(&said.options)?;
+    let new_container = new_container(container.clone(), &said.options)?;
     let then_boot = match said.boot {
-        true => match boot(container.clone(), said.boot_options)? {
+        true => match boot(container, said.boot_options)? {
             Command::Boot(booting) => Some(booting),
             not_built => return Ok(not_built),
         },
@@ -229,20 +210,64 @@ fn create(said: said::Create) -> Result<Command, Failure> {
             None
         }
     };
-    let isolation = if said.options.privileged {
-        Isolation::Privileged
-    } else {
-        Isolation::Contained
-    };
-    Ok(Command::Create(Creation {
-        container,
+    let request = CreateRequest {
         images,
-        hostname,
-        volumes,
-        isolation,
-        network,
-        then_boot,
+        container: new_container,
+    };
+    Ok(Command::Create(Creation { request, then_boot }))
+}
+
+fn new_container(name: Name, said: &said::CreateOptions) -> Result<NewContainer, Failure> {
+    Ok(NewContainer {
+        name,
+        hostname: said.host.as_deref().map(hostname).transpose()?,
+        volumes: volumes(&said.volume)?,
+        isolation: match said.privileged {
+            true => Isolation::Privileged,
+            false => Isolation::Contained,
+        },
+        network: network::network(said)?,
+    })
+}
+
+/// A version may stand with the image's name, as elsewhere, or in its own option.
+fn to_image(said: &said::ToImage) -> Result<Command, Failure> {
+    let image = reference(&said.to_image)?;
+    let said_apart = said.version.as_deref().map(version).transpose()?;
+    let version = match (image.version, said_apart) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage(
+                "the version is given twice: with `--to-image` and with `--version`",
+            ));
+        }
+        (with_name, apart) => with_name.or(apart),
+    };
+    Ok(Command::ToImage(ToImageRequest {
+        container: name(&said.from_container)?,
+        image: image.name,
+        version,
+        original: original(said.keep || said.live),
+        while_booted: match said.live {
+            true => WhileBooted::Freeze,
+            false => WhileBooted::Refuse,
+        },
     }))
+}
+
+fn to_container(said: &said::ToContainer) -> Result<Command, Failure> {
+    Ok(Command::ToContainer(ToContainerRequest {
+        image: reference(&said.from_image)?,
+        over: said.image.as_deref().map(references).transpose()?,
+        container: new_container(name(&said.to_container)?, &said.options)?,
+        original: original(said.keep),
+    }))
+}
+
+fn original(is_kept: bool) -> Original {
+    match is_kept {
+        true => Original::Stays,
+        false => Original::Goes,
+    }
 }
 
 fn boot(container: Name, said: BootOptions) -> Result<Command, Failure> {

@@ -37,6 +37,10 @@ pub enum Said {
     CopyImage(CopyImage),
     /// Remove an image
     RmImage(TheImage),
+    /// Convert a container into an image: its own files become the image's
+    ToImage(ToImage),
+    /// Convert an image into a container: its own files become the container's
+    ToContainer(ToContainer),
     /// Make a container from stacked images, the first lowest
     Create(Create),
     /// Boot a container
@@ -72,10 +76,6 @@ pub enum Said {
     Sessions(TheContainer),
     /// List the images of the ssh repository (not built yet)
     Ssearch(Ssearch),
-    /// Convert a container into an image (not built yet)
-    ToImage(ToImage),
-    /// Convert an image into a container (not built yet)
-    ToContainer(ToContainer),
     /// Write an image into a file (not built yet)
     Export(Export),
     /// Read an image from a file (not built yet)
@@ -343,15 +343,18 @@ pub struct ToImage {
     /// The container, which is gone afterwards
     #[arg(long, value_name = "C")]
     pub from_container: String,
-    /// The image's version
+    /// The image's version; by default the one that the container was converted from, else none
     #[arg(long, value_name = "V")]
     pub version: Option<String>,
     /// The image's name
     #[arg(long, value_name = "I")]
     pub to_image: String,
-    /// Keep the container
+    /// Keep the container, and copy its files
     #[arg(long)]
     pub keep: bool,
+    /// Copy the files of a booted container, which stands still meanwhile and is kept
+    #[arg(long)]
+    pub live: bool,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
@@ -367,7 +370,7 @@ pub struct ToContainer {
     /// The container's name
     #[arg(long, value_name = "C")]
     pub to_container: String,
-    /// Keep the image
+    /// Keep the image, and copy its files
     #[arg(long)]
     pub keep: bool,
 }

@@ -44,7 +44,7 @@ enum Takes {
 }
 
 /// Long name, short name, what it takes.
-const OPTIONS: [(&str, &str, Takes); 42] = [
+const OPTIONS: [(&str, &str, Takes); 43] = [
     ("--action", "-a", Takes::Value),
     ("--show", "-s", Takes::Value),
     ("--print-version", "-v", Takes::Nothing),
@@ -78,6 +78,7 @@ const OPTIONS: [(&str, &str, Takes); 42] = [
     ("--from-image", "", Takes::Value),
     ("--to-image", "", Takes::Value),
     ("--keep", "", Takes::Nothing),
+    ("--live", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
     ("--image-file", "", Takes::Value),
     ("--srepo", "", Takes::Value),
@@ -233,17 +234,12 @@ impl Words {
                 to_image: self.needed_text("--to-image")?,
             }),
             "del_image" => Said::RmImage(self.image()?),
-            _ => return self.action_of_a_later_release(action),
-        })
-    }
-
-    fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
-        Ok(match action {
             "to_image" => Said::ToImage(said::ToImage {
                 from_container: self.needed_text("--from-container")?,
                 version: self.text("--version")?,
                 to_image: self.needed_text("--to-image")?,
                 keep: self.flag("--keep"),
+                live: self.flag("--live"),
             }),
             "to_container" => Said::ToContainer(said::ToContainer {
                 from_image: self.needed_text("--from-image")?,
@@ -252,6 +248,12 @@ impl Words {
                 to_container: self.needed_text("--to-container")?,
                 keep: self.flag("--keep"),
             }),
+            _ => return self.action_of_a_later_release(action),
+        })
+    }
+
+    fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
+        Ok(match action {
             "export" => Said::Export(said::Export {
                 image: self.image()?,
                 compress: self.text("--compress")?,

@@ -2,8 +2,9 @@
 
 use super::*;
 use cocker_engine::{
-    Boot, BridgeRequest, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping,
-    Reference, Version, VolumeAccess, VolumeRequest,
+    Boot, BridgeRequest, CreateRequest, IfBooted, Isolation, Name, NetworkRequest, NewContainer,
+    OnError, Original, PortMapping, Reference, ToContainerRequest, ToImageRequest, Version,
+    VolumeAccess, VolumeRequest, WhileBooted,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -231,9 +232,8 @@ fn a_container_is_made_as_it_was_said() {
         root_process: Some(["p", "a b"].map(OsString::from).to_vec()),
         then_attach: true,
     };
-    let creation = Creation {
-        container: name("base"),
-        images: Reference::parse_list("base:1,top").unwrap(),
+    let container = NewContainer {
+        name: name("base"),
         hostname: Some("web".into()),
         volumes: vec![VolumeRequest {
             host: "/x".into(),
@@ -242,6 +242,10 @@ fn a_container_is_made_as_it_was_said() {
         }],
         isolation: Isolation::Privileged,
         network: NetworkRequest::Host,
+    };
+    let images = Reference::parse_list("base:1,top").unwrap();
+    let creation = Creation {
+        request: CreateRequest { images, container },
         then_boot: Some(then_boot),
     };
     assert_eq!(meant(line), Command::Create(creation));
@@ -250,7 +254,7 @@ fn a_container_is_made_as_it_was_said() {
 #[test]
 fn a_network_is_chosen_as_it_was_said() {
     let network = |line: &str| match meant(line) {
-        Command::Create(creation) => creation.network,
+        Command::Create(creation) => creation.request.container.network,
         other => panic!("{line}: {other:?}"),
     };
     assert_eq!(network("create -m a"), NetworkRequest::Host);
@@ -265,6 +269,65 @@ fn a_network_is_chosen_as_it_was_said() {
         ports: PortMapping::parse_list("8080:80,53:53/udp").unwrap(),
     };
     assert_eq!(network(line), NetworkRequest::Bridge(bridge));
+}
+
+#[test]
+fn what_is_converted_is_what_was_said() {
+    let request = ToImageRequest {
+        container: name("web"),
+        image: name("app"),
+        version: None,
+        original: Original::Goes,
+        while_booted: WhileBooted::Refuse,
+    };
+    let line = "-a to_image --from-container web --to-image app";
+    assert_eq!(meant(line), Command::ToImage(request.clone()));
+    let versioned = ToImageRequest {
+        version: Some(Version::parse("1.2").unwrap()),
+        ..request.clone()
+    };
+    for line in [
+        "to-image --from-container web --to-image app --version 1.2",
+        "to-image --from-container web --to-image app:1.2",
+    ] {
+        assert_eq!(meant(line), Command::ToImage(versioned.clone()));
+    }
+    let kept = ToImageRequest {
+        original: Original::Stays,
+        ..request
+    };
+    let line = "to-image --from-container web --to-image app --keep";
+    assert_eq!(meant(line), Command::ToImage(kept.clone()));
+    let live = ToImageRequest {
+        while_booted: WhileBooted::Freeze,
+        ..kept
+    };
+    let line = "-a to_image --from-container web --to-image app --live";
+    assert_eq!(meant(line), Command::ToImage(live));
+    let twice = understood("to-image --from-container web --to-image app:1 --version 1");
+    assert!(format!("{:?}", twice.unwrap_err()).contains("given twice"));
+
+    let line = "to-container --from-image app:1 -m base,mid:2 --to-container web --host www --keep";
+    let request = ToContainerRequest {
+        image: Reference::parse("app:1").unwrap(),
+        over: Some(Reference::parse_list("base,mid:2").unwrap()),
+        container: NewContainer {
+            name: name("web"),
+            hostname: Some("www".into()),
+            volumes: vec![],
+            isolation: Isolation::Contained,
+            network: NetworkRequest::Host,
+        },
+        original: Original::Stays,
+    };
+    assert_eq!(meant(line), Command::ToContainer(request.clone()));
+    let line = "-a to_container --from-image app:1 --to-container web --host www";
+    let alone = ToContainerRequest {
+        over: None,
+        original: Original::Goes,
+        ..request
+    };
+    assert_eq!(meant(line), Command::ToContainer(alone));
 }
 
 #[test]
@@ -308,11 +371,6 @@ fn what_is_set_is_what_was_said() {
 #[test]
 fn what_a_later_release_has_is_named() {
     for (line, what) in [
-        ("-a to_image --from-container C --to-image I", "`to-image`"),
-        (
-            "to-container --from-image I --to-container C --net BRIDGE --vip 1.2.3.4",
-            "`to-container`",
-        ),
         ("create -m a -b --cpus 0", "`--cpus`"),
         ("boot C --mem-limit 1G", "`--mem-limit`"),
         ("attach C --session 1", "`--session`"),

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod boot;
+mod conversion;
 mod debian;
 mod failing_boot;
 mod host;
@@ -62,6 +63,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         isolation::trials(),
         stacking::trials(),
         images::trials(),
+        conversion::trials(),
         volumes::trials(),
         bad_input::trials(),
         lab::trials(),

@@ -177,6 +177,22 @@ fn what_cannot_be_taken_back_is_never_swept() {
 }
 
 #[test]
+fn only_what_has_left_its_name_is_removed() {
+    let home = Home::new();
+    let store = home.store();
+    for folder in ["containers/web/files/upper", "layers/.gone-1/tree"] {
+        fs::create_dir_all(home.path().join(folder)).unwrap();
+    }
+    store.remove_left(&[
+        Afterwards::Rename(Rename::new("layers/a/tree", "containers/web/files/upper")),
+        Afterwards::Rename(Rename::new("layers/a", "layers/.gone-1")),
+        Afterwards::Unlink("containers/web".into()),
+    ]);
+    assert!(is_there(&home, "containers/web/files/upper"));
+    assert!(!is_there(&home, "layers/.gone-1"));
+}
+
+#[test]
 fn a_record_that_was_not_finished_means_nothing() {
     let home = Home::new();
     drop(home.store());
