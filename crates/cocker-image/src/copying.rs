@@ -5,7 +5,7 @@
 //! the source has come to be. Contents are shared with the source where the file system can (ioctl_ficlone(2)), holes stay
 //! holes, names of one file stay names of one file. Neither depth nor width nor the number of links costs memory.
 
-use crate::attributes::{self, Attributes, CAPABILITY, File};
+use crate::archive::attributes::{self, Attributes, CAPABILITY, File};
 use crate::descent::{Descent, Entry, open_again, open_beneath};
 use crate::quote::quote;
 use crate::removal::remove_tree;
@@ -88,12 +88,11 @@ impl Copying {
                 continue;
             }
             // Last of all, since what came into the folder has changed its times.
-            let folder = File::Open(open_again(self.source.current())?);
-            let copy = File::Open(open_again(self.copy.current())?);
+            let (folder, copy) = (self.source.current(), self.copy.current());
             if self.copy.is_at_top() {
-                self.links.remove(self.copy.current())?;
+                self.links.remove(copy)?;
             }
-            copy_attributes(&mut self.attributes, &folder, &copy, true)?;
+            copy_open_file(&mut self.attributes, folder, copy, true)?;
             if self.source.leave()?.is_none() {
                 return Ok(());
             }
@@ -122,12 +121,12 @@ impl Copying {
             FileType::Symlink => {
                 let target = readlinkat(&held, c"", Vec::new())?;
                 symlinkat(target, self.copy.current(), &name)?;
-                self.finish_held(held, &name)?;
+                self.finish_named(&stat, &name)?;
             }
             other => {
                 let mode = Mode::from_raw_mode(stat.st_mode);
                 mknodat(self.copy.current(), &name, other, mode, stat.st_rdev)?;
-                self.finish_held(held, &name)?;
+                self.finish_named(&stat, &name)?;
             }
         }
         if stat.st_nlink > 1 {
@@ -148,12 +147,7 @@ impl Copying {
         let size = u64::try_from(stat.st_size).map_err(|_| Errno::INVAL)?;
         self.copy_contents(&from, &to, size)?;
         self.copied.bytes += size;
-        copy_attributes(
-            &mut self.attributes,
-            &File::Open(from),
-            &File::Open(to),
-            false,
-        )
+        copy_open_file(&mut self.attributes, from.as_fd(), to.as_fd(), false)
     }
 
     fn copy_contents(&mut self, from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Errno> {
@@ -233,28 +227,20 @@ impl Copying {
         Ok(())
     }
 
-    fn finish_held(&mut self, held: OwnedFd, name: &CStr) -> Result<(), Errno> {
-        let stat = fstat(&held)?;
-        let (owner, group) = owner_of(&stat);
-        let parent = self.copy.current();
+    /// What a link, a FIFO or a device has besides its contents; it is never opened.
+    fn finish_named(&mut self, stat: &Stat, name: &CStr) -> Result<(), Errno> {
+        let (from, to) = (self.source.current(), self.copy.current());
+        let (owner, group) = owner_of(stat);
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        chownat(parent, name, Some(owner), Some(group), flags)?;
+        chownat(to, name, Some(owner), Some(group), flags)?;
         if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
             // The umask had a say when it was made. What has the name is what we made, and no link.
-            chmodat(
-                parent,
-                name,
-                Mode::from_raw_mode(stat.st_mode),
-                AtFlags::empty(),
-            )?;
+            let mode = Mode::from_raw_mode(stat.st_mode);
+            chmodat(to, name, mode, AtFlags::empty())?;
         }
-        let copy = open_beneath(parent, name, OFlags::PATH | OFlags::NOFOLLOW)?;
-        copy_attributes(
-            &mut self.attributes,
-            &File::Held(held),
-            &File::Held(copy),
-            false,
-        )
+        let (source, copy) = (File::Named(from, name), File::Named(to, name));
+        copy_attributes(&mut self.attributes, source, copy)?;
+        utimensat(to, name, &times_of(stat), flags)
     }
 }
 
@@ -262,19 +248,25 @@ fn owner_of(stat: &Stat) -> (Uid, Gid) {
     (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
 }
 
-/// Owner and mode of an open file, extended attributes and times, in the order in which none undoes another.
-fn copy_attributes(
+/// Owner, mode, extended attributes and times, in the order in which none undoes another.
+fn copy_open_file(
     attributes: &mut Attributes,
-    from: &File,
-    to: &File,
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
     is_folder: bool,
 ) -> Result<(), Errno> {
     let stat = fstat(from)?;
-    if let File::Open(file) = to {
-        let (owner, group) = owner_of(&stat);
-        fchown(file, Some(owner), Some(group))?;
-        fchmod(file, Mode::from_raw_mode(stat.st_mode))?;
+    let (owner, group) = owner_of(&stat);
+    fchown(to, Some(owner), Some(group))?;
+    fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    copy_attributes(attributes, File::Open(from), File::Open(to))?;
+    if is_folder && attributes::is_opaque(from)? {
+        attributes::make_opaque(to)?;
     }
+    futimens(to, &times_of(&stat))
+}
+
+fn copy_attributes(attributes: &mut Attributes, from: File<'_>, to: File<'_>) -> Result<(), Errno> {
     let mut names = attributes.kept(from)?;
     // A change of owner or of access lists takes capabilities away, so they come last.
     names.sort_by_key(|name| name.to_bytes() == CAPABILITY);
@@ -283,14 +275,11 @@ fn copy_attributes(
             attributes::set(to, &name, value)?;
         }
     }
-    if is_folder && attributes::is_opaque(from.as_fd())? {
-        attributes::make_opaque(to.as_fd())?;
-    }
-    set_times(to, &stat)
+    Ok(())
 }
 
-fn set_times(to: &File, stat: &Stat) -> Result<(), Errno> {
-    let times = Timestamps {
+fn times_of(stat: &Stat) -> Timestamps {
+    Timestamps {
         last_access: Timespec {
             tv_sec: stat.st_atime,
             tv_nsec: stat.st_atime_nsec as _,
@@ -299,10 +288,6 @@ fn set_times(to: &File, stat: &Stat) -> Result<(), Errno> {
             tv_sec: stat.st_mtime,
             tv_nsec: stat.st_mtime_nsec as _,
         },
-    };
-    match to {
-        File::Open(file) => futimens(file, &times),
-        File::Held(file) => utimensat(file, c"", &times, AtFlags::EMPTY_PATH),
     }
 }
 

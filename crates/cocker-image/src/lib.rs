@@ -5,7 +5,7 @@
 //! Trees of files are walked by descriptors only ([`removal`], [`measure_tree`]): no path is ever resolved a second time.
 #![forbid(unsafe_code)]
 
-mod attributes;
+pub mod archive;
 mod copying;
 mod descent;
 mod digest;

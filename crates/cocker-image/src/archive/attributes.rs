@@ -3,12 +3,11 @@
 //! What says something about this host (labels and measures of security modules) or about where layers lie
 //! (`trusted.overlay.*`) is neither packed nor unpacked; [`OPAQUE`] is asked for by name.
 
-use rustix::fs::{
-    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, setxattr,
-};
+use cocker_sys::attributes as named;
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 /// The attribute by which a folder hides what lower layers have in it; its value is then `y`.
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
@@ -24,18 +23,11 @@ pub(crate) const LONGEST: usize = 64 * 1024;
 /// The kernel's bound on a name (XATTR_NAME_MAX).
 pub(crate) const LONGEST_NAME: usize = 255;
 
-/// An open file, or one that is only held (`O_PATH`), as links, FIFOs and devices are.
-pub(crate) enum File {
-    Open(OwnedFd),
-    Held(OwnedFd),
-}
-
-impl AsFd for File {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            File::Open(file) | File::Held(file) => file.as_fd(),
-        }
-    }
+/// An open file, or one that cannot be opened, as links, FIFOs and devices: it is known by its folder and its name.
+#[derive(Clone, Copy)]
+pub(crate) enum File<'a> {
+    Open(BorrowedFd<'a>),
+    Named(BorrowedFd<'a>, &'a CStr),
 }
 
 /// What an attribute means for a layer.
@@ -89,10 +81,10 @@ impl Attributes {
     }
 
     /// The names of all attributes that are kept, sorted.
-    pub fn kept(&mut self, file: &File) -> Result<Vec<CString>, Errno> {
+    pub fn kept(&mut self, file: File<'_>) -> Result<Vec<CString>, Errno> {
         let length = match file {
             File::Open(file) => flistxattr(file, &mut self.names[..]),
-            File::Held(file) => listxattr(inode_of(file), &mut self.names[..]),
+            File::Named(folder, file) => named::list(folder, file, &mut self.names),
         };
         let length = match length {
             Ok(length) => length,
@@ -110,10 +102,10 @@ impl Attributes {
     }
 
     /// The value of one attribute; `None` where the file has no such.
-    pub fn value(&mut self, file: &File, name: &CStr) -> Result<Option<&[u8]>, Errno> {
+    pub fn value(&mut self, file: File<'_>, name: &CStr) -> Result<Option<&[u8]>, Errno> {
         let length = match file {
             File::Open(file) => fgetxattr(file, name, &mut self.value[..]),
-            File::Held(file) => getxattr(inode_of(file), name, &mut self.value[..]),
+            File::Named(folder, file) => named::get(folder, file, name, &mut self.value),
         };
         match length {
             Ok(length) => Ok(Some(&self.value[..length])),
@@ -124,17 +116,11 @@ impl Attributes {
 }
 
 /// Gives a file one attribute.
-pub(crate) fn set(file: &File, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+pub(crate) fn set(file: File<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno> {
     match file {
         File::Open(file) => fsetxattr(file, name, value, XattrFlags::empty()),
-        File::Held(file) => setxattr(inode_of(file), name, value, XattrFlags::empty()),
+        File::Named(folder, file) => named::set(folder, file, name, value),
     }
-}
-
-/// The name by which the kernel knows the inode that a descriptor of ours holds; it leads nowhere else, also where the inode
-/// is a link. The calls of xattr(7) that take a descriptor refuse one that only holds its file.
-fn inode_of(file: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Whether a folder is opaque.
