@@ -18,6 +18,7 @@ mod reference;
 pub mod removal;
 pub mod staging;
 mod store;
+pub mod transfer;
 mod version;
 
 pub use copying::{Copied, CopyError, copy_tree};

@@ -106,6 +106,12 @@ pub enum StoreError {
     },
     #[error("cannot find layer `{layer}`")]
     UnknownLayer { layer: LayerId },
+    #[error("cannot write the record of layer `{layer}`")]
+    WriteLayerRecord {
+        layer: LayerId,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot open layer `{layer}`")]
     OpenLayer {
         layer: LayerId,

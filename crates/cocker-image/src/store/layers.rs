@@ -2,11 +2,15 @@
 
 use super::record::{self, LayerJson};
 use super::{LAYERS, Store, StoreError};
+use crate::descent::open_beneath;
 use crate::{Digest, LayerId};
+use rustix::fs::{AtFlags, OFlags};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
+
+const RECORD: &str = "layer.json";
 
 /// Where a layer's files come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +44,7 @@ pub struct LayerRecord {
 impl Store {
     /// What is written about a layer.
     pub fn layer(&self, id: &LayerId) -> Result<LayerRecord, StoreError> {
-        let path = self.home.join(LAYERS).join(id.as_str()).join("layer.json");
+        let path = self.home.join(LAYERS).join(id.as_str()).join(RECORD);
         let name = CString::new(format!("{id}/layer.json")).expect("an id holds no NUL");
         let unknown = || StoreError::UnknownLayer { layer: id.clone() };
         let record: Option<LayerJson> = record::read(self.layers.as_fd(), &name, &path)?;
@@ -61,6 +65,28 @@ impl Store {
             origin,
             digest,
         })
+    }
+
+    /// Writes down what a layer's digest was found to be. The layer itself never changes.
+    pub fn record_digest(&self, id: &LayerId, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.home.join(LAYERS).join(id.as_str()).join(RECORD);
+        let failed = |source| StoreError::WriteLayerRecord {
+            layer: id.clone(),
+            source,
+        };
+        let name = CString::new(id.as_str()).expect("an id holds no NUL");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = open_beneath(self.layers.as_fd(), &name, flags)
+            .map_err(|errno| failed(errno.into()))?;
+        let record: Option<LayerJson> = record::read(folder.as_fd(), c"layer.json", &path)?;
+        let mut record = record.ok_or_else(|| StoreError::UnknownLayer { layer: id.clone() })?;
+        record.digest = Some(digest.clone());
+        // Whoever reads sees the old record or the new one; two that write at once write the same.
+        let staged = format!(".new-{RECORD}.{}", std::process::id());
+        let _ = rustix::fs::unlinkat(&folder, &staged, AtFlags::empty());
+        record::write(folder.as_fd(), &staged, &record).map_err(failed)?;
+        rustix::fs::renameat(&folder, &staged, &folder, RECORD)
+            .map_err(|errno| failed(errno.into()))
     }
 
     /// The ids of all layers, sorted, whether an image needs them or not.

@@ -1,0 +1,194 @@
+//! Writes an image's own layer as an archive.
+
+use super::Progress;
+use super::description::{BaseLayer, Description, FORMAT};
+use crate::archive::{Compression, PackError, PackOptions, Whiteouts, compress, pack};
+use crate::{Digest, ImageRecord, LayerId, Store, StoreError, Version};
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Bytes that are written at once where nothing gathers them before.
+const PIECE: usize = 256 * 1024;
+
+/// Why an image could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot pack layer `{layer}`")]
+    Pack {
+        layer: LayerId,
+        #[source]
+        source: PackError,
+    },
+    #[error("cannot write the archive")]
+    Write {
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "cannot write layer `{layer}` as it was when its digest was taken: its files have changed"
+    )]
+    Changed { layer: LayerId },
+}
+
+/// Writes the image's own layer, with what the image was built on, to `to`, an open and empty file. The same image gives the
+/// same bytes.
+///
+/// The layers' digests are taken where that was not done before, and remembered in the store.
+pub fn export(
+    store: &Store,
+    image: &ImageRecord,
+    to: &File,
+    compression: Compression,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), ExportError> {
+    let (own, base) = image
+        .layers
+        .split_last()
+        .expect("a record has an own layer");
+    let mut description = Description {
+        format: FORMAT,
+        digest: digest_of(store, own)?,
+        base: describe(store, base)?,
+        config: image.config.clone(),
+    };
+    let tree = store.open_layer(own)?;
+    // The digest that is remembered may be of another host's file system, which has holes elsewhere in sparse files.
+    for _ in 0..2 {
+        let digest = write(tree.as_fd(), &description, to, compression, &mut |passed| {
+            let whole = image.size;
+            progress(Progress { passed, whole });
+        });
+        let digest = digest.map_err(|failure| failure.of(own))?;
+        if digest == description.digest {
+            return Ok(());
+        }
+        description.digest = digest;
+        start_again(to).map_err(|source| ExportError::Write { source })?;
+    }
+    Err(ExportError::Changed { layer: own.clone() })
+}
+
+/// Writes one archive; returns its digest without the description.
+fn write(
+    tree: BorrowedFd<'_>,
+    description: &Description,
+    to: &File,
+    compression: Compression,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Digest, Failure> {
+    let file = BufWriter::with_capacity(PIECE, to.try_clone()?);
+    let mut watched = Watched {
+        inner: compress(file, compression)?,
+        progress,
+        passed: 0,
+    };
+    let options = PackOptions {
+        whiteouts: Whiteouts::Devices,
+        description: Some(&description.to_json()),
+    };
+    let packed = pack(tree, &options, &mut watched)?;
+    let mut file = watched.inner.finish()?;
+    file.flush()?;
+    Ok(packed.digest)
+}
+
+fn start_again(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0)).map(drop)
+}
+
+/// What failed while a layer was written.
+enum Failure {
+    Pack(PackError),
+    Write(io::Error),
+}
+
+impl Failure {
+    fn of(self, layer: &LayerId) -> ExportError {
+        match self {
+            Failure::Pack(source) => ExportError::Pack {
+                layer: layer.clone(),
+                source,
+            },
+            Failure::Write(source) => ExportError::Write { source },
+        }
+    }
+}
+
+impl From<PackError> for Failure {
+    fn from(source: PackError) -> Failure {
+        Failure::Pack(source)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(source: io::Error) -> Failure {
+        Failure::Write(source)
+    }
+}
+
+/// The digest of a layer, from its record or from its files.
+fn digest_of(store: &Store, layer: &LayerId) -> Result<Digest, ExportError> {
+    if let Some(digest) = store.layer(layer)?.digest {
+        return Ok(digest);
+    }
+    let tree = store.open_layer(layer)?;
+    let options = PackOptions {
+        whiteouts: Whiteouts::Devices,
+        description: None,
+    };
+    let packed = pack(tree.as_fd(), &options, &mut io::sink());
+    let packed = packed.map_err(|source| ExportError::Pack {
+        layer: layer.clone(),
+        source,
+    })?;
+    store.record_digest(layer, &packed.digest)?;
+    Ok(packed.digest)
+}
+
+/// What the image was built on, with the names of the images whose own layers they are.
+fn describe(store: &Store, base: &[LayerId]) -> Result<Vec<BaseLayer>, ExportError> {
+    if base.is_empty() {
+        return Ok(Vec::new());
+    }
+    let images = store.images()?;
+    let name_of = |layer: &LayerId| {
+        let image = images
+            .iter()
+            .find(|image| image.layers.last() == Some(layer))?;
+        Some(match image.version == Version::none() {
+            true => image.name.to_string(),
+            false => format!("{}:{}", image.name, image.version),
+        })
+    };
+    let describe = |layer| {
+        Ok(BaseLayer {
+            digest: digest_of(store, layer)?,
+            image: name_of(layer),
+        })
+    };
+    base.iter().map(describe).collect()
+}
+
+/// Tells how many bytes have been written.
+struct Watched<'a, W> {
+    inner: W,
+    progress: &'a mut dyn FnMut(u64),
+    passed: u64,
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.passed += written as u64;
+        (self.progress)(self.passed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
