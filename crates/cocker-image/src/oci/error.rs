@@ -2,7 +2,7 @@
 
 use super::config::BadImageConfig;
 use crate::Digest;
-use crate::archive::{PackError, UnpackError};
+use crate::archive::{Compression, PackError, UnpackError};
 use std::io;
 use std::path::PathBuf;
 
@@ -136,7 +136,7 @@ pub enum OciError {
     #[error("cannot write an image without layers")]
     NothingToWrite,
     #[error("cannot compress layers with {compression}: no other program would read them")]
-    Compression { compression: &'static str },
+    Compression { compression: Compression },
 }
 
 impl OciError {

@@ -42,17 +42,34 @@ impl ForeignLayer {
     ) -> Result<Unpacked, OciError> {
         let options = UnpackOptions {
             whiteouts: Whiteouts::Files,
-            ..options.clone()
+            ..*options
         };
-        let blob = Arc::new(Blob::new(self.source.open(&self.name)?));
-        let mut stream =
-            decompress(Reader(Arc::clone(&blob))).map_err(|source| self.read_error(source))?;
-        let unpacked = unpack(&mut stream, tree, &options).map_err(|source| OciError::Unpack {
-            number: self.number,
-            source,
-        })?;
-        drop(stream);
-        self.verify_blob(&blob)?;
+        let extent = self.source.open(&self.name)?;
+        if extent.length() != self.size {
+            return Err(OciError::Size {
+                name: quote(&self.name),
+                expected: self.size,
+                found: extent.length(),
+            });
+        }
+        // Where the blob is the tar stream itself, one digest is as good as two.
+        let unpacked = match self
+            .digest
+            .as_ref()
+            .filter(|digest| **digest != self.diff_id)
+        {
+            None => self.unpack(extent, tree, &options)?,
+            Some(digest) => {
+                let blob = Arc::new(Blob::new(extent));
+                let unpacked = self.unpack(Reader(Arc::clone(&blob)), tree, &options)?;
+                let found = blob.finish().map_err(|source| self.read_error(source))?;
+                if found != *digest {
+                    let name = quote(&self.name);
+                    return Err(OciError::Digest { name, found });
+                }
+                unpacked
+            }
+        };
         match unpacked.digest == self.diff_id {
             true => Ok(unpacked),
             false => Err(OciError::DiffId {
@@ -83,24 +100,17 @@ impl ForeignLayer {
         self.created
     }
 
-    /// Reads what was left of the blob and compares the whole with what was promised.
-    fn verify_blob(&self, blob: &Blob) -> Result<(), OciError> {
-        let (found, length) = blob.finish().map_err(|source| self.read_error(source))?;
-        let name = || quote(&self.name);
-        if length != self.size {
-            return Err(OciError::Size {
-                name: name(),
-                expected: self.size,
-                found: length,
-            });
-        }
-        match &self.digest {
-            Some(expected) if *expected != found => Err(OciError::Digest {
-                name: name(),
-                found,
-            }),
-            _ => Ok(()),
-        }
+    fn unpack(
+        &self,
+        blob: impl Read + Send + 'static,
+        tree: BorrowedFd<'_>,
+        options: &UnpackOptions,
+    ) -> Result<Unpacked, OciError> {
+        let mut stream = decompress(blob).map_err(|source| self.read_error(source))?;
+        unpack(&mut stream, tree, options).map_err(|source| OciError::Unpack {
+            number: self.number,
+            source,
+        })
     }
 
     fn read_error(&self, source: io::Error) -> OciError {
@@ -119,13 +129,12 @@ impl Blob {
         Blob(Mutex::new(Some(Digester::new(extent))))
     }
 
-    /// Reads the rest and says digest and length of the whole; nobody reads after this.
-    fn finish(&self) -> io::Result<(Digest, u64)> {
+    /// Reads the rest and says the digest of the whole; nobody reads after this.
+    fn finish(&self) -> io::Result<Digest> {
         let digester = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut digester = digester.expect("a blob is finished once");
         io::copy(&mut digester, &mut io::sink())?;
-        let (digest, length, _) = digester.finish();
-        Ok((digest, length))
+        Ok(digester.finish().0)
     }
 }
 

@@ -8,7 +8,7 @@ use super::foreign_image::{ForeignImage, Form};
 use super::outer_index::{Feed, MANIFEST_JSON, OCI_LAYOUT, OuterIndex};
 use super::source::Source;
 use super::{OciError, layout};
-use crate::archive::{Decompressed, decompress};
+use crate::archive::{Compression, Decompressed, decompress};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat, stat};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -18,12 +18,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) const INDEX_JSON: &str = "index.json";
-/// What gzip, zstd and xz files begin with.
-const MAGICS: [&[u8]; 3] = [
-    &[0x1f, 0x8b],
-    &[0x28, 0xb5, 0x2f, 0xfd],
-    &[0xfd, b'7', b'z', b'X', b'Z', 0],
-];
 const BUFFER: usize = 128 * 1024;
 
 /// Opens the images in a file or folder that the user named; `None` when there are none, which says nothing about
@@ -172,7 +166,7 @@ fn is_compressed(file: &File) -> io::Result<bool> {
             read => have += read,
         }
     }
-    Ok(MAGICS.iter().any(|magic| start[..have].starts_with(magic)))
+    Ok(Compression::recognise(&start[..have]) != Compression::None)
 }
 
 fn unnamed_file(folder: BorrowedFd<'_>) -> io::Result<File> {

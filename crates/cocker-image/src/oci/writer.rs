@@ -83,7 +83,7 @@ fn write_layout(archive: &mut OuterWriter, image: &Writing<'_>) -> Result<Digest
         Compression::None => "",
         Compression::Gzip => "+gzip",
         Compression::Zstd => "+zstd",
-        Compression::Xz => return Err(OciError::Compression { compression: "xz" }),
+        compression @ Compression::Xz => return Err(OciError::Compression { compression }),
     };
     for folder in ["blobs/", "blobs/sha256/"] {
         archive.folder(folder).map_err(failed)?;

@@ -98,13 +98,22 @@ fn whiteouts_of_others_become_those_of_overlayfs() {
 
 #[test]
 fn a_layer_with_another_digest_is_refused() {
-    let sample = Sample::new();
-    let mut files = sample.files();
-    let name = format!("blobs/sha256/{}", Digest::of(&sample.layers[0]).hex());
-    // A byte of a file's content: the archive as such is still whole.
-    files.0.get_mut(&name).unwrap()[512] = b'L';
-    let (_folder, image) = chosen(&files);
-    assert_refused(unpacked(&image), "its content has digest");
+    let gzipped = compressed(
+        Sample::new(),
+        gzip,
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+    );
+    // In the tar stream a byte of a file's content; in gzip the time in the header, so that the files stay the same.
+    for (sample, at, expected) in [
+        (Sample::new(), 512, "its files have digest"),
+        (gzipped, 4, "its content has digest"),
+    ] {
+        let mut files = sample.files();
+        let name = format!("blobs/sha256/{}", Digest::of(&sample.layers[0]).hex());
+        files.0.get_mut(&name).unwrap()[at] ^= 1;
+        let (_folder, image) = chosen(&files);
+        assert_refused(unpacked(&image), expected);
+    }
 }
 
 #[test]
