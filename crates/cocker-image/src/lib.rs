@@ -13,6 +13,7 @@ pub mod host_image;
 mod layer;
 mod measure;
 mod name;
+pub mod oci;
 mod quote;
 mod reference;
 pub mod removal;

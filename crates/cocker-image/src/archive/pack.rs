@@ -27,7 +27,7 @@ use crate::descent::{self, Descent, open_again, open_beneath};
 use crate::digest::{Digest, Digester};
 use head::{Head, Kind};
 use links::Links;
-use rustix::fs::{FileType, OFlags, Stat, Timespec, fstat, readlinkat};
+use rustix::fs::{FileType, OFlags, Stat, fstat, readlinkat};
 use rustix::io::{Errno, pread, retry_on_intr};
 use std::ffi::CStr;
 use std::io::{BufWriter, Write};
@@ -289,11 +289,8 @@ impl Packing<'_> {
 
     fn hard_link(&mut self, path: &[u8], first: Vec<u8>, stat: &Stat) -> Result<(), PackError> {
         let mut head = Head::of(Kind::HardLink, path, stat);
-        // Attributes belong to the file, which has its entry. Whole seconds need no record.
-        head.mtime = Timespec {
-            tv_sec: stat.st_mtime.max(0),
-            tv_nsec: 0,
-        };
+        // Attributes belong to the file, which has its entry. The time stands here again: some programs (podman,
+        // docker) give the file the time of the last of its names, so that it must not be a rounder one.
         head.target = first;
         self.write_head(head)
     }
