@@ -3,6 +3,7 @@
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::staging::StagingError;
+use cocker_image::transfer::{ExportError, ImportError, OutputError};
 use cocker_image::{CopyError, MeasureError, Name, Reference, StoreError, Version};
 use cocker_network::NetworkError;
 use cocker_protocol::Stage;
@@ -193,6 +194,35 @@ pub enum ConversionError {
     },
 }
 
+/// What stands in the way of writing an image into a file, or of reading one.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    #[error(transparent)]
+    Image(#[from] StoreError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error("it does not say what the image is called, and the file's name is none for an image")]
+    NoName,
+}
+
+impl TransferError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            TransferError::Image(source) => source.hint(),
+            TransferError::Import(source) => source.hint(),
+            TransferError::Output(OutputError::Exists { .. }) => {
+                Some("name another file with --file, or replace it: --forcely".into())
+            }
+            TransferError::NoName => Some("say it: --image I[:V]".into()),
+            TransferError::Export(_) | TransferError::Output(_) => None,
+        }
+    }
+}
+
 /// What stands in the way of a boot.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
@@ -349,6 +379,18 @@ pub enum EngineError {
         #[source]
         source: Box<ConversionError>,
     },
+    #[error("cannot export image `{image}`")]
+    Export {
+        image: Reference,
+        #[source]
+        source: Box<TransferError>,
+    },
+    #[error("cannot import `{}`", file.display())]
+    Import {
+        file: PathBuf,
+        #[source]
+        source: Box<TransferError>,
+    },
     #[error("cannot set the {what} of container `{container}`")]
     Settings {
         container: Name,
@@ -440,6 +482,9 @@ impl EngineError {
             EngineError::ToContainer {
                 source, container, ..
             } => conversion_hint(source, Some(container)),
+            EngineError::Export { source, .. } | EngineError::Import { source, .. } => {
+                source.hint()
+            }
             EngineError::Settings { source, .. } => settings_hint(source),
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),

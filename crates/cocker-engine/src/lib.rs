@@ -30,7 +30,11 @@ mod resolv_conf;
 mod session;
 mod settings;
 mod state;
+mod transfer;
 
+pub use cocker_image::archive::{Compression, Devices};
+pub use cocker_image::oci::Format;
+pub use cocker_image::transfer::{Base, IfThere, ImportOptions, Progress};
 pub use cocker_image::{BadName, BadReference, BadVersion, ImageRecord, Name, Reference, Version};
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
@@ -39,8 +43,8 @@ pub use failure::EngineError;
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
 pub use request::{
-    Boot, BootRequest, BridgeRequest, CreateRequest, IfBooted, Isolation, NetworkRequest,
-    NewContainer, OnError, Original, Program, ToContainerRequest, ToImageRequest, VolumeAccess,
-    VolumeRequest, WhileBooted, WindowSize,
+    Boot, BootRequest, BridgeRequest, CreateRequest, ExportForm, ExportRequest, IfBooted,
+    ImportRequest, Isolation, NetworkRequest, NewContainer, OnError, Original, Program,
+    ToContainerRequest, ToImageRequest, VolumeAccess, VolumeRequest, WhileBooted, WindowSize,
 };
 pub use session::{Running, Session};

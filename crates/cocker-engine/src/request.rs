@@ -1,5 +1,8 @@
 //! What can be asked of the engine.
 
+use cocker_image::archive::Compression;
+use cocker_image::oci::Format;
+use cocker_image::transfer::{IfThere, ImportOptions};
 use cocker_image::{Name, Reference, Version};
 use cocker_network::PortMapping;
 use serde::{Deserialize, Serialize};
@@ -93,6 +96,35 @@ pub struct ToContainerRequest {
     pub over: Option<Vec<Reference>>,
     pub container: NewContainer,
     pub original: Original,
+}
+
+/// An image that is to become a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportRequest {
+    pub image: Reference,
+    pub file: PathBuf,
+    pub if_there: IfThere,
+    pub form: ExportForm,
+    pub compression: Compression,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportForm {
+    /// The image's own layer, `.cockerimage`.
+    Own,
+    /// All layers, as others load them.
+    Foreign(Format),
+}
+
+/// A file that is to become an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportRequest {
+    pub file: PathBuf,
+    /// None: as the file says, or as it is called.
+    pub image: Option<Reference>,
+    /// Which of several foreign images in the file is meant, as it is called there.
+    pub reference: Option<String>,
+    pub options: ImportOptions,
 }
 
 /// What becomes of what is converted.

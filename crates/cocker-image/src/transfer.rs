@@ -3,6 +3,7 @@
 //! ```text
 //! NAME[:VERSION].cockerimage    a tar of the image's own layer, gzip unless said otherwise; its first entry describes the image
 //! any tar of a file system      one layer on nothing
+//! OCI layout, docker save       all layers; see [`oci`](crate::oci)
 //! ```
 //!
 //! Nothing of what a file says is believed: it is unpacked into a staged layer that nobody sees, its digest is compared, and
@@ -13,7 +14,7 @@ mod export;
 mod import;
 mod output;
 
-pub use export::{ExportError, export};
+pub use export::{ExportError, export, export_foreign};
 pub use import::{Base, ImportError, ImportOptions, Imported, Source};
 pub use output::{IfThere, OutputError, OutputFile};
 

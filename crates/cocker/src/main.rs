@@ -22,6 +22,7 @@ mod listing;
 mod local_time;
 mod options;
 mod output;
+mod progress;
 mod residents;
 mod signals;
 mod standard_streams;

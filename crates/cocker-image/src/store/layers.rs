@@ -39,6 +39,8 @@ pub struct LayerRecord {
     pub origin: Option<LayerOrigin>,
     /// SHA-256 of the layer packed as an archive, with whiteouts as devices, once that was known.
     pub digest: Option<Digest>,
+    /// SHA-256 of the tar stream that it was in a foreign image: what has the same is the same layer.
+    pub diff_id: Option<Digest>,
 }
 
 impl Store {
@@ -54,6 +56,7 @@ impl Store {
             base,
             origin,
             digest,
+            diff_id,
             ..
         } = record.ok_or_else(unknown)?;
         let made = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(made));
@@ -64,6 +67,7 @@ impl Store {
             base,
             origin,
             digest,
+            diff_id,
         })
     }
 

@@ -31,6 +31,8 @@ pub struct StagedLayer {
     pub origin: Option<LayerOrigin>,
     /// Of the layer packed as an archive, where that is known.
     pub digest: Option<Digest>,
+    /// Of the tar stream that it was in a foreign image.
+    pub diff_id: Option<Digest>,
 }
 
 /// Where a staged layer has its files.
@@ -140,6 +142,7 @@ impl Store {
             size: None,
             origin: None,
             digest: None,
+            diff_id: None,
         })
     }
 
@@ -154,6 +157,7 @@ impl Store {
             size: Some(size),
             origin: None,
             digest: None,
+            diff_id: None,
         };
         staged.sync_files()?;
         Ok(staged)
@@ -252,6 +256,7 @@ impl Store {
                 base: layers.clone(),
                 origin: layer.origin.clone(),
                 digest: layer.digest.clone(),
+                diff_id: layer.diff_id.clone(),
             };
             record::write(layer.folder.folder(), "layer.json", &json).map_err(|source| {
                 StoreError::WriteRecord {

@@ -54,6 +54,9 @@ pub(super) struct LayerJson {
     /// Of the layer packed as an archive, once it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// Of the tar stream that it was in a foreign image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diff_id: Option<Digest>,
 }
 
 #[derive(Deserialize)]

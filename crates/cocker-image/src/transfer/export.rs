@@ -3,10 +3,11 @@
 use super::Progress;
 use super::description::{BaseLayer, Description, FORMAT};
 use crate::archive::{Compression, PackError, PackOptions, Whiteouts, compress, pack};
-use crate::{Digest, ImageRecord, LayerId, Store, StoreError, Version};
+use crate::oci::{self, Format, ImageConfig, LayerSource, OciError, Writing, foreign_name};
+use crate::{Digest, ImageRecord, LayerId, LayerOrigin, LayerRecord, Store, StoreError, Version};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes that are written at once where nothing gathers them before.
 const PIECE: usize = 256 * 1024;
@@ -22,6 +23,8 @@ pub enum ExportError {
         #[source]
         source: PackError,
     },
+    #[error(transparent)]
+    Foreign(#[from] OciError),
     #[error("cannot write the archive")]
     Write {
         #[source]
@@ -69,6 +72,41 @@ pub fn export(
         start_again(to).map_err(|source| ExportError::Write { source })?;
     }
     Err(ExportError::Changed { layer: own.clone() })
+}
+
+/// Writes the image with all its layers as others load it.
+pub fn export_foreign(
+    store: &Store,
+    image: &ImageRecord,
+    to: File,
+    format: Format,
+    compression: Compression,
+) -> Result<(), ExportError> {
+    let trees = image.layers.iter().map(|layer| store.open_layer(layer));
+    let trees = trees.collect::<Result<Vec<_>, _>>()?;
+    let records = image.layers.iter().map(|layer| store.layer(layer));
+    let records = records.collect::<Result<Vec<_>, _>>()?;
+    let config = image.config.clone().map(ImageConfig::from_value);
+    let writing = Writing {
+        reference: foreign_name(&image.name, &image.version).reference,
+        layers: trees.iter().zip(records).map(layer_source).collect(),
+        created: image.modified,
+        config: config.and_then(Result::ok),
+        compression,
+    };
+    oci::write(to, format, &writing)?;
+    Ok(())
+}
+
+fn layer_source((tree, record): (&OwnedFd, LayerRecord)) -> LayerSource<'_> {
+    LayerSource {
+        tree: tree.as_fd(),
+        created: record.made,
+        comment: match record.origin {
+            Some(LayerOrigin::Foreign(made_by)) => made_by,
+            _ => "cocker".into(),
+        },
+    }
 }
 
 /// Writes one archive; returns its digest without the description.

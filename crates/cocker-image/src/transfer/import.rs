@@ -3,12 +3,14 @@
 use super::Progress;
 use super::description::{BadDescription, BaseLayer, Description};
 use crate::archive::{
-    Devices, Limits, UnpackError, UnpackOptions, Unpacked, Whiteouts, decompress, unpack,
+    Devices, Limits, Refusal, UnpackError, UnpackOptions, Unpacked, Whiteouts, decompress, unpack,
 };
-use crate::{Digest, LayerId, LayerOrigin, Reference, StagedLayer, Store, StoreError};
+use crate::oci::{self, Chosen, ForeignLayer, OciError};
+use crate::{Digest, LayerId, LayerOrigin, LayerRecord, Reference, StagedLayer, Store, StoreError};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatvfs, openat};
 use rustix::io::Errno;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ pub enum Base {
     LeftOut,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImportOptions {
     /// The most bytes in all files together. None: as many as the disk has room for.
     pub max_size: Option<u64>,
@@ -73,6 +75,8 @@ pub enum ImportError {
     },
     #[error(transparent)]
     Unpack(#[from] UnpackError),
+    #[error(transparent)]
+    Foreign(#[from] OciError),
     #[error("cannot use the description in the archive")]
     Description {
         #[source]
@@ -93,25 +97,31 @@ impl ImportError {
     pub fn hint(&self) -> Option<String> {
         match self {
             ImportError::Store(source) => source.hint(),
-            ImportError::NoBase { .. } => Some(
-                "import that first, or import this image's own files alone: --no-base".into(),
-            ),
-            ImportError::Unpack(UnpackError::Refused { reason, .. }) => {
-                use crate::archive::Refusal;
-                match reason {
-                    Refusal::Device => Some("where you trust the archive: --allow-devices".into()),
-                    Refusal::Size(_) => Some(
-                        "make room, or allow more where you trust the archive: --max-size".into(),
-                    ),
-                    _ => None,
-                }
+            ImportError::Foreign(OciError::Unpack { source, .. }) => unpack_hint(source),
+            ImportError::Foreign(source) => source.hint(),
+            ImportError::NoBase { .. } => {
+                Some("import that first, or import this image's own files alone: --no-base".into())
             }
-            ImportError::Unpack(error) if error.is_disk_full() => Some(
-                "make room: `cocker df` shows what takes it, `cocker prune` removes what nothing needs."
-                    .into(),
-            ),
+            ImportError::Unpack(source) => unpack_hint(source),
             _ => None,
         }
+    }
+}
+
+fn unpack_hint(error: &UnpackError) -> Option<String> {
+    match error {
+        UnpackError::Refused { reason, .. } => match reason {
+            Refusal::Device => Some("where you trust the archive: --allow-devices".into()),
+            Refusal::Size(_) => {
+                Some("make room, or allow more where you trust the archive: --max-size".into())
+            }
+            _ => None,
+        },
+        error if error.is_disk_full() => Some(
+            "make room: `cocker df` shows what takes it, `cocker prune` removes what nothing needs."
+                .into(),
+        ),
+        _ => None,
     }
 }
 
@@ -124,10 +134,19 @@ fn wanted(image: Option<&str>, digest: &Digest) -> String {
 
 /// A file that was opened and looked at.
 pub struct Source {
-    file: File,
     path: PathBuf,
-    /// Bytes.
-    length: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A tar of one layer.
+    Archive {
+        file: File,
+        /// Bytes.
+        length: u64,
+    },
+    /// An image of others.
+    Foreign(Box<Chosen>),
 }
 
 /// What came out of a file: not visible yet, and gone unless it is published.
@@ -140,94 +159,171 @@ pub struct Imported {
 }
 
 impl Source {
-    /// Opens the file at `path`, which is the user's: links on the way are followed.
-    pub fn open(path: &Path) -> Result<Source, ImportError> {
-        let failed = |errno: Errno| ImportError::Open {
-            path: path.into(),
-            source: errno.into(),
+    /// Opens what is at `path`, which is the user's: links on the way are followed. Of several foreign images in it, the one
+    /// called `reference` is meant.
+    pub fn open(
+        store: &Store,
+        path: &Path,
+        reference: Option<&str>,
+        options: &ImportOptions,
+    ) -> Result<Source, ImportError> {
+        let limit = limits(store, options)?.size;
+        let kind = match oci::recognise(path, store.folder(), limit)? {
+            Some(foreign) => Kind::Foreign(Box::new(foreign.choose(reference)?)),
+            None => open_archive(path)?,
         };
-        // Opening must not wait, whatever kind of file stands there.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
-        let stat = fstat(&file).map_err(failed)?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Err(ImportError::NoFile { path: path.into() });
-        }
-        Ok(Source {
-            file: File::from(file),
-            path: path.into(),
-            length: u64::try_from(stat.st_size).unwrap_or(0),
-        })
+        let path = path.into();
+        Ok(Source { path, kind })
     }
 
-    /// What the image may be called: the file's name without what says that it is an archive.
+    /// What the image may be called: what a foreign image says, else the file's name without what says that it is an
+    /// archive.
     pub fn suggested_name(&self) -> Option<Reference> {
-        name_of_file(self.path.file_name()?.to_str()?)
+        let said = match &self.kind {
+            Kind::Foreign(image) => image.suggested_name(),
+            Kind::Archive { .. } => None,
+        };
+        match said {
+            Some((name, version)) => Some(Reference { name, version }),
+            None => name_of_file(self.path.file_name()?.to_str()?),
+        }
     }
 
-    /// Unpacks into a staged layer. This is the long part, done without the store's lock.
+    /// Unpacks into staged layers. This is the long part, done without the store's lock.
     pub fn unpack(
         self,
         store: &Store,
         options: &ImportOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Imported, ImportError> {
-        let origin = self.path.file_name().unwrap_or_default();
-        let origin = LayerOrigin::Archive(origin.to_string_lossy().into_owned());
-        let mut layer = store.stage()?;
-        let unpacked = self.unpack_into(store, &layer, options, progress)?;
-        layer.origin = Some(origin);
-        let description = match &unpacked.description {
-            Some(text) => Some(believe(text, &unpacked)?),
-            None => None,
-        };
-        let mut imported = Imported {
-            base: Vec::new(),
-            layers: Vec::new(),
-            config: None,
-        };
-        if let Some(description) = description {
-            layer.digest = Some(description.digest);
-            imported.config = description.config;
-            if options.base == Base::Needed {
-                imported.base = find_base(store, &description.base)?;
+        let file_name = self.path.file_name().unwrap_or_default();
+        let origin = LayerOrigin::Archive(file_name.to_string_lossy().into_owned());
+        match self.kind {
+            Kind::Archive { file, length } => {
+                unpack_archive(store, file, length, origin, options, progress)
             }
+            Kind::Foreign(image) => unpack_foreign(store, &image, &origin, options, progress),
         }
-        layer.seal()?;
-        imported.layers.push(layer);
-        Ok(imported)
     }
+}
 
-    fn unpack_into(
-        self,
-        store: &Store,
-        layer: &StagedLayer,
-        options: &ImportOptions,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Unpacked, ImportError> {
-        let options = UnpackOptions {
-            whiteouts: Whiteouts::Devices,
-            devices: options.devices,
-            limits: limits(store, options)?,
-        };
-        let whole = self.length;
-        let passed = Arc::new(AtomicU64::new(0));
-        let counted = Counted {
-            inner: self.file,
-            passed: passed.clone(),
-        };
-        let unpacked = decompress(counted).map_err(|source| ImportError::Begin { source })?;
-        let mut watched = Watched {
-            inner: unpacked,
-            tell: || {
-                progress(Progress {
-                    passed: passed.load(Ordering::Relaxed),
-                    whole,
-                });
-            },
-        };
-        Ok(unpack(&mut watched, layer.tree(), &options)?)
+fn open_archive(path: &Path) -> Result<Kind, ImportError> {
+    let failed = |errno: Errno| ImportError::Open {
+        path: path.into(),
+        source: errno.into(),
+    };
+    // Opening must not wait, whatever kind of file stands there.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
+    let stat = fstat(&file).map_err(failed)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(ImportError::NoFile { path: path.into() });
     }
+    Ok(Kind::Archive {
+        file: File::from(file),
+        length: u64::try_from(stat.st_size).unwrap_or(0),
+    })
+}
+
+fn unpack_archive(
+    store: &Store,
+    file: File,
+    length: u64,
+    origin: LayerOrigin,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Imported, ImportError> {
+    let mut layer = store.stage()?;
+    layer.origin = Some(origin);
+    let passed = Arc::new(AtomicU64::new(0));
+    let counted = Counted {
+        inner: file,
+        passed: passed.clone(),
+    };
+    let mut watched = Watched {
+        inner: decompress(counted).map_err(|source| ImportError::Begin { source })?,
+        tell: || {
+            progress(Progress {
+                passed: passed.load(Ordering::Relaxed),
+                whole: length,
+            });
+        },
+    };
+    let unpacked = unpack(&mut watched, layer.tree(), &unpack_options(store, options)?)?;
+    let (mut base, mut config) = (Vec::new(), None);
+    if let Some(text) = &unpacked.description {
+        let description = believe(text, &unpacked)?;
+        layer.digest = Some(description.digest);
+        config = description.config;
+        if options.base == Base::Needed {
+            base = find_base(store, &description.base)?;
+        }
+    }
+    layer.seal()?;
+    Ok(Imported {
+        base,
+        layers: vec![layer],
+        config,
+    })
+}
+
+/// Layers that the store has from another image are not unpacked again, from the lowest to the first that it has not; the
+/// highest is always the image's own.
+fn unpack_foreign(
+    store: &Store,
+    image: &Chosen,
+    origin: &LayerOrigin,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Imported, ImportError> {
+    let options = unpack_options(store, options)?;
+    let (own, lower) = image.layers().split_last().expect("an image has a layer");
+    let base = shared_layers(store, lower)?;
+    let new = lower[base.len()..].iter().chain([own]);
+    let whole = new.clone().map(ForeignLayer::size).sum();
+    let mut passed = 0;
+    let mut size = 0;
+    let mut layers = Vec::new();
+    for foreign in new {
+        progress(Progress { passed, whole });
+        let mut layer = store.stage()?;
+        // The limit is for the whole image.
+        let mut options = options;
+        options.limits.size = options.limits.size.saturating_sub(size);
+        size += foreign.unpack_into(layer.tree(), &options)?.size;
+        layer.origin = Some(match foreign.created_by() {
+            Some(made_by) => LayerOrigin::Foreign(made_by.into()),
+            None => origin.clone(),
+        });
+        layer.diff_id = Some(foreign.diff_id().clone());
+        layer.seal()?;
+        layers.push(layer);
+        passed += foreign.size();
+    }
+    progress(Progress { passed, whole });
+    Ok(Imported {
+        base,
+        layers,
+        config: image.config().cloned().map(Value::from),
+    })
+}
+
+/// The layers of the store that are the lowest of these.
+fn shared_layers(store: &Store, layers: &[ForeignLayer]) -> Result<Vec<LayerId>, ImportError> {
+    if layers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = layers_by(store, |layer| layer.diff_id)?;
+    let find = |layer: &ForeignLayer| known.get(layer.diff_id()).cloned();
+    Ok(layers.iter().map_while(find).collect())
+}
+
+fn unpack_options(store: &Store, options: &ImportOptions) -> Result<UnpackOptions, ImportError> {
+    Ok(UnpackOptions {
+        whiteouts: Whiteouts::Devices,
+        devices: options.devices,
+        limits: limits(store, options)?,
+    })
 }
 
 /// What may come out: no more than there is room for, so that a bomb is refused before it has filled the disk.
@@ -260,13 +356,7 @@ fn find_base(store: &Store, base: &[BaseLayer]) -> Result<Vec<LayerId>, ImportEr
     if base.is_empty() {
         return Ok(Vec::new());
     }
-    let mut known = std::collections::HashMap::new();
-    for id in store.layer_ids()? {
-        // One that goes meanwhile, or cannot be read, is nothing to stand on.
-        if let Ok(Some(digest)) = store.layer(&id).map(|layer| layer.digest) {
-            known.insert(digest, id);
-        }
-    }
+    let known = layers_by(store, |layer| layer.digest)?;
     let find = |layer: &BaseLayer| match known.get(&layer.digest) {
         Some(id) => Ok(id.clone()),
         None => Err(ImportError::NoBase {
@@ -275,6 +365,21 @@ fn find_base(store: &Store, base: &[BaseLayer]) -> Result<Vec<LayerId>, ImportEr
         }),
     };
     base.iter().map(find).collect()
+}
+
+/// The layers of the store that have a digest of some kind, by it.
+fn layers_by(
+    store: &Store,
+    digest: fn(LayerRecord) -> Option<Digest>,
+) -> Result<HashMap<Digest, LayerId>, ImportError> {
+    let mut known = HashMap::new();
+    for id in store.layer_ids()? {
+        // One that goes meanwhile, or cannot be read, is nothing to stand on.
+        if let Some(digest) = store.layer(&id).ok().and_then(digest) {
+            known.insert(digest, id);
+        }
+    }
+    Ok(known)
 }
 
 fn name_of_file(file_name: &str) -> Option<Reference> {

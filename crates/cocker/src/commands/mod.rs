@@ -13,6 +13,7 @@ mod root;
 mod run;
 mod set;
 mod shutdown;
+mod transfer;
 
 use crate::environment;
 use crate::failure::Failure;
@@ -40,6 +41,8 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::RmImage(reference, on_error) => {
             image::remove(&environment::engine()?, &reference, on_error)?;
         }
+        Command::Export(said) => transfer::export(&environment::engine()?, &said)?,
+        Command::Import(said) => transfer::import(&environment::engine()?, &said)?,
         Command::ToImage(said) => convert::to_image(&environment::engine()?, &said)?,
         Command::ToContainer(said) => convert::to_container(&environment::engine()?, &said)?,
         Command::Create(creation) => return create::execute(creation),

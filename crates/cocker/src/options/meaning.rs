@@ -1,12 +1,13 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
 use super::said::{self, BootOptions, Everywhere, Said};
-use super::{network, volume};
+use super::{network, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, CreateRequest, IfBooted, Isolation, Name, NewContainer, OnError, Original, PortMapping,
-    Reference, ToContainerRequest, ToImageRequest, Version, VolumeRequest, WhileBooted,
+    Boot, CreateRequest, ExportRequest, IfBooted, ImportRequest, Isolation, Name, NewContainer,
+    OnError, Original, PortMapping, Reference, ToContainerRequest, ToImageRequest, Version,
+    VolumeRequest, WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -40,6 +41,8 @@ pub enum Command {
     SetVersion(Reference, Version),
     CopyImage(Reference, Name, Version),
     RmImage(Reference, OnError),
+    Export(ExportRequest),
+    Import(ImportRequest),
     ToImage(ToImageRequest),
     ToContainer(ToContainerRequest),
     Create(Creation),
@@ -125,6 +128,8 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
             Command::CopyImage(reference(&said.from_image)?, to.name, version)
         }
         Said::RmImage(image) => Command::RmImage(reference(image.reference())?, on_error),
+        Said::Export(said) => Command::Export(transfer::export(&said, on_error)?),
+        Said::Import(said) => Command::Import(transfer::import(said)?),
         Said::ToImage(said) => to_image(&said)?,
         Said::ToContainer(said) => to_container(&said)?,
         Said::Create(said) => create(said)?,
@@ -181,8 +186,6 @@ fn later_release(said: Said) -> Result<String, Failure> {
     let what = match said {
         Said::Sessions(container) => (name(container.name())?, "sessions").1,
         Said::Ssearch(_) => "ssearch",
-        Said::Export(said) => (reference(said.image.reference())?, "export").1,
-        Said::Import(_) => "import",
         Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
         Said::Spull(said) => (reference(said.image.reference())?, "spull").1,
         Said::Instantiate(said) => (name(said.container.name())?, "instantiate").1,
@@ -391,7 +394,7 @@ fn version_or_none(text: Option<&str>) -> Result<Version, Failure> {
     text.map_or(Ok(Version::none()), version)
 }
 
-fn reference(text: &str) -> Result<Reference, Failure> {
+pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
     Reference::parse(text).map_err(|error| misspelt(&error))
 }
 

@@ -14,6 +14,7 @@ mod modern;
 mod network;
 mod said;
 mod seed;
+mod transfer;
 mod volume;
 
 pub use meaning::{Booting, Command, Creation, ListingForm, Options, RunProgram};

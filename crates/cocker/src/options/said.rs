@@ -41,6 +41,10 @@ pub enum Said {
     ToImage(ToImage),
     /// Convert an image into a container: its own files become the container's
     ToContainer(ToContainer),
+    /// Write an image into a file
+    Export(Export),
+    /// Read an image from a file: a .cockerimage, a tar of a root file system, an OCI layout, what docker saved
+    Import(Import),
     /// Make a container from stacked images, the first lowest
     Create(Create),
     /// Boot a container
@@ -76,10 +80,6 @@ pub enum Said {
     Sessions(TheContainer),
     /// List the images of the ssh repository (not built yet)
     Ssearch(Ssearch),
-    /// Write an image into a file (not built yet)
-    Export(Export),
-    /// Read an image from a file (not built yet)
-    Import(Import),
     /// Push an image to the ssh repository (not built yet)
     Spush(Transfer),
     /// Pull an image from the ssh repository (not built yet)
@@ -389,16 +389,44 @@ pub struct CopyImage {
 pub struct Export {
     #[command(flatten)]
     pub image: TheImage,
-    /// How the file is compressed; gzip by default
-    #[arg(long, value_name = "zstd")]
+    /// The file; by default I[:V].cockerimage in the current folder
+    #[arg(long, value_name = "F")]
+    pub image_file: Option<OsString>,
+    /// All layers as others load them, instead of the image's own as cocker does
+    #[arg(long, value_name = "oci|docker")]
+    pub format: Option<String>,
+    /// How it is compressed; gzip by default
+    #[arg(long, value_name = "gzip|zstd|none")]
     pub compress: Option<String>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct Import {
-    /// The file, named I[:V].cockerimage
-    #[arg(long, value_name = "F")]
-    pub image_file: OsString,
+    /// The file or folder
+    #[arg(
+        value_name = "F",
+        required_unless_present = "image_file",
+        conflicts_with = "image_file"
+    )]
+    pub first_word: Option<OsString>,
+    /// The file or folder
+    #[arg(long, value_name = "F", hide_short_help = true)]
+    pub image_file: Option<OsString>,
+    /// What the image is called; by default as the file says, or as it is called
+    #[arg(short = 'm', long, value_name = "I[:V]")]
+    pub image: Option<String>,
+    /// Which of several images in the file, as it is called there
+    #[arg(long = "ref", value_name = "NAME")]
+    pub reference: Option<String>,
+    /// Leave out what the image was built on
+    #[arg(long)]
+    pub no_base: bool,
+    /// Let device nodes out of the file
+    #[arg(long)]
+    pub allow_devices: bool,
+    /// The most that may come out of the file; by default what the disk has room for
+    #[arg(long, value_name = "10G")]
+    pub max_size: Option<String>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

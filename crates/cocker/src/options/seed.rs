@@ -44,7 +44,7 @@ enum Takes {
 }
 
 /// Long name, short name, what it takes.
-const OPTIONS: [(&str, &str, Takes); 43] = [
+const OPTIONS: [(&str, &str, Takes); 47] = [
     ("--action", "-a", Takes::Value),
     ("--show", "-s", Takes::Value),
     ("--print-version", "-v", Takes::Nothing),
@@ -81,6 +81,10 @@ const OPTIONS: [(&str, &str, Takes); 43] = [
     ("--live", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
     ("--image-file", "", Takes::Value),
+    ("--ref", "", Takes::Value),
+    ("--no-base", "", Takes::Nothing),
+    ("--allow-devices", "", Takes::Nothing),
+    ("--max-size", "", Takes::Value),
     ("--srepo", "", Takes::Value),
     ("--match", "", Takes::Value),
     ("--template-file", "", Takes::Value),
@@ -248,19 +252,27 @@ impl Words {
                 to_container: self.needed_text("--to-container")?,
                 keep: self.flag("--keep"),
             }),
+            "export" => Said::Export(said::Export {
+                image: self.image()?,
+                image_file: self.value("--image-file"),
+                format: self.text("--format")?,
+                compress: self.text("--compress")?,
+            }),
+            "import" => Said::Import(said::Import {
+                first_word: None,
+                image_file: Some(self.needed("--image-file")?),
+                image: self.text("--image")?,
+                reference: self.text("--ref")?,
+                no_base: self.flag("--no-base"),
+                allow_devices: self.flag("--allow-devices"),
+                max_size: self.text("--max-size")?,
+            }),
             _ => return self.action_of_a_later_release(action),
         })
     }
 
     fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
         Ok(match action {
-            "export" => Said::Export(said::Export {
-                image: self.image()?,
-                compress: self.text("--compress")?,
-            }),
-            "import" => Said::Import(said::Import {
-                image_file: self.needed("--image-file")?,
-            }),
             "spush" => Said::Spush(self.transfer()?),
             "spull" => Said::Spull(self.transfer()?),
             "rplfile" => Said::Instantiate(said::Instantiate {

@@ -375,7 +375,7 @@ fn what_a_later_release_has_is_named() {
         ("boot C --mem-limit 1G", "`--mem-limit`"),
         ("attach C --session 1", "`--session`"),
         ("sessions C", "`sessions`"),
-        ("export a", "`export`"),
+        ("spush a", "`spush`"),
     ] {
         assert_eq!(meant(line), Command::NotBuilt(what.into()), "{line}");
     }

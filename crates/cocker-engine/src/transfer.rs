@@ -1,0 +1,90 @@
+//! Images become files and files images.
+
+use crate::engine::Engine;
+use crate::failure::{EngineError, TransferError};
+use crate::request::{ExportForm, ExportRequest, ImportRequest};
+use cocker_image::transfer::{self, Imported, OutputFile, Progress, Source};
+use cocker_image::{NewImage, Reference, StoreError, Version};
+
+impl Engine {
+    /// Writes an image into a file, which appears when it is whole.
+    pub fn export(
+        &self,
+        request: &ExportRequest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), EngineError> {
+        self.export_image(request, progress)
+            .map_err(|source| EngineError::Export {
+                image: request.image.clone(),
+                source: Box::new(source),
+            })
+    }
+
+    fn export_image(
+        &self,
+        request: &ExportRequest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), TransferError> {
+        let image = self.store.resolve(&request.image)?;
+        let output = OutputFile::begin(&request.file, request.if_there)?;
+        let (store, file) = (&self.store, output.file()?);
+        match request.form {
+            ExportForm::Own => {
+                transfer::export(store, &image, &file, request.compression, progress)?;
+            }
+            ExportForm::Foreign(format) => {
+                transfer::export_foreign(store, &image, file, format, request.compression)?;
+            }
+        }
+        Ok(output.publish()?)
+    }
+
+    /// Makes an image of a file; returns what it is called.
+    pub fn import(
+        &self,
+        request: &ImportRequest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Reference, EngineError> {
+        self.import_file(request, progress)
+            .map_err(|source| EngineError::Import {
+                file: request.file.clone(),
+                source: Box::new(source),
+            })
+    }
+
+    fn import_file(
+        &self,
+        request: &ImportRequest,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Reference, TransferError> {
+        let options = &request.options;
+        let tag = request.reference.as_deref();
+        let source = Source::open(&self.store, &request.file, tag, options)?;
+        let called = request.image.clone().or_else(|| source.suggested_name());
+        let Reference { name, version } = called.ok_or(TransferError::NoName)?;
+        let version = version.unwrap_or(Version::none());
+        // Said before all the work, and asked again after it.
+        if self.store.has_image(&name, &version)? {
+            return Err(StoreError::ImageExists { name, version }.into());
+        }
+        let Imported {
+            base,
+            layers,
+            config,
+        } = source.unpack(&self.store, options, progress)?;
+        let image = NewImage {
+            name: name.clone(),
+            version: version.clone(),
+            base,
+            layers,
+            origin: None,
+            config,
+        };
+        let names = self.store.lock()?;
+        self.store.publish(&names, image, Vec::new())?;
+        Ok(Reference {
+            name,
+            version: Some(version),
+        })
+    }
+}

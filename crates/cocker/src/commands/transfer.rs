@@ -1,0 +1,23 @@
+//! `export` and `import`: images become files and files images.
+
+use crate::failure::Failure;
+use crate::output;
+use crate::progress::ProgressLine;
+use cocker_engine::{Engine, ExportRequest, ImportRequest};
+
+pub fn export(engine: &Engine, request: &ExportRequest) -> Result<(), Failure> {
+    let mut line = ProgressLine::new("export");
+    let exported = engine.export(request, &mut |progress| line.show(progress));
+    line.clear();
+    exported?;
+    tracing::info!("wrote `{}`", request.file.display());
+    output::print_ok()
+}
+
+pub fn import(engine: &Engine, request: &ImportRequest) -> Result<(), Failure> {
+    let mut line = ProgressLine::new("import");
+    let imported = engine.import(request, &mut |progress| line.show(progress));
+    line.clear();
+    tracing::info!("imported `{}`", imported?);
+    output::print_ok()
+}

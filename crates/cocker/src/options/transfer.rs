@@ -1,0 +1,130 @@
+//! What `export` and `import` mean: files, formats, sizes.
+
+use super::meaning::reference;
+use super::said;
+use crate::failure::Failure;
+use cocker_engine::{
+    Base, Compression, Devices, ExportForm, ExportRequest, Format, IfThere, ImportOptions,
+    ImportRequest, OnError, Reference,
+};
+use std::path::PathBuf;
+
+pub fn export(said: &said::Export, on_error: OnError) -> Result<ExportRequest, Failure> {
+    let image = reference(said.image.reference())?;
+    let (form, ending) = match said.format.as_deref() {
+        None => (ExportForm::Own, "cockerimage"),
+        Some("oci") => (ExportForm::Foreign(Format::Oci), "oci.tar"),
+        Some("docker") => (ExportForm::Foreign(Format::Docker), "docker.tar"),
+        Some(other) => {
+            return Err(Failure::usage(format!(
+                "there is no format `{other}`; there are oci and docker"
+            )));
+        }
+    };
+    if form == ExportForm::Foreign(Format::Docker) && said.compress.is_some() {
+        return Err(Failure::usage(
+            "`--compress` means nothing with `--format docker`, whose layers are not compressed",
+        ));
+    }
+    Ok(ExportRequest {
+        file: match &said.image_file {
+            Some(file) => PathBuf::from(file),
+            None => file_name(&image, ending),
+        },
+        image,
+        if_there: match on_error {
+            OnError::GoOn => IfThere::Replace,
+            OnError::Stop => IfThere::Refuse,
+        },
+        form,
+        compression: said
+            .compress
+            .as_deref()
+            .map_or(Ok(Compression::Gzip), compression)?,
+    })
+}
+
+pub fn import(said: said::Import) -> Result<ImportRequest, Failure> {
+    let file = said.first_word.or(said.image_file);
+    let max_size = said.max_size.as_deref().map(|text| {
+        size(text).ok_or_else(|| {
+            Failure::usage(format!(
+                "`--max-size {text}` is not a size: bytes, or a number and K, M, G or T"
+            ))
+        })
+    });
+    Ok(ImportRequest {
+        file: PathBuf::from(file.expect("either spelling refuses a command without it")),
+        image: said.image.as_deref().map(reference).transpose()?,
+        reference: said.reference,
+        options: ImportOptions {
+            max_size: max_size.transpose()?,
+            devices: match said.allow_devices {
+                true => Devices::Allowed,
+                false => Devices::Refused,
+            },
+            base: match said.no_base {
+                true => Base::LeftOut,
+                false => Base::Needed,
+            },
+        },
+    })
+}
+
+/// `I.cockerimage`, or `I:V.cockerimage` where a version was said.
+fn file_name(image: &Reference, ending: &str) -> PathBuf {
+    PathBuf::from(format!("{image}.{ending}"))
+}
+
+fn compression(text: &str) -> Result<Compression, Failure> {
+    match text {
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        "none" => Ok(Compression::None),
+        other => Err(Failure::usage(format!(
+            "cannot compress by `{other}`; there are gzip, zstd and none"
+        ))),
+    }
+}
+
+/// Bytes, or KiB, MiB, GiB, TiB by their first letters.
+fn size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
+        None => (text, 0),
+        Some(digits) => match text.as_bytes().last()? {
+            b'K' => (digits, 10),
+            b'M' => (digits, 20),
+            b'G' => (digits, 30),
+            _ => (digits, 40),
+        },
+    };
+    let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| is_plain)?;
+    number.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_with_a_letter_or_none() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("512", Some(512)),
+            ("4K", Some(4096)),
+            ("100M", Some(100 << 20)),
+            ("10G", Some(10 << 30)),
+            ("1T", Some(1 << 40)),
+            ("", None),
+            ("M", None),
+            ("1.5G", None),
+            ("+1", None),
+            ("1k", None),
+            ("1 G", None),
+            ("99999999999T", None),
+        ] {
+            assert_eq!(size(text), bytes, "{text:?}");
+        }
+    }
+}
