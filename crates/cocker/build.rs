@@ -33,9 +33,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     // Asked for now, since the checkout may have been moved since this program was built.
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let crates = package
-        .parent()
-        .expect("the crate lies in `crates/`");
+    let crates = package.parent().expect("the crate lies in `crates/`");
     build_residents(crates, &out);
     for (_, program) in RESIDENTS {
         let built = out

@@ -215,7 +215,7 @@ impl TransferError {
             TransferError::Image(source) => source.hint(),
             TransferError::Import(source) => source.hint(),
             TransferError::Output(OutputError::Exists { .. }) => {
-                Some("name another file with --file, or replace it: --forcely".into())
+                Some("name another file with --image-file, or replace this one: --forcely".into())
             }
             TransferError::NoName => Some("say it: --image I[:V]".into()),
             TransferError::Export(_) | TransferError::Output(_) => None,

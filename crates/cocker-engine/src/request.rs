@@ -102,7 +102,8 @@ pub struct ToContainerRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRequest {
     pub image: Reference,
-    pub file: PathBuf,
+    /// None: in the current folder, called after the image.
+    pub file: Option<PathBuf>,
     pub if_there: IfThere,
     pub form: ExportForm,
     pub compression: Compression,

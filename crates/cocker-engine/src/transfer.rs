@@ -3,16 +3,18 @@
 use crate::engine::Engine;
 use crate::failure::{EngineError, TransferError};
 use crate::request::{ExportForm, ExportRequest, ImportRequest};
+use cocker_image::oci::Format;
 use cocker_image::transfer::{self, Imported, OutputFile, Progress, Source};
-use cocker_image::{NewImage, Reference, StoreError, Version};
+use cocker_image::{ImageRecord, NewImage, Reference, StoreError, Version};
+use std::path::PathBuf;
 
 impl Engine {
-    /// Writes an image into a file, which appears when it is whole.
+    /// Writes an image into a file, which appears when it is whole; returns its path.
     pub fn export(
         &self,
         request: &ExportRequest,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), EngineError> {
+    ) -> Result<PathBuf, EngineError> {
         self.export_image(request, progress)
             .map_err(|source| EngineError::Export {
                 image: request.image.clone(),
@@ -24,9 +26,13 @@ impl Engine {
         &self,
         request: &ExportRequest,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), TransferError> {
+    ) -> Result<PathBuf, TransferError> {
         let image = self.store.resolve(&request.image)?;
-        let output = OutputFile::begin(&request.file, request.if_there)?;
+        let path = match &request.file {
+            Some(path) => path.clone(),
+            None => file_name(&image, request.form),
+        };
+        let output = OutputFile::begin(&path, request.if_there)?;
         let (store, file) = (&self.store, output.file()?);
         match request.form {
             ExportForm::Own => {
@@ -36,7 +42,8 @@ impl Engine {
                 transfer::export_foreign(store, &image, file, format, request.compression)?;
             }
         }
-        Ok(output.publish()?)
+        output.publish()?;
+        Ok(path)
     }
 
     /// Makes an image of a file; returns what it is called.
@@ -87,4 +94,17 @@ impl Engine {
             version: Some(version),
         })
     }
+}
+
+/// `I.cockerimage`, or `I:V.cockerimage` where the image has a version.
+fn file_name(image: &ImageRecord, form: ExportForm) -> PathBuf {
+    let ending = match form {
+        ExportForm::Own => "cockerimage",
+        ExportForm::Foreign(Format::Oci) => "oci.tar",
+        ExportForm::Foreign(Format::Docker) => "docker.tar",
+    };
+    PathBuf::from(match image.version == Version::none() {
+        true => format!("{}.{ending}", image.name),
+        false => format!("{}:{}.{ending}", image.name, image.version),
+    })
 }

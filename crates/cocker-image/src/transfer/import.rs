@@ -59,8 +59,8 @@ pub enum ImportError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot import `{}`: it is not a regular file", path.display())]
-    NoFile { path: PathBuf },
+    #[error("it is neither a regular file nor a folder with an OCI layout")]
+    NoFile,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot find out how much room there is")]
@@ -110,6 +110,10 @@ impl ImportError {
 
 fn unpack_hint(error: &UnpackError) -> Option<String> {
     match error {
+        UnpackError::Malformed { offset: 0, .. } | UnpackError::Truncated { offset: 0 } => Some(
+            "a .cockerimage, a tar of a file system, an OCI layout or what docker saved can be imported."
+                .into(),
+        ),
         UnpackError::Refused { reason, .. } => match reason {
             Refusal::Device => Some("where you trust the archive: --allow-devices".into()),
             Refusal::Size(_) => {
@@ -217,7 +221,7 @@ fn open_archive(path: &Path) -> Result<Kind, ImportError> {
     let file = openat(CWD, path, flags, Mode::empty()).map_err(failed)?;
     let stat = fstat(&file).map_err(failed)?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Err(ImportError::NoFile { path: path.into() });
+        return Err(ImportError::NoFile);
     }
     Ok(Kind::Archive {
         file: File::from(file),

@@ -9,8 +9,8 @@ pub fn export(engine: &Engine, request: &ExportRequest) -> Result<(), Failure> {
     let mut line = ProgressLine::new("export");
     let exported = engine.export(request, &mut |progress| line.show(progress));
     line.clear();
-    exported?;
-    tracing::info!("wrote `{}`", request.file.display());
+    let file = exported?;
+    tracing::info!("wrote `{}`", file.display());
     output::print_ok()
 }
 
@@ -18,6 +18,7 @@ pub fn import(engine: &Engine, request: &ImportRequest) -> Result<(), Failure> {
     let mut line = ProgressLine::new("import");
     let imported = engine.import(request, &mut |progress| line.show(progress));
     line.clear();
-    tracing::info!("imported `{}`", imported?);
+    let image = imported?;
+    tracing::info!("imported `{image}`");
     output::print_ok()
 }

@@ -5,16 +5,16 @@ use super::said;
 use crate::failure::Failure;
 use cocker_engine::{
     Base, Compression, Devices, ExportForm, ExportRequest, Format, IfThere, ImportOptions,
-    ImportRequest, OnError, Reference,
+    ImportRequest, OnError,
 };
 use std::path::PathBuf;
 
 pub fn export(said: &said::Export, on_error: OnError) -> Result<ExportRequest, Failure> {
     let image = reference(said.image.reference())?;
-    let (form, ending) = match said.format.as_deref() {
-        None => (ExportForm::Own, "cockerimage"),
-        Some("oci") => (ExportForm::Foreign(Format::Oci), "oci.tar"),
-        Some("docker") => (ExportForm::Foreign(Format::Docker), "docker.tar"),
+    let form = match said.format.as_deref() {
+        None => ExportForm::Own,
+        Some("oci") => ExportForm::Foreign(Format::Oci),
+        Some("docker") => ExportForm::Foreign(Format::Docker),
         Some(other) => {
             return Err(Failure::usage(format!(
                 "there is no format `{other}`; there are oci and docker"
@@ -27,10 +27,7 @@ pub fn export(said: &said::Export, on_error: OnError) -> Result<ExportRequest, F
         ));
     }
     Ok(ExportRequest {
-        file: match &said.image_file {
-            Some(file) => PathBuf::from(file),
-            None => file_name(&image, ending),
-        },
+        file: said.image_file.as_ref().map(PathBuf::from),
         image,
         if_there: match on_error {
             OnError::GoOn => IfThere::Replace,
@@ -69,11 +66,6 @@ pub fn import(said: said::Import) -> Result<ImportRequest, Failure> {
             },
         },
     })
-}
-
-/// `I.cockerimage`, or `I:V.cockerimage` where a version was said.
-fn file_name(image: &Reference, ending: &str) -> PathBuf {
-    PathBuf::from(format!("{image}.{ending}"))
 }
 
 fn compression(text: &str) -> Result<Compression, Failure> {

@@ -25,6 +25,7 @@ mod run;
 mod sessions;
 mod shutdown;
 mod stacking;
+mod transfer;
 mod volumes;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         stacking::trials(),
         images::trials(),
         conversion::trials(),
+        transfer::trials(),
         volumes::trials(),
         bad_input::trials(),
         lab::trials(),
