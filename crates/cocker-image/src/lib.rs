@@ -14,6 +14,7 @@ mod name;
 mod quote;
 mod reference;
 pub mod removal;
+pub mod stack;
 pub mod staging;
 mod store;
 mod version;
