@@ -7,7 +7,7 @@ use super::Tree;
 use super::compare::{Comparison, Difference};
 use super::entry::{Entry, EntryError, FileKind};
 use super::error::StackError;
-use super::walk::{Looks, Merged, Side, Walk};
+use super::walk::{Looks, Merged, Side, Walk, room_for_folders};
 use std::ffi::CStr;
 use std::ops::ControlFlow;
 
@@ -42,8 +42,18 @@ pub fn diff(
     newer: &[Tree<'_>],
     found: impl FnMut(Change) -> ControlFlow<()>,
 ) -> Result<(), StackError> {
+    diff_within(room_for_folders(), older, newer, found)
+}
+
+/// The same with at most `room` folders of the way open at once.
+pub(super) fn diff_within(
+    room: usize,
+    older: &[Tree<'_>],
+    newer: &[Tree<'_>],
+    found: impl FnMut(Change) -> ControlFlow<()>,
+) -> Result<(), StackError> {
     let mut diff = Diff {
-        walk: Walk::new(older, newer),
+        walk: Walk::new(older, newer, room),
         comparison: Comparison::new(),
         found,
     };

@@ -13,13 +13,15 @@ use super::error::StackError;
 use crate::descent::open_beneath;
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Stat, fstat, openat, statat};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How many folders of the way are open at once.
-const MOST_OPEN: usize = 256;
 /// How many of the folders that one name stands for are open before one of them is entered.
 const MOST_OPEN_AHEAD: usize = 64;
+/// The most and the least folders of the way that are open at once.
+const MOST_OPEN: usize = 4096;
+const LEAST_OPEN: usize = 64;
 /// Bytes of directory entries read at once.
 const ENTRY_BYTES: usize = 32 * 1024;
 /// The kernel takes paths below 4096 bytes.
@@ -47,6 +49,8 @@ pub(super) struct Walk<'a> {
     /// Of the current folder; empty at the top.
     path: Vec<u8>,
     open: usize,
+    /// How many may be open.
+    room: usize,
     /// No folder above this level is open.
     highest_open: usize,
     buffer: Vec<u8>,
@@ -83,9 +87,15 @@ enum Seen {
     Folder(Folder),
 }
 
+/// How many folders a walk may have open: half of what this process may.
+pub(super) fn room_for_folders() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(allowed / 2).map_or(MOST_OPEN, |half| half.clamp(LEAST_OPEN, MOST_OPEN))
+}
+
 impl<'a> Walk<'a> {
     /// Starts at the tops of two stacks, each lowest first.
-    pub fn new(older: &[Tree<'a>], newer: &[Tree<'a>]) -> Walk<'a> {
+    pub fn new(older: &[Tree<'a>], newer: &[Tree<'a>], room: usize) -> Walk<'a> {
         let mut trees: Vec<Tree<'a>> = Vec::new();
         let mut places = |stack: &[Tree<'a>]| -> Vec<usize> {
             let topmost_first = stack.iter().rev();
@@ -117,6 +127,7 @@ impl<'a> Walk<'a> {
             levels: vec![top],
             path: Vec::new(),
             open: 0,
+            room,
             highest_open: 0,
             buffer: Vec::with_capacity(ENTRY_BYTES),
         }
@@ -384,7 +395,7 @@ impl<'a> Walk<'a> {
         let (Some(folder), Some(below)) = (folder, &below.open) else {
             return;
         };
-        if folder.open.is_some() || self.open >= MOST_OPEN {
+        if folder.open.is_some() || self.open >= self.room {
             return;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -401,7 +412,7 @@ impl<'a> Walk<'a> {
     /// Closes the highest open folders until there is room for one more; `kept`, of the current level, is not closed.
     fn make_room(&mut self, kept: Option<usize>) {
         let current = self.levels.len() - 1;
-        while self.open >= MOST_OPEN && self.highest_open <= current {
+        while self.open >= self.room && self.highest_open <= current {
             let level = self.highest_open;
             let mut folders = self.levels[level].folders.iter_mut().enumerate();
             let closed = folders.find(|(place, folder)| {
