@@ -3,7 +3,7 @@
 //! ```text
 //! a name in a merged folder, asked of its trees from the topmost down
 //!   whiteout            ends the search           character device 0/0, or an empty file with the attribute
-//!                                                 trusted.overlay.whiteout in a folder marked `x`
+//!                                                 trusted.overlay.whiteout
 //!   file, link, device  is what is seen, where nothing stands above it; ends the search
 //!   folder              is merged with those below; marked opaque (`y`) it ends the search
 //! ```

@@ -354,10 +354,7 @@ fn look_at(layers: &[Vec<Edit>], rounds: [&Vec<Edit>; 2]) -> Result<(), TestCase
         let layer = top.join(format!("layer{number}"));
         fs::create_dir(&layer).expect("the folder is ours");
         for edit in edits {
-            // Nothing is below the lowest layer, and the kernel does not look for whiteouts by attribute there.
-            if number > 0 || !matches!(edit, Edit::WhiteoutByAttribute(_)) {
-                apply(&layer, edit);
-            }
+            apply(&layer, edit);
         }
     }
     for name in ["upper", "work", "merged"] {

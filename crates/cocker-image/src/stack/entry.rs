@@ -48,16 +48,6 @@ impl FileKind {
     }
 }
 
-/// What a folder's mark says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FolderMark {
-    None,
-    /// Hides what is below it.
-    Opaque,
-    /// Empty files with an attribute in it are whiteouts.
-    HoldsWhiteouts,
-}
-
 /// Why an entry has no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum EntryError {
@@ -134,7 +124,7 @@ impl Entry {
     pub fn attribute(&self, name: &CStr, value: &mut [u8]) -> Result<Option<usize>, Errno> {
         match getxattr(self.magic_path(), name, value) {
             Ok(length) => Ok(Some(length)),
-            Err(Errno::NODATA) => Ok(None),
+            Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
             Err(errno) => Err(errno),
         }
     }
@@ -145,22 +135,34 @@ impl Entry {
     }
 }
 
-/// Opens the folder `name` of `folder` and reads its mark; `None` where it is gone or no folder any more.
+/// A folder, opened for reading.
+pub(super) struct OpenFolder {
+    pub folder: OwnedFd,
+    pub stat: Stat,
+    /// It hides what is below it.
+    pub is_opaque: bool,
+}
+
+/// Opens the folder `name` of `folder`; `None` where it is gone or no folder any more.
 pub(super) fn open_folder(
     folder: BorrowedFd<'_>,
     name: &CStr,
-) -> Result<Option<(OwnedFd, Stat, FolderMark)>, EntryError> {
+) -> Result<Option<OpenFolder>, EntryError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let Some(opened) = vanished(open_beneath(folder, name, flags))? else {
         return Ok(None);
     };
-    let mark = read_mark(opened.as_fd())?;
+    let is_opaque = is_opaque(opened.as_fd())?;
     let stat = fstat(&opened)?;
-    Ok(Some((opened, stat, mark)))
+    Ok(Some(OpenFolder {
+        folder: opened,
+        stat,
+        is_opaque,
+    }))
 }
 
-/// What the mark of an open folder says.
-pub(super) fn read_mark(folder: BorrowedFd<'_>) -> Result<FolderMark, EntryError> {
+/// Whether an open folder is marked to hide what is below it.
+pub(super) fn is_opaque(folder: BorrowedFd<'_>) -> Result<bool, EntryError> {
     for (mark, text) in ELSEWHERE {
         if has_attribute(fgetxattr(folder, mark, &mut [0; 1]))? {
             return Err(EntryError::LiesElsewhere(text));
@@ -168,30 +170,28 @@ pub(super) fn read_mark(folder: BorrowedFd<'_>) -> Result<FolderMark, EntryError
     }
     let mut value = [0; 1];
     match fgetxattr(folder, OPAQUE, &mut value) {
-        Ok(1) => Ok(match &value {
-            b"y" => FolderMark::Opaque,
-            b"x" => FolderMark::HoldsWhiteouts,
-            _ => FolderMark::None,
-        }),
-        answer => has_attribute(answer).map(|_| FolderMark::None),
+        Ok(length) => Ok(value[..length] == *b"y"),
+        // A longer value, which means nothing.
+        Err(Errno::RANGE) => Ok(false),
+        answer => Ok(has_attribute(answer)?),
     }
 }
 
-/// Whether an entry that is no folder removes what is below it. `mark` is its folder's.
-pub(super) fn is_whiteout(
-    folder: BorrowedFd<'_>,
-    name: &CStr,
-    stat: &Stat,
-    mark: FolderMark,
-) -> Result<bool, Errno> {
+/// Whether an entry that is no folder removes what is below it.
+///
+/// The kernel lists an empty file with the attribute as a file unless its folder is marked `x`, and finds nothing under
+/// its name however the folder is marked; what cannot be found is not there.
+pub(super) fn is_whiteout(folder: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<bool, Errno> {
     match FileKind::of(stat) {
         FileKind::CharacterDevice => Ok(major(stat.st_rdev) == 0 && minor(stat.st_rdev) == 0),
-        FileKind::File if mark == FolderMark::HoldsWhiteouts && stat.st_size == 0 => {
-            match Entry::hold(folder, name)? {
-                None => Ok(false),
-                Some(entry) => Ok(entry.attribute(WHITEOUT, &mut [0; 256])?.is_some()),
-            }
-        }
+        FileKind::File if stat.st_size == 0 => match Entry::hold(folder, name)? {
+            None => Ok(false),
+            Some(entry) => match entry.attribute(WHITEOUT, &mut [0; 0]) {
+                Ok(length) => Ok(length.is_some()),
+                Err(Errno::RANGE) => Ok(true),
+                Err(errno) => Err(errno),
+            },
+        },
         _ => Ok(false),
     }
 }

@@ -6,9 +6,7 @@
 //! of trees can exhaust descriptors or a stack.
 
 use super::Tree;
-use super::entry::{
-    EntryError, FileKind, FolderMark, is_whiteout, open_folder, read_mark, vanished,
-};
+use super::entry::{EntryError, FileKind, is_opaque, is_whiteout, open_folder, vanished};
 use super::error::StackError;
 use crate::descent::open_beneath;
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Stat, fstat, openat, statat};
@@ -69,7 +67,7 @@ struct Folder {
     tree: usize,
     /// Device and inode; unknown of a top that was never opened.
     identity: Option<(u64, u64)>,
-    mark: FolderMark,
+    is_opaque: bool,
     open: Option<OwnedFd>,
 }
 
@@ -113,7 +111,7 @@ impl<'a> Walk<'a> {
         let tops = (0..trees.len()).map(|tree| Folder {
             tree,
             identity: None,
-            mark: FolderMark::None,
+            is_opaque: false,
             open: None,
         });
         let top = Level {
@@ -203,7 +201,7 @@ impl<'a> Walk<'a> {
                 Some(Seen::Leaf) => break,
                 Some(Seen::Folder(folder)) => {
                     merged.push(place);
-                    if folder.mark == FolderMark::Opaque {
+                    if folder.is_opaque {
                         break;
                     }
                 }
@@ -301,9 +299,7 @@ impl<'a> Walk<'a> {
     }
 
     fn see(&mut self, place: usize, looks: &mut Looks) -> Result<Seen, EntryError> {
-        // A top's mark is known once it was opened.
-        self.folder(place)?;
-        let Folder { tree, mark, .. } = self.current().folders[place];
+        let tree = self.current().folders[place].tree;
         let Some(folder) = self.folder(place)? else {
             return Ok(Seen::Nothing);
         };
@@ -315,21 +311,21 @@ impl<'a> Walk<'a> {
             Err(errno) => return Err(errno.into()),
         };
         if FileKind::of(&stat) != FileKind::Folder {
-            return Ok(match is_whiteout(folder, &looks.name, &stat, mark)? {
+            return Ok(match is_whiteout(folder, &looks.name, &stat)? {
                 true => Seen::Whiteout,
                 false => Seen::Leaf,
             });
         }
-        let Some((opened, stat, mark)) = open_folder(folder, &looks.name)? else {
+        let Some(opened) = open_folder(folder, &looks.name)? else {
             return Ok(Seen::Nothing);
         };
         let is_kept = looks.open < MOST_OPEN_AHEAD;
         looks.open += usize::from(is_kept);
         Ok(Seen::Folder(Folder {
             tree,
-            identity: Some((stat.st_dev, stat.st_ino)),
-            mark,
-            open: is_kept.then_some(opened),
+            identity: Some((opened.stat.st_dev, opened.stat.st_ino)),
+            is_opaque: opened.is_opaque,
+            open: is_kept.then_some(opened.folder),
         }))
     }
 
@@ -369,14 +365,13 @@ impl<'a> Walk<'a> {
         if level == 0 {
             let opened = opened?;
             let stat = fstat(&opened)?;
-            // A top that is opaque hides nothing: there is no folder above it in which others would be looked for.
-            let mark = read_mark(opened.as_fd())?;
+            // A top is merged with those below however it is marked; asked all the same, for marks that are errors.
+            is_opaque(opened.as_fd())?;
             let folder = &mut self.levels[level].folders[place];
             let now = (stat.st_dev, stat.st_ino);
             if *folder.identity.get_or_insert(now) != now {
                 return Err(Errno::STALE.into());
             }
-            folder.mark = mark;
             return Ok(Some(opened));
         }
         let Some(opened) = vanished(opened)? else {

@@ -1,7 +1,9 @@
 //! Where one path of a stack comes from: what each tree has there, or how it hides what is below it.
 
 use super::Tree;
-use super::entry::{Entry, EntryError, FileKind, FolderMark, is_whiteout, open_folder, read_mark};
+use super::entry::{
+    Entry, EntryError, FileKind, LONGEST_ATTRIBUTE, OpenFolder, is_opaque, is_whiteout, open_folder,
+};
 use super::error::{StackError, shown};
 use crate::descent::open_beneath;
 use rustix::fs::OFlags;
@@ -126,12 +128,17 @@ fn follow(tree: &Tree<'_>, path: &ViewPath) -> Result<Way, StackError> {
     };
     let top = open_beneath(tree.parent, &tree.path, flags);
     let mut folder = top.map_err(|errno| failed(0, errno.into()))?;
-    let mut mark = read_mark(folder.as_fd()).map_err(|error| failed(0, error))?;
+    is_opaque(folder.as_fd()).map_err(|error| failed(0, error))?;
     let mut opaque_at = None;
     for (depth, name) in path.0.iter().enumerate() {
-        let next = step(folder.as_fd(), name, mark).map_err(|error| failed(depth + 1, error))?;
+        let next = step(folder.as_fd(), name).map_err(|error| failed(depth + 1, error))?;
         match next {
-            Step::Into(next, next_mark) => (folder, mark) = (next, next_mark),
+            Step::Into(next) => {
+                folder = next.folder;
+                if next.is_opaque && opaque_at.is_none() {
+                    opaque_at = Some(depth + 1);
+                }
+            }
             Step::End(end) => {
                 return Ok(Way {
                     depth,
@@ -139,9 +146,6 @@ fn follow(tree: &Tree<'_>, path: &ViewPath) -> Result<Way, StackError> {
                     opaque_at,
                 });
             }
-        }
-        if mark == FolderMark::Opaque && opaque_at.is_none() {
-            opaque_at = Some(depth + 1);
         }
     }
     Ok(Way {
@@ -152,11 +156,11 @@ fn follow(tree: &Tree<'_>, path: &ViewPath) -> Result<Way, StackError> {
 }
 
 enum Step {
-    Into(std::os::fd::OwnedFd, FolderMark),
+    Into(OpenFolder),
     End(End),
 }
 
-fn step(folder: BorrowedFd<'_>, name: &CString, mark: FolderMark) -> Result<Step, EntryError> {
+fn step(folder: BorrowedFd<'_>, name: &CString) -> Result<Step, EntryError> {
     let entry = match Entry::hold(folder, name) {
         Ok(Some(entry)) => entry,
         Ok(None) | Err(Errno::NAMETOOLONG) => return Ok(Step::End(End::Missing)),
@@ -165,15 +169,15 @@ fn step(folder: BorrowedFd<'_>, name: &CString, mark: FolderMark) -> Result<Step
     let found = match entry.kind() {
         FileKind::Folder => {
             return Ok(match open_folder(folder, name)? {
-                Some((opened, _, mark)) => Step::Into(opened, mark),
+                Some(opened) => Step::Into(opened),
                 None => Step::End(End::Missing),
             });
         }
-        _ if is_whiteout(folder, name, &entry.stat, mark)? => {
+        _ if is_whiteout(folder, name, &entry.stat)? => {
             return Ok(Step::End(End::Whiteout));
         }
         FileKind::File => {
-            entry.attribute_names(&mut vec![0; super::entry::LONGEST_ATTRIBUTE])?;
+            entry.attribute_names(&mut vec![0; LONGEST_ATTRIBUTE])?;
             Found::File {
                 size: u64::try_from(entry.stat.st_size).unwrap_or(0),
             }
