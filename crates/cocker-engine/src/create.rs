@@ -173,14 +173,7 @@ impl Engine {
 
     /// The layers of all images, lowest first; one that several images bring stands once, where it is needed first.
     fn pin_layers(&self, request: &CreateRequest) -> Result<Vec<LayerId>, CreateError> {
-        let mut layers: Vec<LayerId> = Vec::new();
-        for reference in &request.images {
-            for layer in self.store.resolve(reference)?.layers {
-                if !layers.contains(&layer) {
-                    layers.push(layer);
-                }
-            }
-        }
+        let layers = self.store.stack(&request.images)?;
         match layers.len() {
             count if count > MOST_LAYERS => Err(CreateError::TooManyLayers { count }),
             _ => Ok(layers),

@@ -26,9 +26,16 @@ mod request;
 mod resolv_conf;
 mod session;
 mod settings;
+mod stacks;
 mod state;
 
-pub use cocker_image::{BadName, BadReference, BadVersion, ImageRecord, Name, Reference, Version};
+pub use cocker_image::stack::{
+    Change, ChangeKind, Difference, FileKind, Found, StackError, Standing, ViewPath,
+};
+pub use cocker_image::{
+    BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord, Name, Reference,
+    Version,
+};
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
@@ -40,3 +47,4 @@ pub use request::{
     Program, VolumeAccess, VolumeRequest, WindowSize,
 };
 pub use session::{Running, Session};
+pub use stacks::{LayerSummary, StackRequest, TraceSummary};

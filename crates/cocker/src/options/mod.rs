@@ -14,9 +14,10 @@ mod modern;
 mod network;
 mod said;
 mod seed;
+mod stack;
 mod volume;
 
-pub use meaning::{Booting, Command, Creation, ListingForm, Options, RunProgram};
+pub use meaning::{Booting, Command, Compared, Creation, ListingForm, Options, RunProgram};
 pub use modern::completion_script;
 
 use crate::failure::Failure;
