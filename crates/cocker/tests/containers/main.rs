@@ -24,7 +24,9 @@ mod run;
 mod sessions;
 mod shutdown;
 mod stacking;
+mod stacks;
 mod volumes;
+mod whiteouts;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         shutdown::trials(),
         isolation::trials(),
         stacking::trials(),
+        stacks::trials(),
+        whiteouts::trials(),
         images::trials(),
         volumes::trials(),
         bad_input::trials(),

@@ -38,7 +38,7 @@ fn a_history_is_listed_to_the_letter() {
         layer(2, &[], Some(LayerOrigin::Archive("x.cockerimage".into()))),
         layer(1, &["test"], Some(LayerOrigin::HostPrograms)),
     ];
-    let xs = "x".repeat(46);
+    let xs = "x".repeat(47);
     let expected = format!(
         "number layer_id     image                make_datetime       size       origin\n\
          {}\n\
@@ -76,7 +76,7 @@ fn traces_are_listed_to_the_letter() {
     let expected = format!(
         "number layer_id     image                make_datetime       size       found                standing\n\
          {}\n\
-         -      -            container            -                   -          link -> a\\u{{1b}}\\xff seen\n\
+         -      -            container            -                   -          link -> a\\u{{1b}}\\xff  seen\n\
          2      000000000000 a                    2018-11-10T09:21:12 24 MB      removes it           hidden\n\
          1      000000000000 -                    2018-11-10T09:21:12 24 MB      file 1234 B          hidden\n",
         "-".repeat(101)
