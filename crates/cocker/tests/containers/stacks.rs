@@ -226,7 +226,7 @@ fn a_history_is_printed_to_the_letter(host: &Host) {
     let expected = format!(
         "number layer_id     image                make_datetime       size       origin\n\
          {dashes}\n\
-         3      {top} copy:1.0,top         2018-11-10T09:21:14 2 MB       file t.cockerimage\n\
+         3      {top} copy:1.0,top         2018-11-10T09:21:14 3 MB       file t.cockerimage\n\
          2      {gone} -                    2018-11-10T09:21:13 6 B        container web\n\
          1      {base} base                 2018-11-10T09:21:12 4 B        the host's programs\n"
     );
@@ -259,7 +259,7 @@ fn a_path_is_traced_to_the_letter(host: &Host) {
     );
     let expected = format!(
         "{head}\
-         3      {top} top                  2018-11-10T09:21:14 2 MB       removes it           hides\n\
+         3      {top} top                  2018-11-10T09:21:14 3 MB       removes it           hides\n\
          2      {gone} -                    2018-11-10T09:21:13 6 B        file 6 B             hidden\n\
          1      {base} base                 2018-11-10T09:21:12 4 B        file 4 B             hidden\n"
     );
@@ -273,7 +273,7 @@ fn a_path_is_traced_to_the_letter(host: &Host) {
     }
     let folders = format!(
         "{head}\
-         3      {top} top                  2018-11-10T09:21:14 2 MB       folder               seen\n\
+         3      {top} top                  2018-11-10T09:21:14 3 MB       folder               seen\n\
          2      {gone} -                    2018-11-10T09:21:13 6 B        folder               merged\n\
          1      {base} base                 2018-11-10T09:21:12 4 B        folder               merged\n"
     );
@@ -299,14 +299,14 @@ fn a_path_of_a_container_is_traced_with_its_writable_layer(host: &Host) {
         "web",
         "echo longer > /words/one; rm -r /words; mkdir /words; echo 1 > /words/two",
     );
+    // The image, and from the column of what was found on.
     let found = |path: &str| -> Vec<String> {
         let rows = lines(host, &format!("whence -c web {path}"));
-        let words = |row: &String| row.split_whitespace().map(String::from).collect::<Vec<_>>();
-        rows.iter()
-            .skip(2)
-            .map(words)
-            .map(|words| [&words[2..3], &words[5..]].concat().join(" "))
-            .collect()
+        let cells = |row: &String| {
+            let cells = [&row[20..40], &row[72..]].join(" ");
+            cells.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        rows.iter().skip(2).map(cells).collect()
     };
     assert_eq!(
         found("/words"),
