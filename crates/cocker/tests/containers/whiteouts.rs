@@ -222,6 +222,8 @@ fn changes(before: &Model, after: &Model) -> Vec<String> {
 }
 
 fn random_edits_become_exactly_the_right_whiteouts(host: &Host) {
+    // How many of either kind were looked at.
+    let (mut removals, mut covers) = (0, 0);
     for round in 0..ROUNDS {
         let mut dice = Dice(round);
         let low = host.add_image(&format!("low{round}"), |tree| fill(tree, None, &mut dice));
@@ -247,6 +249,7 @@ fn random_edits_become_exactly_the_right_whiteouts(host: &Host) {
         let (whiteouts, opaque) = marks(&host.home().join("containers/web/files/upper/data"));
         let gone = before.0.keys().filter(|path| !after.0.contains_key(*path));
         let needed = gone.filter(|path| after.is_of_layers(parent(path)));
+        removals += whiteouts.len();
         assert_eq!(whiteouts, needed.cloned().collect(), "whiteouts, {what}");
         let would_show = |path: &Path| before.is_folder(path) && after.is_of_layers(parent(path));
         let needed = after
@@ -254,6 +257,7 @@ fn random_edits_become_exactly_the_right_whiteouts(host: &Host) {
             .keys()
             .filter(|path| after.is_folder(path) && !after.is_of_layers(path) && would_show(path));
         for path in needed {
+            covers += 1;
             assert!(
                 opaque.contains(path),
                 "{} is not opaque, {what}",
@@ -276,4 +280,8 @@ fn random_edits_become_exactly_the_right_whiteouts(host: &Host) {
         host.cocker(&format!("rm-image low{round}")).ok();
         host.cocker(&format!("rm-image high{round}")).ok();
     }
+    assert!(
+        removals > ROUNDS as usize && covers > 5,
+        "{removals}, {covers}"
+    );
 }
