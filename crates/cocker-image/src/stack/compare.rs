@@ -1,7 +1,7 @@
 //! Whether two entries are the same for whoever sees them.
 
 use super::entry::{Entry, EntryError, FileKind, LONGEST_ATTRIBUTE};
-use rustix::fs::Stat;
+use rustix::fs::{SeekFrom, Stat, seek};
 use rustix::io::{Errno, pread};
 use std::os::fd::OwnedFd;
 
@@ -95,6 +95,12 @@ impl Comparison {
     fn has_same_content(&mut self, older: &OwnedFd, newer: &OwnedFd) -> Result<bool, Errno> {
         let mut offset = 0;
         loop {
+            // What is a hole in both is the same, and may be larger than any file could be filled.
+            match (next_data(older, offset)?, next_data(newer, offset)?) {
+                (None, None) => return Ok(true),
+                (Some(one), Some(other)) => offset = one.min(other),
+                (one, other) => offset = one.or(other).unwrap_or(offset),
+            }
             let length = read_piece(older, &mut self.older, offset)?;
             if length != read_piece(newer, &mut self.newer, offset)? {
                 return Ok(false);
@@ -133,6 +139,17 @@ fn of_status(kind: FileKind, older: &Stat, newer: &Stat) -> Vec<Difference> {
     all.into_iter()
         .filter_map(|(difference, differs)| differs.then_some(difference))
         .collect()
+}
+
+/// Where the file has data from `offset` on; `None` where it has no more.
+fn next_data(file: &OwnedFd, offset: u64) -> Result<Option<u64>, Errno> {
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        // Not every file system knows of holes.
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(Some(offset)),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Fills `piece` from `offset` on; less only at the end of the file.

@@ -334,6 +334,30 @@ fn a_diff_names_what_was_added_changed_and_removed() {
 }
 
 #[test]
+fn holes_are_not_read() {
+    let trees = Trees::new(2);
+    const TEBIBYTE: u64 = 1 << 40;
+    let write = |tree, name: &str, at: u64, text: &[u8]| {
+        let path = trees.path(tree, name);
+        let file = File::create(&path).unwrap();
+        file.set_len(TEBIBYTE).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, text, at).unwrap();
+        set_time(&path, 1);
+    };
+    for (name, one, other) in [
+        ("different", &b"one"[..], &b"two"[..]),
+        ("same", b"text", b"text"),
+        ("zeros-and-a-hole", b"\0\0\0\0", b""),
+    ] {
+        write(0, name, TEBIBYTE - 4, one);
+        write(1, name, TEBIBYTE - 4, other);
+    }
+    write(0, "elsewhere", TEBIBYTE / 2, b"text");
+    write(1, "elsewhere", TEBIBYTE / 4, b"text");
+    assert_eq!(trees.diff(&[0], &[0, 1]), ["C /different", "C /elsewhere"]);
+}
+
+#[test]
 fn the_top_itself_is_changed_by_its_mode() {
     let trees = Trees::new(2);
     assert!(trees.diff(&[0], &[0, 1]).is_empty());

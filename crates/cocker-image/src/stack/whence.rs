@@ -30,7 +30,7 @@ pub enum Found {
         size: u64,
     },
     Folder {
-        /// Whether it is marked to hide what is below it.
+        /// Whether it, or a folder on the way to it, is marked to hide what is below.
         is_opaque: bool,
     },
     Link {
@@ -241,17 +241,17 @@ fn judge(ways: Vec<(usize, Way)>, length: usize) -> Vec<Trace> {
     let mut traces = Vec::new();
     let (mut is_covered, mut has_folder) = (false, false);
     for (place, way) in ways {
-        let is_opaque_above = way.opaque_at.is_some();
+        let has_opaque = way.opaque_at.is_some();
         let is_at_path = way.depth + 1 >= length;
         let (found, covers) = match way.end {
-            End::Missing if !is_opaque_above => continue,
+            End::Missing if !has_opaque => continue,
             End::Missing => (Found::Cover, true),
             End::Whiteout if is_at_path => (Found::Removal, true),
             End::Leaf(found) if is_at_path => (found, true),
             End::Whiteout | End::Leaf(_) => (Found::Cover, true),
             End::Folder => {
-                let is_opaque = way.opaque_at == Some(length);
-                (Found::Folder { is_opaque }, is_opaque_above)
+                let is_opaque = way.opaque_at.is_some();
+                (Found::Folder { is_opaque }, is_opaque)
             }
         };
         let standing = match &found {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
         edits_by_hand_are_told_exactly_while_booted_and_afterwards,
+        a_container_that_changes_all_the_time_is_compared,
         a_container_that_changed_nothing_has_no_differences,
         two_images_are_compared_without_what_they_share,
         a_history_is_printed_to_the_letter,
@@ -141,6 +142,20 @@ fn edits_by_hand_are_told_exactly_while_booted_and_afterwards(host: &Host) {
         names.contains(&"/data/moved/second".to_string()),
         "{names:?}"
     );
+}
+
+fn a_container_that_changes_all_the_time_is_compared(host: &Host) {
+    host.booted("web");
+    let mut busy = host.start(
+        "run web --cmd 'echo begun; while :; do mkdir -p /x/a/b/c; echo 1 > /x/a/b/c/d; mv /x/a /x/e; rm -rf /x; done'",
+    );
+    busy.until_prints("begun");
+    for _ in 0..50 {
+        host.cocker("diff web").succeeds();
+    }
+    drop(busy);
+    host.cocker("kill web").ok();
+    host.cocker("diff web").succeeds();
 }
 
 fn a_container_that_changed_nothing_has_no_differences(host: &Host) {
