@@ -200,14 +200,7 @@ impl Engine {
 
     /// The layers of all images, lowest first; one that several images bring stands once, where it is needed first.
     pub(crate) fn pin_layers(&self, images: &[Reference]) -> Result<Vec<LayerId>, CreateError> {
-        let mut layers: Vec<LayerId> = Vec::new();
-        for reference in images {
-            for layer in self.store.resolve(reference)?.layers {
-                if !layers.contains(&layer) {
-                    layers.push(layer);
-                }
-            }
-        }
+        let layers = self.store.stack(images)?;
         check_layer_count(layers.len())?;
         Ok(layers)
     }

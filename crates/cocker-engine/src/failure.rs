@@ -2,6 +2,7 @@
 
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
+use cocker_image::stack::StackError;
 use cocker_image::staging::StagingError;
 use cocker_image::transfer::{ExportError, ImportError, OutputError};
 use cocker_image::{CopyError, MeasureError, Name, Reference, StoreError, Version};
@@ -358,6 +359,14 @@ pub enum EngineError {
         containers: Vec<Name>,
     },
     #[error(transparent)]
+    Stack(#[from] StackError),
+    #[error("cannot compare {what}")]
+    Compare {
+        what: String,
+        #[source]
+        source: StackError,
+    },
+    #[error(transparent)]
     Container(#[from] ContainerError),
     #[error("cannot create container `{container}`")]
     Create {
@@ -469,6 +478,7 @@ impl EngineError {
                 "destroy what is not needed any more: cocker destroy {}",
                 containers[0]
             )),
+            EngineError::Stack(source) | EngineError::Compare { source, .. } => source.hint(),
             EngineError::Container(source) => source.hint(),
             EngineError::Create { source, container } => create_hint(source, container),
             EngineError::ToImage { source, .. } => match &**source {

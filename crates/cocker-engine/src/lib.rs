@@ -29,13 +29,20 @@ mod request;
 mod resolv_conf;
 mod session;
 mod settings;
+mod stacks;
 mod state;
 mod transfer;
 
 pub use cocker_image::archive::{Compression, Devices};
 pub use cocker_image::oci::Format;
+pub use cocker_image::stack::{
+    Change, ChangeKind, Difference, FileKind, Found, StackError, Standing, ViewPath,
+};
 pub use cocker_image::transfer::{Base, IfThere, ImportOptions, Progress};
-pub use cocker_image::{BadName, BadReference, BadVersion, ImageRecord, Name, Reference, Version};
+pub use cocker_image::{
+    BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord, Name, Reference,
+    Version,
+};
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
@@ -48,3 +55,4 @@ pub use request::{
     ToContainerRequest, ToImageRequest, VolumeAccess, VolumeRequest, WhileBooted, WindowSize,
 };
 pub use session::{Running, Session};
+pub use stacks::{LayerSummary, StackRequest, TraceSummary};

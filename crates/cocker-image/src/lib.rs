@@ -17,6 +17,7 @@ pub mod oci;
 mod quote;
 mod reference;
 pub mod removal;
+pub mod stack;
 pub mod staging;
 mod store;
 pub mod transfer;

@@ -17,6 +17,15 @@ use rustix::mount::{
 };
 use std::path::Path;
 
+/// What the administrator may have set otherwise for every overlay of the host. Layers are moved and stacked anew, so none
+/// may say where another lies (`redirect_dir`, `metacopy`) or remember what it once lay on (`index`): such marks are never
+/// written, and not followed where a layer brings one along, which plain `redirect_dir=off` would leave to the host.
+const OPTIONS: [(&str, &str); 3] = [
+    ("redirect_dir", "nofollow"),
+    ("metacopy", "off"),
+    ("index", "off"),
+];
+
 /// Stacks the layers of `root`. `id_map` is a user namespace that maps `ids`; both or neither are given.
 ///
 /// The mount returned is detached, close-on-exec, writable, and ignores device nodes.
@@ -108,6 +117,9 @@ fn by_descriptors(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, Sandbox
     }
     rustix::mount::fsconfig_set_fd(context.as_fd(), "upperdir", upper.as_fd()).map_err(said)?;
     rustix::mount::fsconfig_set_fd(context.as_fd(), "workdir", work.as_fd()).map_err(said)?;
+    for (option, value) in OPTIONS {
+        rustix::mount::fsconfig_set_string(context.as_fd(), option, value).map_err(said)?;
+    }
     rustix::mount::fsconfig_create(context.as_fd()).map_err(said)?;
     rustix::mount::fsmount(
         context.as_fd(),
@@ -167,7 +179,10 @@ fn short_options(root: &OverlayRoot) -> Result<std::ffi::CString, Errno> {
     }
     rustix::fs::symlink(Path::new("base").join(&root.upper), "u")?;
     rustix::fs::symlink(Path::new("base").join(&root.work), "w")?;
-    let options = format!("lowerdir={},upperdir=u,workdir=w", names.join(":"));
+    let mut options = format!("lowerdir={},upperdir=u,workdir=w", names.join(":"));
+    for (option, value) in OPTIONS {
+        options.push_str(&format!(",{option}={value}"));
+    }
     std::ffi::CString::new(options).map_err(|_| Errno::INVAL)
 }
 

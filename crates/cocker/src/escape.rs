@@ -17,6 +17,18 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// The same for bytes; those that are no UTF-8 are shown as `\xff`.
+pub fn escape_bytes(bytes: &[u8]) -> String {
+    let mut escaped = String::new();
+    for chunk in bytes.utf8_chunks() {
+        escaped.push_str(&escape(chunk.valid()));
+        for byte in chunk.invalid() {
+            escaped.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    escaped
+}
+
 /// Control characters, line and paragraph separators, and the marks that turn the direction of writing.
 fn is_steering(character: char) -> bool {
     character.is_control()

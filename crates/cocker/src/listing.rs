@@ -3,10 +3,12 @@
 //! Columns are as wide as the seed made them and widen for longer values; the line of dashes widens with them.
 //! An empty listing prints nothing, or `[]` for programs.
 
+pub mod stack;
+
 use crate::escape::escape;
 use crate::local_time::Clock;
 use crate::options::ListingForm;
-use cocker_engine::{ContainerSummary, ImageRecord, Isolation, Status, Version};
+use cocker_engine::{ContainerSummary, ImageRecord, Isolation, Name, Status, Version};
 use serde::Serialize;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -37,7 +39,7 @@ pub fn images(images: &[ImageRecord], form: ListingForm) -> String {
     match form {
         ListingForm::Table => image_table(images, &Clock::local()),
         ListingForm::Names => images.iter().fold(String::new(), |names, image| {
-            names + &full_name(image) + "\n"
+            names + &named(&image.name, &image.version) + "\n"
         }),
         ListingForm::Json => {
             let clock = Clock::local();
@@ -173,10 +175,10 @@ fn status(container: &ContainerSummary) -> String {
 }
 
 /// `name:version`, or the name where there is no version.
-fn full_name(image: &ImageRecord) -> String {
-    match image.version == Version::none() {
-        true => image.name.to_string(),
-        false => format!("{}:{}", image.name, image.version.as_str()),
+fn named(name: &Name, version: &Version) -> String {
+    match *version == Version::none() {
+        true => name.to_string(),
+        false => format!("{name}:{version}"),
     }
 }
 

@@ -85,6 +85,19 @@ impl Store {
         Err(unknown())
     }
 
+    /// The layers of several images stacked, lowest first: each layer once, where the first image that has it puts it.
+    pub fn stack(&self, images: &[Reference]) -> Result<Vec<LayerId>, StoreError> {
+        let mut layers: Vec<LayerId> = Vec::new();
+        for reference in images {
+            for layer in self.resolve(reference)?.layers {
+                if !layers.contains(&layer) {
+                    layers.push(layer);
+                }
+            }
+        }
+        Ok(layers)
+    }
+
     /// Whether the name and version are in use.
     pub fn has_image(&self, name: &Name, version: &Version) -> Result<bool, StoreError> {
         match statat(

@@ -11,6 +11,7 @@ mod birth;
 mod booted;
 mod files;
 mod making;
+mod root;
 
 use libtest_mimic::Trial;
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     // One test after the other, in this thread: another one would keep us from being copied.
     arguments.test_threads = Some(1);
     let is_root = rustix::process::geteuid().is_root();
-    let trials = [making::TESTS, birth::TESTS, files::TESTS].concat();
+    let trials = [making::TESTS, birth::TESTS, files::TESTS, root::TESTS].concat();
     let trials = trials
         .into_iter()
         .map(|(name, test)| {

@@ -13,6 +13,7 @@ mod root;
 mod run;
 mod set;
 mod shutdown;
+mod stack;
 mod transfer;
 
 use crate::environment;
@@ -31,6 +32,11 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Images(form) => list::images(&environment::engine()?, form)?,
         Command::Containers(form) => list::containers(&environment::engine()?, form)?,
         Command::Root(container) => root::execute(&environment::engine()?, &container)?,
+        Command::History(image, form) => stack::history(&environment::engine()?, &image, form)?,
+        Command::Diff(compared, form) => stack::diff(&environment::engine()?, &compared, form)?,
+        Command::Whence(request, path, form) => {
+            stack::whence(&environment::engine()?, &request, &path, form)?;
+        }
         Command::InstallTest(version) => install_test::execute(&environment::engine()?, &version)?,
         Command::SetVersion(reference, version) => {
             image::set_version(&environment::engine()?, &reference, &version)?;

@@ -1,13 +1,13 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
 use super::said::{self, BootOptions, Everywhere, Said};
-use super::{network, transfer, volume};
+use super::{network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
     Boot, CreateRequest, ExportRequest, IfBooted, ImportRequest, Isolation, Name, NewContainer,
-    OnError, Original, PortMapping, Reference, ToContainerRequest, ToImageRequest, Version,
-    VolumeRequest, WhileBooted,
+    OnError, Original, PortMapping, Reference, StackRequest, ToContainerRequest, ToImageRequest,
+    Version, ViewPath, VolumeRequest, WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -37,6 +37,9 @@ pub enum Command {
     Images(ListingForm),
     Containers(ListingForm),
     Root(Name),
+    History(Reference, ListingForm),
+    Diff(Compared, ListingForm),
+    Whence(StackRequest, ViewPath, ListingForm),
     InstallTest(Version),
     SetVersion(Reference, Version),
     CopyImage(Reference, Name, Version),
@@ -66,6 +69,15 @@ pub enum ListingForm {
     Table,
     Names,
     Json,
+}
+
+/// What a diff is of.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// A container, with the layers that it stands on.
+    Container(Name),
+    /// Before and now.
+    Images(Reference, Reference),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -117,6 +129,15 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Images(listing) => Command::Images(listing_form(&listing)),
         Said::Containers(listing) => Command::Containers(listing_form(&listing)),
         Said::Root(container) => Command::Root(name(container.name())?),
+        Said::History(said) => Command::History(
+            reference(said.image.reference())?,
+            listing_form(&said.listing),
+        ),
+        Said::Diff(said) => Command::Diff(stack::compared(&said)?, listing_form(&said.listing)),
+        Said::Whence(said) => {
+            let (request, path) = stack::whence(&said)?;
+            Command::Whence(request, path, listing_form(&said.listing))
+        }
         Said::InstallTest(said) => Command::InstallTest(version_or_none(said.version.as_deref())?),
         Said::SetVersion(said) => Command::SetVersion(
             reference(said.image.reference())?,
@@ -382,7 +403,7 @@ fn hostname(text: &str) -> Result<String, Failure> {
     }
 }
 
-fn name(text: &str) -> Result<Name, Failure> {
+pub(super) fn name(text: &str) -> Result<Name, Failure> {
     Name::parse(text).map_err(|error| misspelt(&error))
 }
 
@@ -398,7 +419,7 @@ pub(super) fn reference(text: &str) -> Result<Reference, Failure> {
     Reference::parse(text).map_err(|error| misspelt(&error))
 }
 
-fn references(text: &str) -> Result<Vec<Reference>, Failure> {
+pub(super) fn references(text: &str) -> Result<Vec<Reference>, Failure> {
     Reference::parse_list(text).map_err(|error| misspelt(&error))
 }
 

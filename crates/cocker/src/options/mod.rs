@@ -14,10 +14,11 @@ mod modern;
 mod network;
 mod said;
 mod seed;
+mod stack;
 mod transfer;
 mod volume;
 
-pub use meaning::{Booting, Command, Creation, ListingForm, Options, RunProgram};
+pub use meaning::{Booting, Command, Compared, Creation, ListingForm, Options, RunProgram};
 pub use modern::completion_script;
 
 use crate::failure::Failure;

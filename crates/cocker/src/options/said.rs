@@ -45,6 +45,12 @@ pub enum Said {
     Export(Export),
     /// Read an image from a file: a .cockerimage, a tar of a root file system, an OCI layout, what docker saved
     Import(Import),
+    /// List an image's layers, the topmost first
+    History(History),
+    /// List what a container has changed, or what differs between two images
+    Diff(Diff),
+    /// List the layers that a path comes from, the topmost first
+    Whence(Whence),
     /// Make a container from stacked images, the first lowest
     Create(Create),
     /// Boot a container
@@ -148,6 +154,70 @@ pub struct TheImage {
     /// The image's name and version
     #[arg(short = 'm', long, value_name = "I[:V]", hide_short_help = true)]
     image: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    #[command(flatten)]
+    pub image: TheImage,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// A container, or two images: what was there before, what is there now
+    #[arg(
+        value_name = "C | I1[:V] I2[:V]",
+        num_args = 1..=2,
+        required_unless_present_any = ["container", "from_image"],
+        conflicts_with_all = ["container", "from_image", "to_image"]
+    )]
+    pub words: Vec<String>,
+    /// The container's name
+    #[arg(short, long, value_name = "C", hide_short_help = true, conflicts_with_all = ["from_image", "to_image"])]
+    pub container: Option<String>,
+    /// The image as it was before
+    #[arg(
+        long,
+        value_name = "I1[:V]",
+        hide_short_help = true,
+        requires = "to_image"
+    )]
+    pub from_image: Option<String>,
+    /// The image as it is now
+    #[arg(
+        long,
+        value_name = "I2[:V]",
+        hide_short_help = true,
+        requires = "from_image"
+    )]
+    pub to_image: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Whence {
+    /// The images, the first lowest; then the path, from / on
+    #[arg(value_name = "I[:V][,I[:V]]… /PATH", num_args = 0..=2)]
+    pub words: Vec<OsString>,
+    /// Look in the stack of this container instead
+    #[arg(short, long, value_name = "C", conflicts_with = "image")]
+    pub container: Option<String>,
+    /// The images, the first lowest
+    #[arg(
+        short = 'm',
+        long,
+        value_name = "I[:V][,I[:V]]…",
+        hide_short_help = true
+    )]
+    pub image: Option<String>,
+    /// The path, from / on
+    #[arg(long, value_name = "/PATH", hide_short_help = true)]
+    pub path: Option<OsString>,
+    #[command(flatten)]
+    pub listing: Listing,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

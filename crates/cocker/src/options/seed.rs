@@ -44,7 +44,7 @@ enum Takes {
 }
 
 /// Long name, short name, what it takes.
-const OPTIONS: [(&str, &str, Takes); 47] = [
+const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--action", "-a", Takes::Value),
     ("--show", "-s", Takes::Value),
     ("--print-version", "-v", Takes::Nothing),
@@ -77,6 +77,7 @@ const OPTIONS: [(&str, &str, Takes); 47] = [
     ("--to-container", "", Takes::Value),
     ("--from-image", "", Takes::Value),
     ("--to-image", "", Takes::Value),
+    ("--path", "", Takes::Value),
     ("--keep", "", Takes::Nothing),
     ("--live", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
@@ -161,13 +162,19 @@ impl Words {
             "images" => Said::Images(self.listing()?),
             "containers" => Said::Containers(self.listing()?),
             "container_root" => Said::Root(self.container()?),
+            "history" => Said::History(said::History {
+                image: self.image()?,
+                listing: self.listing()?,
+            }),
+            "diff" => self.diff()?,
+            "whence" => self.whence()?,
             "ssearch" => Said::Ssearch(said::Ssearch {
                 srepo: self.text("--srepo")?,
                 pattern: self.text("--match")?,
                 listing: self.listing()?,
             }),
             unknown => {
-                let hint = "`-s` knows images, containers, container_root, ssearch.";
+                let hint = "`-s` knows images, containers, container_root, history, diff, whence, ssearch.";
                 return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
             }
         })
@@ -285,6 +292,44 @@ impl Words {
             "getfile" => Said::Get(self.file_transfer()?),
             unknown => return Err(Failure::usage(format!("there is no action `{unknown}`"))),
         })
+    }
+
+    fn diff(&mut self) -> Result<Said, Failure> {
+        let said = said::Diff {
+            words: Vec::new(),
+            container: self.text("--container")?,
+            from_image: self.text("--from-image")?,
+            to_image: self.text("--to-image")?,
+            listing: self.listing()?,
+        };
+        match (&said.container, &said.from_image, &said.to_image) {
+            (Some(_), None, None) | (None, Some(_), Some(_)) => Ok(Said::Diff(said)),
+            (Some(_), _, _) => Err(Failure::usage("a container and images exclude each other")),
+            (None, None, None) => Err(Failure::usage(
+                "neither `--container` nor `--from-image` and `--to-image` are given",
+            )),
+            (None, Some(_), None) => Err(Failure::usage("`--to-image` is missing")),
+            (None, None, Some(_)) => Err(Failure::usage("`--from-image` is missing")),
+        }
+    }
+
+    fn whence(&mut self) -> Result<Said, Failure> {
+        let said = said::Whence {
+            words: Vec::new(),
+            container: self.text("--container")?,
+            image: self.text("--image")?,
+            path: Some(self.needed("--path")?),
+            listing: self.listing()?,
+        };
+        match (&said.container, &said.image) {
+            (Some(_), Some(_)) => Err(Failure::usage(
+                "`--container` and `--image` exclude each other",
+            )),
+            (None, None) => Err(Failure::usage(
+                "neither `--image` nor `--container` is given",
+            )),
+            _ => Ok(Said::Whence(said)),
+        }
     }
 
     fn listing(&mut self) -> Result<said::Listing, Failure> {

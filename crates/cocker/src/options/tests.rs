@@ -3,8 +3,8 @@
 use super::*;
 use cocker_engine::{
     Boot, BridgeRequest, CreateRequest, IfBooted, Isolation, Name, NetworkRequest, NewContainer,
-    OnError, Original, PortMapping, Reference, ToContainerRequest, ToImageRequest, Version,
-    VolumeAccess, VolumeRequest, WhileBooted,
+    OnError, Original, PortMapping, Reference, StackRequest, ToContainerRequest, ToImageRequest,
+    Version, VolumeAccess, VolumeRequest, WhileBooted,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -38,6 +38,22 @@ const SPELLINGS: &[(&str, &str)] = &[
         "containers --format=json -d",
     ),
     ("-s container_root -c C", "root C"),
+    ("-s history -m I:1", "history I:1"),
+    ("-s history -m I -q", "history -m I -q"),
+    ("-s diff -c C", "diff C"),
+    (
+        "-s diff -c C --format json",
+        "diff --container C --format json",
+    ),
+    ("-s diff --from-image I --to-image J:2", "diff I J:2"),
+    (
+        "-s diff --to-image J --from-image I",
+        "diff --from-image I --to-image J",
+    ),
+    ("-s whence -m a,b:1 --path /x", "whence a,b:1 /x"),
+    ("-s whence --path /x -m a", "whence -m a --path /x"),
+    ("-s whence -m a --path /x", "whence a --path=/x"),
+    ("-s whence -c C --path /x -q", "whence -c C /x -q"),
     (
         "-s ssearch --srepo u@h --match x",
         "ssearch --srepo u@h --match x",
@@ -221,6 +237,66 @@ fn what_is_said_is_what_is_meant() {
     assert_eq!(meant("images -q"), Command::Images(ListingForm::Names));
     assert!(understood("-d images").unwrap().debug);
     assert!(!understood("images").unwrap().debug);
+}
+
+#[test]
+fn a_stack_is_looked_at_as_it_was_said() {
+    let image = |text: &str| Reference::parse(text).unwrap();
+    assert_eq!(
+        meant("history a:1"),
+        Command::History(image("a:1"), ListingForm::Table)
+    );
+    assert_eq!(
+        meant("diff C -q"),
+        Command::Diff(Compared::Container(name("C")), ListingForm::Names)
+    );
+    assert_eq!(
+        meant("diff a b:2"),
+        Command::Diff(
+            Compared::Images(image("a"), image("b:2")),
+            ListingForm::Table
+        )
+    );
+    let path = || cocker_engine::ViewPath::parse(b"/etc/motd").unwrap();
+    let images = StackRequest::Images(Reference::parse_list("a,b:1").unwrap());
+    assert_eq!(
+        meant("whence a,b:1 //etc/./motd/"),
+        Command::Whence(images, path(), ListingForm::Table)
+    );
+    let container = StackRequest::Container(name("C"));
+    assert_eq!(
+        meant("whence -c C /etc/motd --format json"),
+        Command::Whence(container, path(), ListingForm::Json)
+    );
+    for line in [
+        "history",
+        "-s history",
+        "-s history -m a -c C",
+        "diff",
+        "-s diff",
+        "diff a b c",
+        "diff C -c C",
+        "diff --from-image a",
+        "-s diff --from-image a",
+        "-s diff --to-image a",
+        "diff a --from-image a --to-image b",
+        "-s diff -c C --from-image a --to-image b",
+        "-s diff -m a",
+        "whence",
+        "whence a",
+        "whence /x",
+        "whence a x",
+        "whence a /x/../y",
+        "whence a /x /y",
+        "whence -c C -m a /x",
+        "whence -c C a /x",
+        "whence a /x --path /y",
+        "-s whence -m a",
+        "-s whence --path /x",
+        "-s whence -m a -c C --path /x",
+    ] {
+        assert!(understood(line).is_err(), "{line}");
+    }
 }
 
 #[test]

@@ -25,8 +25,10 @@ mod run;
 mod sessions;
 mod shutdown;
 mod stacking;
+mod stacks;
 mod transfer;
 mod volumes;
+mod whiteouts;
 
 use std::process::ExitCode;
 
@@ -63,6 +65,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         shutdown::trials(),
         isolation::trials(),
         stacking::trials(),
+        stacks::trials(),
+        whiteouts::trials(),
         images::trials(),
         conversion::trials(),
         transfer::trials(),
