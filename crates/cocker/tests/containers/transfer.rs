@@ -335,7 +335,12 @@ fn a_program_of_old_reads_our_file_and_we_read_its(host: &Host) {
 }
 
 fn a_root_file_system_becomes_an_image(host: &Host) {
-    let tree = tree_of(host, "test", "_");
+    // Hard links of other tests come and go, which tar takes for changes.
+    let tree = host.folder("tree");
+    run(Command::new("cp")
+        .arg("-a")
+        .arg(tree_of(host, "test", "_").join("."))
+        .arg(&tree));
     let path = file(host, "rootfs:12.tar.gz");
     run(Command::new("tar")
         .args(["--force-local", "-czf", &path, "-C"])
@@ -587,14 +592,8 @@ fn a_bomb_is_stopped(host: &Host) {
         format!("import {packed} --max-size 1M"),
         format!("import {plain} --max-size 67108863"),
     ] {
-        host.cocker(&line).fails(
-            1,
-            &[
-                "cannot unpack `zeros`",
-                "the archive holds more than",
-                "--max-size",
-            ],
-        );
+        host.cocker(&line)
+            .fails(1, &["cannot import", "--max-size"]);
         holds_image_test_alone(host);
     }
     host.cocker(&format!("import {packed} --max-size 64M")).ok();
@@ -702,22 +701,34 @@ fn two_imports_at_once_make_one_image(host: &Host) {
 }
 
 fn an_import_killed_at_any_moment_is_whole_or_not_there(host: &Host) {
-    add_app(host);
-    let path = file(host, "new.tar");
-    host.cocker(&format!("export app --format oci --image-file {path}"))
-        .ok();
-    host.cocker("rm-image app").ok();
-    at_every_moment(|moment| {
-        let was_killed = host.killed_after(&format!("import {path} -m new"), moment);
-        if images(host).contains(&"new _".into()) {
-            is_app(host, "new");
-            host.cocker("rm-image new").ok();
-        } else {
-            assert!(was_killed, "it was done, and there is no image");
+    host.add_image("small", |tree| {
+        fs::create_dir(tree.join("folder")).expect("ours");
+        for n in 0..30 {
+            fs::write(tree.join(format!("folder/{n}")), vec![n; 5000]).expect("ours");
         }
-        holds_image_test_alone(host);
-        was_killed
     });
+    let paths = [file(host, "new.cockerimage"), file(host, "new.tar")];
+    host.cocker(&format!("export small --image-file {}", paths[0]))
+        .ok();
+    host.cocker(&format!(
+        "export small --format oci --image-file {}",
+        paths[1]
+    ))
+    .ok();
+    host.cocker("rm-image small").ok();
+    for path in paths {
+        at_every_moment(|moment| {
+            let was_killed = host.killed_after(&format!("import {path} -m new"), moment);
+            if images(host).contains(&"new _".into()) {
+                assert_eq!(count(&tree_of(host, "new", "_").join("folder")), 30);
+                host.cocker("rm-image new").ok();
+            } else {
+                assert!(was_killed, "it was done, and there is no image");
+            }
+            holds_image_test_alone(host);
+            was_killed
+        });
+    }
 }
 
 fn an_export_killed_at_any_moment_leaves_no_file(host: &Host) {
