@@ -8,6 +8,7 @@
 mod descent;
 mod digest;
 pub mod host_image;
+pub mod inspection;
 mod layer;
 mod measure;
 mod name;

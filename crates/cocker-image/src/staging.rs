@@ -9,11 +9,15 @@
 //! vanishes with its holder, so a folder that can be locked belongs to nobody and may be swept.
 //! Nothing here decides about names: who takes or frees one holds the store's lock.
 
+mod leftovers;
+
+pub use leftovers::{Leftover, is_staged, staged_names, sweep};
+
 use crate::descent::{is_named, open_beneath};
 use crate::quote::quote;
 use crate::removal::{RemovalError, remove_tree};
 use rustix::fs::{
-    Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat, renameat_with,
+    FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat, renameat_with,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -282,36 +286,6 @@ impl Drop for LeavingFolder {
         }
         unlock(self.folder.as_fd());
     }
-}
-
-/// Removes what dead writers and removers left in `parent`; returns how many folders that were.
-///
-/// A leftover that cannot be removed stays, is told as a warning, and keeps nobody from working.
-pub fn sweep(parent: BorrowedFd<'_>) -> Result<usize, io::Error> {
-    let mut swept = 0;
-    for entry in Dir::read_from(parent)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if !name.to_bytes().starts_with(NEW.as_bytes())
-            && !name.to_bytes().starts_with(GONE.as_bytes())
-        {
-            continue;
-        }
-        // A folder that is locked has a living owner, and one that cannot be opened has just got its name or gone.
-        // The lock is held through the removal, so that two sweeps do not share the work.
-        let Ok(folder) = open_folder(parent, name) else {
-            continue;
-        };
-        if lock(folder.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
-            continue;
-        }
-        // Removal goes by name: should the folder have been published before the lock was had, nothing bears
-        // this name any more and nothing is removed.
-        tracing::debug!(name = %shown(name), "sweeping what a dead process left");
-        remove_or_leave(parent, name);
-        swept += 1;
-    }
-    Ok(swept)
 }
 
 /// 128 bits from the kernel's random generator.

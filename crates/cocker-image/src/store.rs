@@ -18,10 +18,12 @@
 //! there. Both are staged beside their final names (see [`staging`](crate::staging)) and leave nothing when they fail.
 //! The store never trusts a home that others could write to, and never looks into a layer's files.
 
+mod cache;
 mod catalogue;
 mod error;
 mod home;
 mod layers;
+mod listing;
 mod publication;
 mod record;
 mod renaming;
@@ -51,7 +53,7 @@ const LOCK: &str = "store.lock";
 ///
 /// All folders are reached through descriptors that were opened once, close-on-exec; they live as long as this value.
 pub struct Store {
-    home: PathBuf,
+    pub(crate) home: PathBuf,
     folder: OwnedFd,
     layers: OwnedFd,
     images: OwnedFd,
@@ -104,6 +106,11 @@ impl Store {
         self.layers.as_fd()
     }
 
+    /// `$COCKER_HOME/images`.
+    pub(crate) fn images_folder(&self) -> BorrowedFd<'_> {
+        self.images.as_fd()
+    }
+
     /// `$COCKER_HOME/containers`.
     pub fn containers_folder(&self) -> BorrowedFd<'_> {
         self.containers.as_fd()
@@ -120,24 +127,38 @@ impl Store {
     pub fn lock(&self) -> Result<StoreLock, StoreError> {
         // A leftover is told from work under way by the lock on its own folder, so removing one, which may take
         // long, need not keep others from the store's lock.
-        for (name, folder) in [
-            (LAYERS, &self.layers),
-            (IMAGES, &self.images),
-            (CONTAINERS, &self.containers),
-        ] {
-            if let Err(error) = sweep(folder.as_fd()) {
+        for (name, folder) in self.staging_folders() {
+            if let Err(error) = sweep(folder) {
                 tracing::warn!(%error, folder = name, "cannot look for leftovers");
             }
         }
+        self.lock_names(FlockOperation::LockExclusive)
+    }
+
+    /// Keeps every name as it is for as long as the lock lives (blocking; held for milliseconds): for whoever has to see
+    /// all names at one moment and changes none. Sweeps nothing.
+    pub fn hold_still(&self) -> Result<StoreLock, StoreError> {
+        self.lock_names(FlockOperation::LockShared)
+    }
+
+    fn lock_names(&self, operation: FlockOperation) -> Result<StoreLock, StoreError> {
         let failed = |errno: rustix::io::Errno| StoreError::Lock {
             path: self.home.join(LOCK),
             source: errno.into(),
         };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
-            .map_err(failed)?;
+        rustix::io::retry_on_intr(|| flock(&file, operation)).map_err(failed)?;
         Ok(StoreLock { file })
+    }
+
+    /// The folders in which things are staged, with their names in `$COCKER_HOME`.
+    pub fn staging_folders(&self) -> [(&'static str, BorrowedFd<'_>); 3] {
+        [
+            (LAYERS, self.layers.as_fd()),
+            (IMAGES, self.images.as_fd()),
+            (CONTAINERS, self.containers.as_fd()),
+        ]
     }
 
     /// Opens the folder that holds the files of a layer, for reading and for use as a lower directory.

@@ -8,7 +8,7 @@ use crate::local_time::Clock;
 use crate::options::ListingForm;
 use cocker_engine::{ContainerSummary, ImageRecord, Isolation, Status, Version};
 use serde::Serialize;
-use std::fmt::Write;
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
 /// One column: its title and its least width.
@@ -109,10 +109,7 @@ fn table<const N: usize>(
     if rows.is_empty() {
         return String::new();
     }
-    let rows: Vec<[String; N]> = rows
-        .into_iter()
-        .map(|row| row.map(|cell| escape(&cell).into_owned()))
-        .collect();
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(harmless)).collect();
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0).max(columns[column].1)
@@ -143,7 +140,18 @@ fn write_row<const N: usize>(
     for (column, cell) in cells.iter().enumerate() {
         let is_last = column + 1 == N;
         let width = if is_last { last_width } else { widths[column] };
-        let _ = write!(text, "{cell:<width$}{}", if is_last { '\n' } else { ' ' });
+        let padding = width.saturating_sub(cell.chars().count());
+        text.push_str(cell);
+        text.extend(std::iter::repeat_n(' ', padding));
+        text.push(if is_last { '\n' } else { ' ' });
+    }
+}
+
+/// The cell itself, where nothing in it has to be escaped: a listing has many.
+fn harmless(cell: String) -> String {
+    match escape(&cell) {
+        Cow::Borrowed(_) => cell,
+        Cow::Owned(escaped) => escaped,
     }
 }
 

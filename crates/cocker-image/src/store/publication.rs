@@ -359,12 +359,14 @@ impl Store {
         self.remove_if_empty(name);
     }
 
-    /// An empty folder of versions means nothing, whoever made it.
-    pub(super) fn remove_if_empty(&self, name: &Name) {
+    /// An empty folder of versions means nothing, whoever made it; says whether one was removed.
+    pub fn remove_if_empty(&self, name: &Name) -> bool {
         match unlinkat(&self.images, name.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+            Ok(()) => true,
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => false,
             Err(errno) => {
-                tracing::warn!(%errno, %name, "cannot remove the empty folder of an image")
+                tracing::warn!(%errno, %name, "cannot remove the empty folder of an image");
+                false
             }
         }
     }

@@ -1,0 +1,125 @@
+//! Entries of the store's folders: whether they are what may lie there, and nobody else's.
+
+use super::Finding;
+use crate::descent::open_again;
+use crate::quote::quote;
+use crate::staging::is_staged;
+use crate::{LayerId, Name, Store, StoreError, Version};
+use rustix::fs::{AtFlags, Dir, FileType, statat};
+use rustix::process::geteuid;
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Nobody but the owner may make entries.
+const OTHERS_WRITE: u32 = 0o022;
+
+impl Store {
+    /// What lies in `layers`, `images`, their names and `containers`, and has no business there.
+    pub fn inspect_entries(&self) -> Result<Vec<Finding>, StoreError> {
+        let is_layer = |name: &str| LayerId::parse(name).is_ok();
+        let is_name = |name: &str| Name::parse(name).is_ok();
+        let is_version = |name: &str| Version::parse(name).is_ok();
+        let mut findings = strangers(self.layers_folder(), "layers", self, is_layer)?;
+        findings.extend(strangers(self.images_folder(), "images", self, is_name)?);
+        findings.extend(strangers(
+            self.containers_folder(),
+            "containers",
+            self,
+            is_name,
+        )?);
+        for name in self.image_names()? {
+            if let Some(versions) = self.open_versions(&name)? {
+                let folder = format!("images/{name}");
+                findings.extend(strangers(versions.as_fd(), &folder, self, is_version)?);
+            }
+        }
+        Ok(findings)
+    }
+
+    /// The folder `path` below `parent`, for `thing`: a folder of ours that nobody else may change. `None` where nothing is
+    /// there; `shown` is its place in the store.
+    pub fn inspect_folder(
+        &self,
+        parent: BorrowedFd<'_>,
+        path: &str,
+        thing: &str,
+        shown: &str,
+    ) -> Option<Vec<Finding>> {
+        let stat = statat(parent, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let place = self.shown_path(shown);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            let what = format!("`{place}` is no folder");
+            return Some(vec![Finding::wrong(
+                thing,
+                what,
+                format!("move it out of the store: mv {place} /somewhere/else"),
+            )]);
+        }
+        let mut findings = Vec::new();
+        let owner = geteuid().as_raw();
+        if stat.st_uid != owner {
+            let what = format!("`{place}` belongs to user {}", stat.st_uid);
+            findings.push(Finding::wrong(
+                thing,
+                what,
+                format!("chown {owner} {place}"),
+            ));
+        }
+        if stat.st_mode & OTHERS_WRITE != 0 {
+            let mode = stat.st_mode & 0o7777;
+            let what = format!("`{place}` has mode {mode:04o}, so that others may change it");
+            findings.push(Finding::wrong(thing, what, format!("chmod go-w {place}")));
+        }
+        Some(findings)
+    }
+}
+
+/// The entries of a folder that are not staged and that `belongs` does not take.
+fn strangers(
+    folder: BorrowedFd<'_>,
+    shown: &str,
+    store: &Store,
+    belongs: fn(&str) -> bool,
+) -> Result<Vec<Finding>, StoreError> {
+    let failed = |source: std::io::Error| StoreError::List {
+        path: store.home.join(shown),
+        source,
+    };
+    let entries = entries(folder).map_err(|errno| failed(errno.into()))?;
+    let strange = entries
+        .iter()
+        .filter(|name| !is_staged(name) && !name.to_str().is_ok_and(belongs));
+    Ok(strange
+        .map(|name| {
+            let path = PathBuf::from(shown).join(OsStr::from_bytes(name.to_bytes()));
+            stranger(store, &path)
+        })
+        .collect())
+}
+
+fn stranger(store: &Store, path: &Path) -> Finding {
+    let shown = quote(&path.to_string_lossy());
+    let whole = quote(&store.home.join(path).to_string_lossy());
+    Finding::wrong(
+        format!("entry {shown}"),
+        "is not one of cocker's",
+        format!("move it out of the store: mv {whole} /somewhere/else"),
+    )
+}
+
+/// The names in a folder; one that has gone away meanwhile has none.
+fn entries(folder: BorrowedFd<'_>) -> Result<Vec<CString>, rustix::io::Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::new(open_again(folder)?)? {
+        let entry = match entry {
+            Err(rustix::io::Errno::NOENT) => break,
+            entry => entry?,
+        };
+        if ![c".", c".."].contains(&entry.file_name()) {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
