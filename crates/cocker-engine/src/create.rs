@@ -94,7 +94,7 @@ impl Engine {
                 })
             });
         if published.is_err() {
-            let _ = ids::give_back(&self.store, slot);
+            let _ = ids::give_back(&self.store, &request.container, slot);
         }
         drop(lock);
         published?;

@@ -39,11 +39,7 @@ pub(crate) fn take(store: &Store, container: &Name) -> Result<Option<u32>, Errno
             if !is_left_over {
                 continue;
             }
-            rustix::fs::unlinkat(
-                store.ids_folder(),
-                slot.to_string(),
-                rustix::fs::AtFlags::empty(),
-            )?;
+            remove(store, slot)?;
         }
         rustix::fs::symlinkat(container.as_str(), store.ids_folder(), slot.to_string())?;
         return Ok(Some(slot));
@@ -51,8 +47,16 @@ pub(crate) fn take(store: &Store, container: &Name) -> Result<Option<u32>, Errno
     Ok(None)
 }
 
-/// Gives a slot back.
-pub(crate) fn give_back(store: &Store, slot: u32) -> Result<(), Errno> {
+/// Gives back a slot of this container; one that is registered for another stays.
+pub(crate) fn give_back(store: &Store, container: &Name, slot: u32) -> Result<(), Errno> {
+    match owner(store, slot)? {
+        Some(owner) if owner == container.as_str() => remove(store, slot),
+        _ => Ok(()),
+    }
+}
+
+/// Takes a slot out of the register, whoever it is registered for.
+pub(crate) fn remove(store: &Store, slot: u32) -> Result<(), Errno> {
     match rustix::fs::unlinkat(
         store.ids_folder(),
         slot.to_string(),
@@ -67,22 +71,46 @@ pub(crate) fn give_back(store: &Store, slot: u32) -> Result<(), Errno> {
 pub(crate) fn give_back_all_of(store: &Store, container: &Name) -> Result<(), Errno> {
     for (slot, owner) in taken(store)? {
         if owner == container.as_str() {
-            give_back(store, slot)?;
+            remove(store, slot)?;
         }
     }
     Ok(())
 }
 
+/// The name of the container for which a slot is registered.
+pub(crate) fn owner(store: &Store, slot: u32) -> Result<Option<String>, Errno> {
+    match rustix::fs::readlinkat(store.ids_folder(), slot.to_string(), Vec::new()) {
+        Ok(owner) => Ok(Some(owner.to_string_lossy().into_owned())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Every slot that is registered, whatever stands in its place.
+pub(crate) fn slots(store: &Store) -> Result<Vec<u32>, Errno> {
+    let mut slots = Vec::new();
+    for entry in rustix::fs::Dir::read_from(store.ids_folder())? {
+        let entry = entry?;
+        let name = entry.file_name().to_str().ok();
+        slots.extend(name.and_then(slot_of));
+    }
+    slots.sort_unstable();
+    Ok(slots)
+}
+
+/// The slot whose link has this name.
+pub(crate) fn slot_of(name: &str) -> Option<u32> {
+    let slot = name.parse::<u32>().ok()?;
+    (slot.to_string() == name).then_some(slot)
+}
+
 fn taken(store: &Store) -> Result<BTreeMap<u32, String>, Errno> {
     let mut taken = BTreeMap::new();
-    let mut entries = rustix::fs::Dir::read_from(store.ids_folder())?;
-    while let Some(entry) = entries.read() {
-        let entry = entry?;
-        let Some(slot) = entry.file_name().to_str().ok().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        let owner = rustix::fs::readlinkat(store.ids_folder(), entry.file_name(), Vec::new())?;
-        taken.insert(slot, owner.to_string_lossy().into_owned());
+    for slot in slots(store)? {
+        // One that has been given back meanwhile is not taken.
+        if let Some(owner) = owner(store, slot)? {
+            taken.insert(slot, owner);
+        }
     }
     Ok(taken)
 }

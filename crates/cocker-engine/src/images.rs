@@ -102,12 +102,20 @@ impl Engine {
     }
 
     /// Reads who needs layers. The caller holds the lock on names, under which layers are pinned.
-    fn layer_users(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
+    pub(crate) fn layer_users(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
+        // Not from the cache of listings: this decides what may be removed.
+        let (images, failures) = self.store.images_and_failures()?;
         let mut users = LayerUsers {
-            images: self.store.images()?,
+            images,
             containers: Vec::new(),
-            is_complete: true,
+            is_complete: failures.is_empty(),
         };
+        for error in failures {
+            match on_error {
+                OnError::GoOn => tracing::warn!("going on: {error}"),
+                OnError::Stop => return Err(error.into()),
+            }
+        }
         for name in self.container_names()? {
             match Container::open(&self.store, &name) {
                 Ok(container) => users.containers.push(container),
@@ -123,14 +131,21 @@ impl Engine {
         Ok(users)
     }
 
+    /// The same for a caller who holds no lock. What cannot be read may be leaving: it is looked at again with all names
+    /// held still.
+    pub(crate) fn layer_users_now(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
+        let users = self.layer_users(OnError::GoOn)?;
+        if users.is_complete {
+            return Ok(users);
+        }
+        let _names = self.store.hold_still()?;
+        self.layer_users(on_error)
+    }
+
     /// Takes their names from those of `layers` (lowest first) that nobody uses, the highest first. The caller holds the
     /// lock on names since the users were read, so nobody has come to stand on them.
     fn take_away_unused(&self, layers: &[LayerId], users: &LayerUsers) -> Vec<LeavingFolder> {
-        if !users.is_complete {
-            return Vec::new();
-        }
-        let used = users.layers();
-        let unused = layers.iter().rev().filter(|layer| !used.contains(layer));
+        let unused = users.unused(layers).into_iter().rev();
         unused
             .filter_map(|layer| {
                 LeavingFolder::begin(self.store.layers_folder(), layer.as_str())
@@ -142,14 +157,26 @@ impl Engine {
 }
 
 /// Who needs layers, read once.
-struct LayerUsers {
-    images: Vec<ImageRecord>,
-    containers: Vec<Container>,
-    /// False where a container could not be read: it may stand on anything.
-    is_complete: bool,
+pub(crate) struct LayerUsers {
+    pub images: Vec<ImageRecord>,
+    pub containers: Vec<Container>,
+    /// False where an image or a container could not be read: it may stand on anything.
+    pub is_complete: bool,
 }
 
 impl LayerUsers {
+    /// Those of `layers` that nobody needs, as far as that can be known.
+    pub(crate) fn unused<'a>(&self, layers: &'a [LayerId]) -> Vec<&'a LayerId> {
+        if !self.is_complete {
+            return Vec::new();
+        }
+        let used = self.layers();
+        layers
+            .iter()
+            .filter(|layer| !used.contains(layer))
+            .collect()
+    }
+
     fn layers(&self) -> HashSet<&LayerId> {
         let of_images = self.images.iter().flat_map(|image| &image.layers);
         let of_containers = self.containers.iter().flat_map(|c| &c.settings.layers);

@@ -16,6 +16,7 @@ mod destroy;
 mod end;
 mod engine;
 mod failure;
+mod housekeeping;
 mod ids;
 mod images;
 mod listing;
@@ -33,6 +34,10 @@ pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
+pub use housekeeping::{
+    ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
+    PrunedKind, Usage,
+};
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
 pub use request::{

@@ -234,6 +234,25 @@ impl LeavingFolder {
         LeavingFolder::begin_held(parent, name, folder)
     }
 
+    /// The same where nobody holds the lock on the folder; `None` where somebody works on it. Never waits.
+    pub fn begin_if_free(
+        parent: BorrowedFd<'_>,
+        name: impl AsRef<OsStr>,
+    ) -> Result<Option<LeavingFolder>, StagingError> {
+        let not_found = |source: io::Error| StagingError::Find {
+            name: quote(&name.as_ref().to_string_lossy()),
+            source,
+        };
+        let from =
+            CString::new(name.as_ref().as_bytes()).map_err(|error| not_found(error.into()))?;
+        let folder = open_folder(parent, &from).map_err(|errno| not_found(errno.into()))?;
+        match lock(folder.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => LeavingFolder::begin_held(parent, name, folder).map(Some),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(not_found(errno.into())),
+        }
+    }
+
     /// The same for a `folder` on which the caller holds the lock already, which passes to this value.
     pub fn begin_held(
         parent: BorrowedFd<'_>,

@@ -3,6 +3,8 @@
 //! Columns are as wide as the seed made them and widen for longer values; the line of dashes widens with them.
 //! An empty listing prints nothing, or `[]` for programs.
 
+pub mod housekeeping;
+
 use crate::escape::escape;
 use crate::local_time::Clock;
 use crate::options::ListingForm;
@@ -41,12 +43,8 @@ pub fn images(images: &[ImageRecord], form: ListingForm) -> String {
         }),
         ListingForm::Json => {
             let clock = Clock::local();
-            json(
-                images
-                    .iter()
-                    .map(|image| ImageEntry::of(image, &clock))
-                    .collect(),
-            )
+            let entries = images.iter().map(|image| ImageEntry::of(image, &clock));
+            json(entries.collect::<Vec<_>>())
         }
     }
 }
@@ -57,7 +55,12 @@ pub fn containers(containers: &[ContainerSummary], form: ListingForm) -> String 
         ListingForm::Names => containers
             .iter()
             .fold(String::new(), |names, it| names + it.name.as_str() + "\n"),
-        ListingForm::Json => json(containers.iter().map(ContainerEntry::of).collect()),
+        ListingForm::Json => json(
+            containers
+                .iter()
+                .map(ContainerEntry::of)
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 
@@ -188,7 +191,7 @@ fn full_name(image: &ImageRecord) -> String {
     }
 }
 
-fn json(entries: Vec<impl Serialize>) -> String {
+fn json(entries: impl Serialize) -> String {
     let mut text =
         serde_json::to_string_pretty(&entries).expect("texts and numbers always have a JSON form");
     text.push('\n');

@@ -21,21 +21,40 @@ impl Store {
         let is_layer = |name: &str| LayerId::parse(name).is_ok();
         let is_name = |name: &str| Name::parse(name).is_ok();
         let is_version = |name: &str| Version::parse(name).is_ok();
-        let mut findings = strangers(self.layers_folder(), "layers", self, is_layer)?;
-        findings.extend(strangers(self.images_folder(), "images", self, is_name)?);
-        findings.extend(strangers(
-            self.containers_folder(),
-            "containers",
-            self,
-            is_name,
-        )?);
+        let (layers, images) = (self.layers_folder(), self.images_folder());
+        let mut findings = self.inspect_entries_of(layers, "layers", is_layer)?;
+        findings.extend(self.inspect_entries_of(images, "images", is_name)?);
+        let containers = self.containers_folder();
+        findings.extend(self.inspect_entries_of(containers, "containers", is_name)?);
         for name in self.image_names()? {
-            if let Some(versions) = self.open_versions(&name)? {
+            if let Ok(Some(versions)) = self.open_versions(&name) {
                 let folder = format!("images/{name}");
-                findings.extend(strangers(versions.as_fd(), &folder, self, is_version)?);
+                findings.extend(self.inspect_entries_of(versions.as_fd(), &folder, is_version)?);
             }
         }
         Ok(findings)
+    }
+
+    /// The entries of a folder that are not staged and that `belongs` does not take; `shown` is its place in the store.
+    pub fn inspect_entries_of(
+        &self,
+        folder: BorrowedFd<'_>,
+        shown: &str,
+        belongs: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Finding>, StoreError> {
+        let entries = entries(folder).map_err(|errno| StoreError::List {
+            path: self.home.join(shown),
+            source: errno.into(),
+        })?;
+        let strange = entries
+            .iter()
+            .filter(|name| !is_staged(name) && !name.to_str().is_ok_and(&belongs));
+        Ok(strange
+            .map(|name| {
+                let path = PathBuf::from(shown).join(OsStr::from_bytes(name.to_bytes()));
+                stranger(self, &path)
+            })
+            .collect())
     }
 
     /// The folder `path` below `parent`, for `thing`: a folder of ours that nobody else may change. `None` where nothing is
@@ -74,29 +93,6 @@ impl Store {
         }
         Some(findings)
     }
-}
-
-/// The entries of a folder that are not staged and that `belongs` does not take.
-fn strangers(
-    folder: BorrowedFd<'_>,
-    shown: &str,
-    store: &Store,
-    belongs: fn(&str) -> bool,
-) -> Result<Vec<Finding>, StoreError> {
-    let failed = |source: std::io::Error| StoreError::List {
-        path: store.home.join(shown),
-        source,
-    };
-    let entries = entries(folder).map_err(|errno| failed(errno.into()))?;
-    let strange = entries
-        .iter()
-        .filter(|name| !is_staged(name) && !name.to_str().is_ok_and(belongs));
-    Ok(strange
-        .map(|name| {
-            let path = PathBuf::from(shown).join(OsStr::from_bytes(name.to_bytes()));
-            stranger(store, &path)
-        })
-        .collect())
 }
 
 fn stranger(store: &Store, path: &Path) -> Finding {

@@ -2,6 +2,7 @@
 //!
 //! Reading takes no lock: an image appears and disappears whole, and one that goes while it is looked at is left out.
 
+use super::home;
 use super::record;
 use super::{IMAGES, Store, StoreError};
 use crate::descent::{open_again, open_beneath};
@@ -112,6 +113,12 @@ impl Store {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(failed(errno.into())),
         }
+    }
+
+    /// Whether there is nothing at all in a name's folder.
+    pub fn is_empty(&self, name: &Name) -> bool {
+        let folder = self.open_versions(name).ok().flatten();
+        folder.is_some_and(|folder| home::is_empty(folder.as_fd()) == Ok(true))
     }
 
     /// The versions of a name that are there, sorted.

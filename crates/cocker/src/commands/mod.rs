@@ -4,6 +4,7 @@ mod attach;
 mod boot;
 mod create;
 mod destroy;
+mod housekeeping;
 mod image;
 mod install_test;
 mod kill;
@@ -39,6 +40,9 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::RmImage(reference, on_error) => {
             image::remove(&environment::engine()?, &reference, on_error)?;
         }
+        Command::Prune(pruning) => housekeeping::prune(&environment::engine()?, &pruning)?,
+        Command::Df(form) => housekeeping::usage(&environment::engine()?, form)?,
+        Command::Check(form) => housekeeping::check(&environment::engine()?, form)?,
         Command::Create(creation) => return create::execute(creation),
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(container) => return attach::execute(&container),

@@ -5,8 +5,8 @@ use super::{network, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, Reference, Version,
-    VolumeRequest,
+    Boot, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping, PruneMode, Reference,
+    Version, VolumeRequest,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -40,6 +40,9 @@ pub enum Command {
     SetVersion(Reference, Version),
     CopyImage(Reference, Name, Version),
     RmImage(Reference, OnError),
+    Prune(Pruning),
+    Df(OutputForm),
+    Check(OutputForm),
     Create(Creation),
     Boot(Booting),
     Attach(Name),
@@ -61,6 +64,20 @@ pub enum ListingForm {
     Table,
     Names,
     Json,
+}
+
+/// Of what has no names of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputForm {
+    Plain,
+    Json,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pruning {
+    pub mode: PruneMode,
+    pub on_error: OnError,
+    pub form: OutputForm,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -129,6 +146,16 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
             Command::CopyImage(reference(&said.from_image)?, to.name, version)
         }
         Said::RmImage(image) => Command::RmImage(reference(image.reference())?, on_error),
+        Said::Prune(said) => Command::Prune(Pruning {
+            mode: match said.dry_run {
+                true => PruneMode::DryRun,
+                false => PruneMode::Remove,
+            },
+            on_error,
+            form: output_form(&said.form),
+        }),
+        Said::Df(said) => Command::Df(output_form(&said)),
+        Said::Check(said) => Command::Check(output_form(&said)),
         Said::Create(said) => create(said)?,
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
         Said::Attach(said) => attach(&said)?,
@@ -291,6 +318,13 @@ fn listing_form(said: &said::Listing) -> ListingForm {
         (Some(said::Format::Json), _) => ListingForm::Json,
         (None, true) => ListingForm::Names,
         (None, false) => ListingForm::Table,
+    }
+}
+
+fn output_form(said: &said::ForPrograms) -> OutputForm {
+    match said.format {
+        Some(said::Format::Json) => OutputForm::Json,
+        None => OutputForm::Plain,
     }
 }
 

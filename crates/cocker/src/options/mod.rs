@@ -16,7 +16,9 @@ mod said;
 mod seed;
 mod volume;
 
-pub use meaning::{Booting, Command, Creation, ListingForm, Options, RunProgram};
+pub use meaning::{
+    Booting, Command, Creation, ListingForm, Options, OutputForm, Pruning, RunProgram,
+};
 pub use modern::completion_script;
 
 use crate::failure::Failure;

@@ -44,7 +44,7 @@ enum Takes {
 }
 
 /// Long name, short name, what it takes.
-const OPTIONS: [(&str, &str, Takes); 42] = [
+const OPTIONS: [(&str, &str, Takes); 43] = [
     ("--action", "-a", Takes::Value),
     ("--show", "-s", Takes::Value),
     ("--print-version", "-v", Takes::Nothing),
@@ -78,6 +78,7 @@ const OPTIONS: [(&str, &str, Takes); 42] = [
     ("--from-image", "", Takes::Value),
     ("--to-image", "", Takes::Value),
     ("--keep", "", Takes::Nothing),
+    ("--dry-run", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
     ("--image-file", "", Takes::Value),
     ("--srepo", "", Takes::Value),
@@ -155,6 +156,8 @@ impl Words {
         Ok(match what {
             "images" => Said::Images(self.listing()?),
             "containers" => Said::Containers(self.listing()?),
+            "df" => Said::Df(self.for_programs()?),
+            "check" => Said::Check(self.for_programs()?),
             "container_root" => Said::Root(self.container()?),
             "ssearch" => Said::Ssearch(said::Ssearch {
                 srepo: self.text("--srepo")?,
@@ -162,7 +165,7 @@ impl Words {
                 listing: self.listing()?,
             }),
             unknown => {
-                let hint = "`-s` knows images, containers, container_root, ssearch.";
+                let hint = "`-s` knows images, containers, container_root, df, check, ssearch.";
                 return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
             }
         })
@@ -233,6 +236,10 @@ impl Words {
                 to_image: self.needed_text("--to-image")?,
             }),
             "del_image" => Said::RmImage(self.image()?),
+            "prune" => Said::Prune(said::Prune {
+                dry_run: self.flag("--dry-run"),
+                form: self.for_programs()?,
+            }),
             _ => return self.action_of_a_later_release(action),
         })
     }
@@ -273,16 +280,23 @@ impl Words {
         })
     }
 
+    fn for_programs(&mut self) -> Result<said::ForPrograms, Failure> {
+        let format = self.format()?;
+        Ok(said::ForPrograms { format })
+    }
+
+    fn format(&mut self) -> Result<Option<said::Format>, Failure> {
+        match self.text("--format")?.as_deref() {
+            None => Ok(None),
+            Some("json") => Ok(Some(said::Format::Json)),
+            Some(other) => Err(Failure::usage(format!(
+                "there is no format `{other}`; there is json"
+            ))),
+        }
+    }
+
     fn listing(&mut self) -> Result<said::Listing, Failure> {
-        let format = match self.text("--format")?.as_deref() {
-            None => None,
-            Some("json") => Some(said::Format::Json),
-            Some(other) => {
-                return Err(Failure::usage(format!(
-                    "there is no format `{other}`; there is json"
-                )));
-            }
-        };
+        let format = self.format()?;
         let quiet = self.flag("--quiet");
         if quiet && format.is_some() {
             return Err(Failure::usage(
