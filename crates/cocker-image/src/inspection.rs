@@ -10,6 +10,7 @@ mod layer;
 pub use layer::SeenLayer;
 
 use crate::Store;
+use std::path::Path;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,9 +71,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A path as a word for a shell, for a command that the user may type.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-=+:,@".contains(&byte);
+    match text.bytes().all(is_harmless) {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 impl Store {
     /// Where something lies, for a command that the user may type.
     fn shown_path(&self, path: &str) -> String {
-        self.home.join(path).display().to_string()
+        shell_word(&self.home.join(path))
     }
 }

@@ -11,14 +11,11 @@ use crate::engine::Engine;
 use crate::failure::EngineError;
 use crate::request::OnError;
 use crate::{addresses, ids};
-use cocker_image::inspection::{Finding, SeenLayer};
+use cocker_image::inspection::{Finding, SeenLayer, shell_word};
 use cocker_image::staging::{Leftover, staged_names};
 use cocker_image::{LayerId, Name, Version};
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, statat};
-use std::ffi::CStr;
+use rustix::fd::AsFd;
 use std::net::Ipv4Addr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What can be looked at by itself, again and again.
 enum Thing {
@@ -123,7 +120,7 @@ impl Engine {
             Err(errno) => {
                 let path = self.store.home().join(entry.path());
                 let what = format!("cannot be read: {errno}");
-                let remedy = format!("rm {}", path.display());
+                let remedy = format!("rm {}", shell_word(&path));
                 vec![Finding::wrong(
                     format!("entry {}", entry.path()),
                     what,
@@ -137,9 +134,8 @@ impl Engine {
         let mut findings = Vec::new();
         for (place, folder) in self.store.staging_folders() {
             for name in staged_names(folder).unwrap_or_default() {
-                // One that has just been made may not be locked yet.
-                if is_older_than_a_moment(folder, &name) && Leftover::claim(folder, &name).is_some()
-                {
+                let leftover = Leftover::claim(folder, &name);
+                if leftover.is_some_and(|leftover| !leftover.may_be_new()) {
                     findings.push(Finding::note(
                         format!("leftover {place}/{}", name.to_string_lossy()),
                         "was being made or removed when its process died",
@@ -161,16 +157,6 @@ impl Engine {
             .cloned()
             .collect())
     }
-}
-
-fn is_older_than_a_moment(folder: BorrowedFd<'_>, name: &CStr) -> bool {
-    const MOMENT: Duration = Duration::from_secs(1);
-    let changed = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).ok();
-    let changed = changed.and_then(|stat| u64::try_from(stat.st_ctime).ok());
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    changed.is_some_and(|changed| Duration::from_secs(changed) + MOMENT < since)
 }
 
 fn unneeded_layer(layer: LayerId) -> Finding {

@@ -101,7 +101,8 @@ impl Engine {
         for (place, folder) in self.store.staging_folders() {
             // A folder that cannot be read is told by whoever needs it.
             for name in staged_names(folder).unwrap_or_default() {
-                let Some(leftover) = Leftover::claim(folder, &name) else {
+                let leftover = Leftover::claim(folder, &name);
+                let Some(leftover) = leftover.filter(|leftover| !leftover.may_be_new()) else {
                     continue;
                 };
                 let size = measure_tree(leftover.folder()).unwrap_or(0);

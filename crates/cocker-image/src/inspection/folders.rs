@@ -1,6 +1,6 @@
 //! Entries of the store's folders: whether they are what may lie there, and nobody else's.
 
-use super::Finding;
+use super::{Finding, shell_word};
 use crate::descent::open_again;
 use crate::quote::quote;
 use crate::staging::is_staged;
@@ -97,7 +97,7 @@ impl Store {
 
 fn stranger(store: &Store, path: &Path) -> Finding {
     let shown = quote(&path.to_string_lossy());
-    let whole = quote(&store.home.join(path).to_string_lossy());
+    let whole = shell_word(&store.home.join(path));
     Finding::wrong(
         format!("entry {shown}"),
         "is not one of cocker's",

@@ -2,11 +2,12 @@
 
 use super::{GONE, NEW, lock, open_folder, shown, unlock};
 use crate::removal::{RemovalError, remove_tree};
-use rustix::fs::{Dir, FlockOperation};
+use rustix::fs::{Dir, FlockOperation, fstat};
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A folder `.new-<id>` or `.gone-<id>` whose owner is dead, locked by this value; it stays unless removed.
 pub struct Leftover<'a> {
@@ -32,6 +33,20 @@ impl<'a> Leftover<'a> {
         self.folder.as_fd()
     }
 
+    /// Whether it may have been made in this very moment, by somebody who has not locked it yet: it is empty and new.
+    ///
+    /// Whoever finds it gone makes another, so removing it does no harm; but it is nothing to tell the user.
+    pub fn may_be_new(&self) -> bool {
+        const MOMENT: Duration = Duration::from_secs(1);
+        let is_staged = self.name.to_bytes().starts_with(NEW.as_bytes());
+        let Ok(stat) = fstat(&self.folder) else {
+            return false;
+        };
+        let made = Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or(0));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        is_staged && now.unwrap_or_default() < made + MOMENT * 2 && is_empty(self.folder.as_fd())
+    }
+
     /// Removes it with all that is below it. The lock is held meanwhile, so that two do not share the work.
     ///
     /// Removal goes by name: should the folder have been published before the lock was had, nothing bears this name any
@@ -46,6 +61,12 @@ impl Drop for Leftover<'_> {
     fn drop(&mut self) {
         unlock(self.folder.as_fd());
     }
+}
+
+fn is_empty(folder: BorrowedFd<'_>) -> bool {
+    let entries = Dir::read_from(folder).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name().to_owned());
+    names.all(|name| [c".", c".."].contains(&name.as_c_str()))
 }
 
 /// Whether an entry bears the name of something staged or leaving.

@@ -71,21 +71,17 @@ pub fn usage(usage: &Usage) -> String {
 
 /// The same, with every image and container.
 pub fn usage_json(usage: &Usage) -> String {
+    let containers = usage.each_container.iter();
     json(UsageEntry {
-        layers: LayersEntry {
-            all: KindEntry::of(&usage.layers.all),
-            shared: usage.layers.shared,
-        },
-        containers: KindEntry::of(&usage.containers),
-        logs: KindEntry::of(&usage.logs),
-        staging: KindEntry::of(&usage.staging),
-        free: usage.free,
+        kinds: [
+            KindEntry::of("layers", &usage.layers.all, Some(usage.layers.shared)),
+            KindEntry::of("containers", &usage.containers, None),
+            KindEntry::of("logs", &usage.logs, None),
+            KindEntry::of("staging", &usage.staging, None),
+        ],
         images: usage.images.iter().map(ImageEntry::of).collect(),
-        each_container: usage
-            .each_container
-            .iter()
-            .map(ContainerEntry::of)
-            .collect(),
+        containers: containers.map(ContainerEntry::of).collect(),
+        free: usage.free,
     })
 }
 
@@ -151,26 +147,20 @@ struct FindingEntry<'a> {
 
 #[derive(Serialize)]
 struct UsageEntry<'a> {
-    layers: LayersEntry,
-    containers: KindEntry,
-    logs: KindEntry,
-    staging: KindEntry,
-    free: u64,
+    kinds: [KindEntry; 4],
     images: Vec<ImageEntry<'a>>,
-    each_container: Vec<ContainerEntry<'a>>,
-}
-
-#[derive(Serialize)]
-struct LayersEntry {
-    #[serde(flatten)]
-    all: KindEntry,
-    shared: u64,
+    containers: Vec<ContainerEntry<'a>>,
+    /// What the file system has left.
+    free: u64,
 }
 
 #[derive(Serialize)]
 struct KindEntry {
+    kind: &'static str,
     count: usize,
     size: u64,
+    /// Null where nothing of the kind is shared.
+    shared: Option<u64>,
     reclaimable: u64,
     /// How many of them have no record of their size.
     unmeasured: usize,
@@ -193,7 +183,7 @@ struct ContainerEntry<'a> {
 }
 
 impl KindEntry {
-    fn of(it: &KindUsage) -> KindEntry {
+    fn of(kind: &'static str, it: &KindUsage, shared: Option<u64>) -> KindEntry {
         let KindUsage {
             count,
             size,
@@ -201,8 +191,10 @@ impl KindEntry {
             unmeasured,
         } = *it;
         KindEntry {
+            kind,
             count,
             size,
+            shared,
             reclaimable,
             unmeasured,
         }
@@ -228,5 +220,101 @@ impl<'a> ContainerEntry<'a> {
             logs: it.logs,
             shared: it.shared,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cocker_engine::{LayerSizes, Name, Version};
+
+    fn whole() -> Usage {
+        let kind = |count, size, reclaimable| KindUsage {
+            count,
+            size,
+            reclaimable,
+            unmeasured: 0,
+        };
+        Usage {
+            layers: LayerSizes {
+                all: kind(3, 90 << 20, 20 << 20),
+                shared: 50 << 20,
+            },
+            containers: kind(2, 4096, 0),
+            logs: kind(1, 100, 0),
+            staging: kind(0, 0, 0),
+            images: vec![ImageUsage {
+                name: Name::parse("web").unwrap(),
+                version: Version::none(),
+                own: 20,
+                shared: 50,
+            }],
+            each_container: vec![ContainerUsage {
+                name: Name::parse("api").unwrap(),
+                own: 4096,
+                logs: 100,
+                shared: 70,
+            }],
+            free: 77 << 30,
+        }
+    }
+
+    #[test]
+    fn what_takes_room_is_a_line_a_kind() {
+        assert_eq!(
+            usage(&whole()),
+            "\
+kind         count    size       shared     reclaimable
+-------------------------------------------------------
+layers       3        90 MB      50 MB      20 MB
+containers   2        4 KB                  0 B
+logs         1        100 B                 0 B
+staging      0        0 B                   0 B
+free                  77 GB                 \n"
+        );
+    }
+
+    #[test]
+    fn programs_get_every_image_and_container() {
+        let read: serde_json::Value = serde_json::from_str(&usage_json(&whole())).unwrap();
+        assert_eq!(read["kinds"][0]["kind"], "layers");
+        assert_eq!(read["kinds"][0]["shared"], 50 << 20);
+        assert_eq!(read["kinds"][2]["shared"], serde_json::Value::Null);
+        assert_eq!(read["images"][0]["image_id"], "web");
+        assert_eq!(read["images"][0]["own"], 20);
+        assert_eq!(read["containers"][0]["logs"], 100);
+        assert_eq!(read["free"], 77_u64 << 30);
+    }
+
+    #[test]
+    fn what_was_removed_is_a_line_a_thing() {
+        let of = |kind, name: &str, size| Pruned {
+            kind,
+            name: name.into(),
+            size,
+        };
+        let layer = "0123456789abcdef0123456789abcdef";
+        let all = [
+            of(PrunedKind::Layer, layer, 43 << 20),
+            of(PrunedKind::Leftover, "layers/.new-\u{1b}", 0),
+            of(PrunedKind::Ids, "7", 0),
+        ];
+        assert_eq!(
+            pruned(&all),
+            "layer 0123456789ab 43 MB\nleftover layers/.new-\\u{1b} 0 B\nids 7 0 B\n"
+        );
+        let read: serde_json::Value = serde_json::from_str(&pruned_json(&all)).unwrap();
+        assert_eq!(read[0]["name"], layer);
+        assert_eq!(read[0]["size"], 43 << 20);
+    }
+
+    #[test]
+    fn a_sound_store_is_nothing_to_speak_of() {
+        assert_eq!(findings(&[]), "");
+        assert_eq!(findings_json(&[]), "[]\n");
+        let shown = findings(&[Finding::note("image a", "has no version", "cocker prune")]);
+        assert!(shown.ends_with(
+            "NOTE   image a              has no version                           cocker prune\n"
+        ));
     }
 }

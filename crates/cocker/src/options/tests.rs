@@ -3,7 +3,7 @@
 use super::*;
 use cocker_engine::{
     Boot, BridgeRequest, IfBooted, Isolation, Name, NetworkRequest, OnError, PortMapping,
-    Reference, Version, VolumeAccess, VolumeRequest,
+    PruneMode, Reference, Version, VolumeAccess, VolumeRequest,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -46,6 +46,13 @@ const SPELLINGS: &[(&str, &str)] = &[
         "-a install_test --version 1.0",
         "install-test --version 1.0",
     ),
+    ("-a prune", "prune"),
+    ("-a prune --dry-run -f", "prune -f --dry-run"),
+    ("--format json -a prune", "prune --format json"),
+    ("-s df", "df"),
+    ("-s df --format json", "df --format=json"),
+    ("-s check", "check"),
+    ("-s check --format=json -d", "check --format json -d"),
     ("-a create -m a:1,b -c C", "create -m a:1,b -c C"),
     (
         "-a create --image a --container=C",
@@ -429,6 +436,14 @@ fn wrong_usage_is_refused() {
         "shutdown C --timeout 1e3",
         "shutdown C --timeout 99999999999999999999",
         "-s images --format xml",
+        "-s df --format xml",
+        "prune --format xml",
+        "-s check -q",
+        "check -q",
+        "-s df --dry-run",
+        "df --dry-run",
+        "-a prune --dry-run=yes",
+        "prune web",
         "images --format xml",
         "-s images --format json -q",
         "images -q --format json",
@@ -480,4 +495,27 @@ fn the_page_of_help_has_every_command() {
         }
     }
     assert!(page.lines().all(|line| line.chars().count() <= 120));
+}
+
+#[test]
+fn housekeeping_means_what_was_said() {
+    let Command::Prune(pruning) = meant("prune --dry-run --format json") else {
+        panic!("prune is prune")
+    };
+    assert_eq!(
+        (pruning.mode, pruning.on_error, pruning.form),
+        (PruneMode::DryRun, OnError::Stop, OutputForm::Json)
+    );
+    let Command::Prune(pruning) = meant("-a prune -f") else {
+        panic!("prune is prune")
+    };
+    assert_eq!(
+        (pruning.mode, pruning.on_error, pruning.form),
+        (PruneMode::Remove, OnError::GoOn, OutputForm::Plain)
+    );
+    assert_eq!(meant("df"), Command::Df(OutputForm::Plain));
+    assert_eq!(
+        meant("-s check --format json"),
+        Command::Check(OutputForm::Json)
+    );
 }

@@ -15,6 +15,7 @@ mod boot;
 mod debian;
 mod failing_boot;
 mod host;
+mod housekeeping;
 mod images;
 mod isolation;
 mod lab;
@@ -62,6 +63,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         isolation::trials(),
         stacking::trials(),
         images::trials(),
+        housekeeping::trials(),
+        housekeeping::check::trials(),
         volumes::trials(),
         bad_input::trials(),
         lab::trials(),

@@ -8,7 +8,7 @@ use crate::housekeeping::registers::Entry;
 use crate::ids;
 use crate::state::Standing;
 use cocker_image::Name;
-use cocker_image::inspection::{Finding, chain};
+use cocker_image::inspection::{Finding, chain, shell_word};
 use rustix::fs::{AtFlags, FileType, statat};
 
 impl Engine {
@@ -30,7 +30,7 @@ impl Engine {
                 let place = self.store.home().join(&shown);
                 let remedy = format!(
                     "restore {} from a backup, or: cocker destroy --forcely {name}",
-                    place.display()
+                    shell_word(&place)
                 );
                 findings.push(Finding::wrong(thing, chain(&error), remedy));
                 return findings;
@@ -52,7 +52,7 @@ impl Engine {
             let place = self.store.home().join("layers").join(layer.as_str());
             let remedy = format!(
                 "restore {} from a backup, or: cocker destroy {}",
-                place.display(),
+                shell_word(&place),
                 container.name
             );
             tell(format!("its layer {layer} is not there"), remedy);
@@ -71,7 +71,7 @@ impl Engine {
             let place = self.store.home().join(self.container_path(&container.name));
             let remedy = format!(
                 "restore {} from a backup, or: cocker destroy {}",
-                place.join(folder).display(),
+                shell_word(&place.join(folder)),
                 container.name
             );
             tell(what, remedy);
@@ -111,7 +111,7 @@ impl Engine {
             ),
             Ok(_) => tell(
                 format!("{its} is not registered for it, so that another may get the same"),
-                format!("ln -sfn {name} {}", path.display()),
+                format!("ln -sfn {name} {}", shell_word(&path)),
             ),
             // What stands there is told by itself.
             Err(_) => {}
