@@ -2,7 +2,7 @@
 
 pub mod check;
 
-use crate::host::{Host, at_every_moment, size_of_files, with_image_test};
+use crate::host::{Host, at_every_moment, eventually, size_of_files, with_image_test};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -227,7 +227,7 @@ fn pruning_is_in_nobodys_way(host: &Host) {
                     host.cocker("rm-image copy").ok();
                 }
             }),
-            scope.spawn(|| (0..ROUNDS).for_each(|_| lives("on-test", "test"))),
+            scope.spawn(|| (0..ROUNDS).for_each(|_| lives("on-test", "test:_"))),
             scope.spawn(|| {
                 for round in 0..3 {
                     host.cocker(&format!("install-test --version {round}")).ok();
@@ -315,10 +315,14 @@ fn what_takes_room_is_right_after_every_change(host: &Host) {
         "head -c 1000000 /dev/zero > /root/zeros; echo seen > /dev/console",
     );
     host.cocker("shutdown web").ok();
-    let now = usage(host);
     let web = host.home().join("containers/web");
     let written = size_of_files(&web.join("files/upper"));
     assert!(written >= 1_000_000);
+    // It is measured when the client has had its `OK`.
+    eventually("the writable layer is measured", || {
+        of_kind(&usage(host), "containers")[1] != Some(0)
+    });
+    let now = usage(host);
     assert_eq!(of_kind(&now, "containers"), of_others(1, written));
     assert_eq!(now["containers"][0]["own"], written);
     let log = fs::metadata(web.join("console.log"))

@@ -340,7 +340,7 @@ fn a_busy_store_gives_no_false_alarm(host: &Host) {
             host.cocker(&format!("destroy {name}")).ok();
         };
         let workers = [
-            scope.spawn(move || (0..ROUNDS).for_each(|_| lives("web", "test"))),
+            scope.spawn(move || (0..ROUNDS).for_each(|_| lives("web", "test:_"))),
             scope.spawn(move || {
                 for _ in 0..ROUNDS {
                     host.cocker("copy-image --from-image test --to-image copy")
