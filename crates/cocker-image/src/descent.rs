@@ -7,6 +7,9 @@
 //! Only the deepest 32 folders are open and have entries in memory. For those above, three numbers are kept: who
 //! they are (device and inode) and where reading stopped. The way back to such a folder is `..` of the one below
 //! it, and what is found there must be the remembered folder.
+//!
+//! A sorted walk sees the names of each folder in the order of their bytes. It keeps the first names after the last one
+//! that was seen, as many as fit into a bound for all open folders, and reads the folder again for those that did not.
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, fstat, openat, openat2, seek,
@@ -22,6 +25,12 @@ const OPEN_LEVELS: usize = 32;
 /// Bytes of directory entries read at once.
 const ENTRY_BYTES: usize = 32 * 1024;
 
+/// Bytes that the names of one folder may take in memory in a sorted walk, and those of all open folders together.
+const SORTED_BYTES: usize = 8 * 1024 * 1024;
+const ALL_SORTED_BYTES: usize = 2 * SORTED_BYTES;
+/// What an entry takes besides its name, about.
+const ENTRY_OVERHEAD: usize = size_of::<Entry>() + 16;
+
 /// One entry of the current folder. Its type is the folder's word and may be out of date.
 pub(crate) struct Entry {
     pub name: CString,
@@ -34,6 +43,7 @@ pub(crate) struct Entry {
 pub(crate) struct Descent {
     levels: Vec<Level>,
     buffer: Vec<u8>,
+    is_sorted: bool,
 }
 
 struct Level {
@@ -43,6 +53,18 @@ struct Level {
     name: CString,
     unread: VecDeque<Entry>,
     position: u64,
+    sorted: Sorted,
+}
+
+/// How far a sorted walk has come in a folder.
+#[derive(Default)]
+struct Sorted {
+    /// The last name that was seen.
+    after: Option<CString>,
+    /// Whether all names after those in memory have been seen.
+    is_complete: bool,
+    /// Bytes that the names in memory took when they were read.
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,12 +76,19 @@ struct Identity {
 impl Descent {
     /// Starts in `top`, an open folder; `name` is what it is called in paths.
     pub fn new(top: OwnedFd, name: CString) -> Result<Descent, Errno> {
-        let mut descent = Descent {
-            levels: Vec::new(),
+        Ok(Descent {
+            levels: vec![Level::new(top, name)?],
             buffer: Vec::with_capacity(ENTRY_BYTES),
-        };
-        descent.levels.push(Level::new(top, name)?);
-        Ok(descent)
+            is_sorted: false,
+        })
+    }
+
+    /// The same for a walk that sees each folder's names in the order of their bytes.
+    pub fn sorted(top: OwnedFd, name: CString) -> Result<Descent, Errno> {
+        Ok(Descent {
+            is_sorted: true,
+            ..Descent::new(top, name)?
+        })
     }
 
     /// The folder that is being read.
@@ -76,10 +105,18 @@ impl Descent {
         loop {
             let level = self.levels.last_mut().expect("the top is never left");
             if let Some(entry) = level.unread.pop_front() {
-                level.position = entry.next;
+                if self.is_sorted {
+                    level.sorted.after = Some(entry.name.clone());
+                } else {
+                    level.position = entry.next;
+                }
                 return Ok(Some(entry));
             }
-            if !self.read_entries()? {
+            let has_more = match self.is_sorted {
+                true => self.read_sorted()?,
+                false => self.read_entries()?,
+            };
+            if !has_more {
                 return Ok(None);
             }
         }
@@ -96,7 +133,7 @@ impl Descent {
         self.levels.push(Level::new(folder, name)?);
         if let Some(far) = self.levels.len().checked_sub(OPEN_LEVELS + 1) {
             self.levels[far].folder = None;
-            self.levels[far].unread = VecDeque::new();
+            self.levels[far].forget();
         }
         Ok(())
     }
@@ -131,6 +168,53 @@ impl Descent {
 
     fn deepest(&self) -> &Level {
         self.levels.last().expect("the top is never left")
+    }
+
+    /// Reads the next names in their order; false when there are no more.
+    fn read_sorted(&mut self) -> Result<bool, Errno> {
+        let level = self.levels.last_mut().expect("the top is never left");
+        if level.sorted.is_complete {
+            return Ok(false);
+        }
+        let folder = level
+            .folder
+            .as_ref()
+            .expect("the deepest folder is always open");
+        seek(folder, SeekFrom::Start(0))?;
+        let mut names = Names::default();
+        while self.read_entries()? {
+            let level = self.levels.last_mut().expect("the top is never left");
+            for entry in level.unread.drain(..) {
+                if level
+                    .sorted
+                    .after
+                    .as_ref()
+                    .is_none_or(|after| entry.name > *after)
+                {
+                    names.add(entry);
+                }
+            }
+        }
+        let level = self.levels.last_mut().expect("the top is never left");
+        level.sorted.is_complete = names.end.is_none();
+        level.sorted.bytes = names.bytes;
+        level.unread = names.finish().into();
+        let any = !level.unread.is_empty();
+        self.bound_names();
+        Ok(any)
+    }
+
+    /// Forgets names of folders, topmost first, while all together take too much.
+    fn bound_names(&mut self) {
+        let mut bytes: usize = self.levels.iter().map(|level| level.sorted.bytes).sum();
+        let (_, above) = self.levels.split_last_mut().expect("the top is never left");
+        for level in above.iter_mut().filter(|level| level.sorted.bytes > 0) {
+            if bytes <= ALL_SORTED_BYTES {
+                break;
+            }
+            bytes -= level.sorted.bytes;
+            level.forget();
+        }
     }
 
     /// Reads one buffer of entries; false at the folder's end.
@@ -175,8 +259,62 @@ impl Level {
             name,
             unread: VecDeque::new(),
             position: 0,
+            sorted: Sorted::default(),
         })
     }
+
+    /// Drops what was read and not yet seen; it will be read again.
+    fn forget(&mut self) {
+        self.unread = VecDeque::new();
+        self.sorted.is_complete = false;
+        self.sorted.bytes = 0;
+    }
+}
+
+/// The first names of a folder, as many as fit.
+#[derive(Default)]
+struct Names {
+    entries: Vec<Entry>,
+    bytes: usize,
+    /// The first name that did not fit; no later one is taken.
+    end: Option<CString>,
+}
+
+impl Names {
+    fn add(&mut self, entry: Entry) {
+        if self.end.as_ref().is_some_and(|end| entry.name >= *end) {
+            return;
+        }
+        self.bytes += cost(&entry);
+        self.entries.push(entry);
+        // Sorting only when twice as much is there makes one sort for many names.
+        if self.bytes > 2 * SORTED_BYTES {
+            self.cut();
+        }
+    }
+
+    /// Keeps the names that come first.
+    fn cut(&mut self) {
+        self.entries
+            .sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        while self.bytes > SORTED_BYTES {
+            let Some(last) = self.entries.pop() else {
+                break;
+            };
+            self.bytes -= cost(&last);
+            self.end = Some(last.name);
+        }
+    }
+
+    fn finish(mut self) -> Vec<Entry> {
+        self.entries
+            .sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        self.entries
+    }
+}
+
+fn cost(entry: &Entry) -> usize {
+    entry.name.as_bytes().len() + ENTRY_OVERHEAD
 }
 
 impl Identity {
@@ -243,6 +381,69 @@ pub(crate) fn open_again(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::{File, create_dir, create_dir_all};
+
+    /// All paths of a sorted walk, folders before what is in them.
+    fn walk(top: &std::path::Path) -> Vec<Vec<u8>> {
+        let top = open_again(File::open(top).unwrap().as_fd()).unwrap();
+        let mut descent = Descent::sorted(top, c".".into()).unwrap();
+        let mut paths = Vec::new();
+        loop {
+            match descent.next_entry().unwrap() {
+                Some(entry) => {
+                    paths.push(descent.path(Some(&entry.name)));
+                    if entry.file_type == FileType::Directory {
+                        descent.enter(entry.name).unwrap();
+                    }
+                }
+                None if descent.leave().unwrap().is_none() => return paths,
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_sorted_walk_sees_names_in_order_at_any_depth() {
+        let top = tempfile::tempdir().unwrap();
+        let mut folder = top.path().to_path_buf();
+        let mut prefix = String::from(".");
+        let mut expected = Vec::new();
+        for _ in 0..80 {
+            for name in ["b", "a", "m", "\u{ff}z", "B"] {
+                create_dir(folder.join(name)).unwrap();
+            }
+            expected.extend(["B", "a", "b"].map(|name| format!("{prefix}/{name}")));
+            prefix = format!("{prefix}/b");
+            folder.push("b");
+        }
+        for level in (1..=80).rev() {
+            let prefix = format!(".{}", "/b".repeat(level - 1));
+            expected.extend(["m", "\u{ff}z"].map(|name| format!("{prefix}/{name}")));
+        }
+        let expected: Vec<_> = expected.into_iter().map(String::into_bytes).collect();
+        assert_eq!(walk(top.path()), expected);
+    }
+
+    #[test]
+    fn folders_with_more_names_than_fit_are_read_in_several_passes() {
+        let top = tempfile::tempdir().unwrap();
+        create_dir_all(top.path().join("0/deep")).unwrap();
+        // 255 bytes each, so that 60,000 of them take more than twice the bound.
+        let name = |index: usize| format!("{index:0>255}");
+        for index in 0..60_000 {
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                top.path().join(name(index)),
+                FileType::RegularFile,
+                Mode::RUSR,
+                0,
+            )
+            .unwrap();
+        }
+        let paths = walk(top.path());
+        assert_eq!(paths.len(), 60_002);
+        assert!(paths.is_sorted());
+    }
 
     #[test]
     fn what_is_mounted_or_a_link_is_not_opened() {

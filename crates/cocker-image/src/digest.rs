@@ -94,7 +94,8 @@ impl<T> Digester<T> {
         (Digest(text), self.length, self.inner)
     }
 
-    fn count(&mut self, bytes: &[u8]) {
+    /// Counts bytes that were passed on otherwise.
+    pub(crate) fn count(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
     }

@@ -5,6 +5,7 @@
 //! Trees of files are walked by descriptors only ([`removal`], [`measure_tree`]): no path is ever resolved a second time.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod descent;
 mod digest;
 pub mod host_image;
