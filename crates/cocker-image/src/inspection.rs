@@ -87,3 +87,6 @@ impl Store {
         shell_word(&self.home.join(path))
     }
 }
+
+#[cfg(test)]
+mod tests;

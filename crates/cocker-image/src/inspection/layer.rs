@@ -1,11 +1,13 @@
 //! Layers: their records, and whether their files are those that were recorded. This is what takes long.
 
 use super::{Finding, chain};
+use crate::archive::{PackOptions, Whiteouts, pack};
 use crate::descent::open_beneath;
 use crate::{LayerId, LayerRecord, Store, StoreError, measure_tree};
 use rustix::fs::{OFlags, fstat};
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A layer's folder, as it was looked at.
@@ -72,15 +74,34 @@ impl Store {
         let remedy = format!(
             "its files were changed since it was made: restore {place} from a backup, or remove what stands on it and import it again"
         );
-        match measure_tree(tree) {
-            Err(error) => Some((chain(&error), remedy)),
+        let what = match measure_tree(tree) {
+            Err(error) => Some(chain(&error)),
             Ok(size) if size != record.size => {
                 let recorded = record.size;
-                let what = format!("holds {size} bytes, and its record says {recorded}");
-                Some((what, remedy))
+                Some(format!(
+                    "holds {size} bytes, and its record says {recorded}"
+                ))
             }
-            Ok(_) => None,
-        }
+            Ok(_) => digest_differs(record, tree),
+        };
+        what.map(|what| (what, remedy))
+    }
+}
+
+/// A layer with a digest is packed once more, for nobody, and compared.
+fn digest_differs(record: &LayerRecord, tree: BorrowedFd<'_>) -> Option<String> {
+    let recorded = record.digest.as_ref()?;
+    let options = PackOptions {
+        whiteouts: Whiteouts::Devices,
+        description: None,
+    };
+    match pack(tree, &options, &mut io::sink()) {
+        Err(error) => Some(chain(&error)),
+        Ok(packed) if packed.digest != *recorded => Some(format!(
+            "has digest {}, and its record says {recorded}",
+            packed.digest
+        )),
+        Ok(_) => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The store as its users see it: what is published can be found, and what fails leaves nothing.
 
+mod listing;
 mod renaming;
 
 use super::*;
