@@ -11,6 +11,7 @@
 //! ├── containers/<name>/            the engine's
 //! ├── config.toml                   the engine's
 //! ├── ids/<slot>                    the engine's
+//! ├── images.cache                  what listing read the last time; can always be made anew
 //! └── store.lock                    one lock for names: held for milliseconds
 //! ```
 //!
