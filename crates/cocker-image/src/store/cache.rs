@@ -39,8 +39,21 @@ const STEP: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Cache {
     text: String,
-    /// Beginning and end of each line of `text`.
-    lines: Vec<(usize, usize)>,
+    lines: Vec<Line>,
+}
+
+/// Where a line and its name lie in the text.
+struct Line {
+    begin: usize,
+    name_end: usize,
+    end: usize,
+}
+
+/// The way through a cache, whose lines stand in the names' order, too.
+pub(super) struct Reading<'a> {
+    cache: &'a Cache,
+    /// The first line that may be of a name still to come; none before the first name.
+    next: Option<usize>,
 }
 
 /// What tells one state of a file or folder from another.
@@ -80,39 +93,29 @@ impl Cache {
         }
         let begin = text.len() - body.len();
         let lines = body.lines().scan(begin, |begin, line| {
-            let place = (*begin, *begin + line.len());
-            *begin = place.1 + 1;
+            let name = line.find(' ').unwrap_or(line.len());
+            let place = Line {
+                begin: *begin,
+                name_end: *begin + name,
+                end: *begin + line.len(),
+            };
+            *begin = place.end + 1;
             Some(place)
         });
         let lines = lines.collect();
         Some(Cache { text, lines })
     }
 
-    /// The images of a name, by version, where nothing has changed in `images`, and their line.
-    pub fn images(&self, images: BorrowedFd<'_>, name: &Name) -> Option<(Vec<ImageRecord>, &str)> {
-        let line = |&(begin, end): &(usize, usize)| &self.text[begin..end];
-        let name_of = |place| line(place).split(' ').next().unwrap_or_default();
-        let found = self
-            .lines
-            .binary_search_by(|place| name_of(place).cmp(name.as_str()));
-        let line = line(&self.lines[found.ok()?]);
-        let mut words = line.split(' ');
-        words.next();
-        if Stamp::parse(&mut words)? != Stamp::of(images, name.as_str())? {
-            return None;
+    /// Goes through the lines for names that come in their order.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading {
+            cache: self,
+            next: None,
         }
-        let mut found = Vec::new();
-        let mut path = String::new();
-        while let Some(version) = words.next() {
-            let stamp = Stamp::parse(&mut words)?;
-            path.clear();
-            let _ = write!(path, "{name}/{version}/image.json");
-            if stamp != Stamp::of(images, &path)? {
-                return None;
-            }
-            found.push(record(name, version, &mut words)?);
-        }
-        Some((found, line))
+    }
+
+    fn name(&self, line: &Line) -> &str {
+        &self.text[line.begin..line.name_end]
     }
 
     /// Puts new lines, in the names' order, in the place of the cache. What fails costs time only, the next time.
@@ -146,6 +149,51 @@ impl Cache {
             .and_then(|()| file.write_all(body.as_bytes()))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         renameat(home, STAGED, home, FILE)
+    }
+}
+
+impl<'a> Reading<'a> {
+    /// The images of a name, by version, where nothing has changed in `images`, and their line. Names come sorted.
+    pub fn images(
+        &mut self,
+        images: BorrowedFd<'_>,
+        name: &Name,
+    ) -> Option<(Vec<ImageRecord>, &'a str)> {
+        let line = self.line(name)?;
+        let mut words = line.split(' ');
+        words.next();
+        if Stamp::parse(&mut words)? != Stamp::of(images, name.as_str())? {
+            return None;
+        }
+        let mut found = Vec::with_capacity(1);
+        let mut path = String::new();
+        while let Some(version) = words.next() {
+            let stamp = Stamp::parse(&mut words)?;
+            path.clear();
+            for part in [name.as_str(), "/", version, "/image.json"] {
+                path.push_str(part);
+            }
+            if stamp != Stamp::of(images, &path)? {
+                return None;
+            }
+            found.push(record(name, version, &mut words)?);
+        }
+        Some((found, line))
+    }
+
+    fn line(&mut self, name: &Name) -> Option<&'a str> {
+        let Cache { text, lines } = self.cache;
+        let is_before = |line: &Line| self.cache.name(line) < name.as_str();
+        let mut next = match self.next {
+            Some(next) => next,
+            None => lines.partition_point(is_before),
+        };
+        while lines.get(next).is_some_and(is_before) {
+            next += 1;
+        }
+        self.next = Some(next);
+        let line = lines.get(next)?;
+        (self.cache.name(line) == name.as_str()).then(|| &text[line.begin..line.end])
     }
 }
 

@@ -86,10 +86,11 @@ impl Store {
         old: Old,
     ) -> Result<Found<'a>, StoreError> {
         let mut reader = Reader::default();
+        let mut kept = cache.reading();
         let mut found = Found::default();
         found.images.reserve(names.len());
         for name in names {
-            if let Some((images, entry)) = cache.images(self.images.as_fd(), name) {
+            if let Some((images, entry)) = kept.images(self.images.as_fd(), name) {
                 found.images.extend(images.into_iter().map(Ok));
                 found.entries.push(Cow::Borrowed(entry));
                 continue;
