@@ -17,3 +17,6 @@ mod usage;
 pub use cocker_image::inspection::{Finding, Grade};
 pub use prune::{Kind as PrunedKind, PruneMode, Pruned};
 pub use usage::{ContainerUsage, ImageUsage, KindUsage, LayerSizes, Usage};
+
+#[cfg(test)]
+mod tests;

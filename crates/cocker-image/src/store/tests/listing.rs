@@ -20,7 +20,7 @@ fn add(home: &Home, name: &str, version: &str, size: usize) {
     let folder = home.path().join("images").join(name).join(version);
     fs::create_dir_all(&folder).unwrap();
     let layer = "0123456789abcdef".repeat(2);
-    let origin = if size % 2 == 0 {
+    let origin = if size.is_multiple_of(2) {
         ",\"origin\": \"host_programs\""
     } else {
         ""
