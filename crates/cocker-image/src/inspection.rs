@@ -84,7 +84,7 @@ pub fn shell_word(path: &Path) -> String {
 impl Store {
     /// Where something lies, for a command that the user may type.
     fn shown_path(&self, path: &str) -> String {
-        shell_word(&self.home.join(path))
+        shell_word(&self.home().join(path))
     }
 }
 

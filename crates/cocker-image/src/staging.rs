@@ -11,7 +11,7 @@
 
 mod leftovers;
 
-pub use leftovers::{Leftover, is_staged, staged_names, sweep};
+pub use leftovers::{Leftover, is_free, is_staged, staged_names, sweep};
 
 use crate::descent::{is_named, open_beneath};
 use crate::quote::quote;

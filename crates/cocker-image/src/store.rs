@@ -54,7 +54,7 @@ const LOCK: &str = "store.lock";
 ///
 /// All folders are reached through descriptors that were opened once, close-on-exec; they live as long as this value.
 pub struct Store {
-    pub(crate) home: PathBuf,
+    home: PathBuf,
     folder: OwnedFd,
     layers: OwnedFd,
     images: OwnedFd,

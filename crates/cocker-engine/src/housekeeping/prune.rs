@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::failure::EngineError;
 use crate::images::LayerUsers;
 use crate::request::OnError;
-use cocker_image::staging::{LeavingFolder, Leftover, staged_names};
+use cocker_image::staging::{LeavingFolder, Leftover, StagingError, is_free, staged_names};
 use cocker_image::{LayerId, Name, measure_tree};
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, unlinkat};
@@ -46,6 +46,13 @@ pub struct Pruned {
     pub name: String,
     /// Bytes of its files.
     pub size: u64,
+}
+
+/// A layer that is to go.
+enum Left {
+    /// Nobody works on it; with its folder where that has left its name.
+    Free(Option<LeavingFolder>),
+    InUse,
 }
 
 impl Engine {
@@ -213,28 +220,32 @@ impl Engine {
     ) -> Vec<(Pruned, Option<LeavingFolder>)> {
         let mut leaving = Vec::new();
         for layer in layers {
-            let size = self.size_of(layer);
-            let folder = match mode {
-                PruneMode::DryRun => None,
-                PruneMode::Remove => {
-                    match LeavingFolder::begin_if_free(self.store.layers_folder(), layer.as_str()) {
-                        Ok(Some(folder)) => Some(folder),
-                        Ok(None) => continue,
-                        Err(error) => {
-                            tracing::warn!("layer {layer} stays: {error}");
-                            continue;
-                        }
-                    }
-                }
-            };
             let pruned = Pruned {
                 kind: Kind::Layer,
                 name: layer.to_string(),
-                size,
+                size: self.size_of(layer),
             };
-            leaving.push((pruned, folder));
+            match self.begin_to_leave(layer, mode) {
+                Ok(Left::Free(folder)) => leaving.push((pruned, folder)),
+                Ok(Left::InUse) => tracing::debug!("layer {layer} is being worked on and stays"),
+                Err(error) => tracing::warn!("layer {layer} stays: {error}"),
+            }
         }
         leaving
+    }
+
+    fn begin_to_leave(&self, layer: &LayerId, mode: PruneMode) -> Result<Left, StagingError> {
+        let (folder, name) = (self.store.layers_folder(), layer.as_str());
+        Ok(match mode {
+            PruneMode::Remove => match LeavingFolder::begin_if_free(folder, name)? {
+                Some(leaving) => Left::Free(Some(leaving)),
+                None => Left::InUse,
+            },
+            PruneMode::DryRun => match is_free(folder, name) {
+                true => Left::Free(None),
+                false => Left::InUse,
+            },
+        })
     }
 
     /// As its record says; where there is none that can be read, as its files say, which are about to go.

@@ -43,7 +43,7 @@ impl Store {
         belongs: impl Fn(&str) -> bool,
     ) -> Result<Vec<Finding>, StoreError> {
         let entries = entries(folder).map_err(|errno| StoreError::List {
-            path: self.home.join(shown),
+            path: self.home().join(shown),
             source: errno.into(),
         })?;
         let strange = entries
@@ -97,7 +97,7 @@ impl Store {
 
 fn stranger(store: &Store, path: &Path) -> Finding {
     let shown = quote(&path.to_string_lossy());
-    let whole = shell_word(&store.home.join(path));
+    let whole = shell_word(&store.home().join(path));
     Finding::wrong(
         format!("entry {shown}"),
         "is not one of cocker's",

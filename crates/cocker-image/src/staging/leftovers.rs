@@ -76,6 +76,12 @@ pub fn is_staged(name: &CStr) -> bool {
         .any(|prefix| name.to_bytes().starts_with(prefix.as_bytes()))
 }
 
+/// Whether a folder is there and nobody holds the lock on it at this moment.
+pub fn is_free(parent: BorrowedFd<'_>, name: &str) -> bool {
+    let name = CString::new(name).ok();
+    name.is_some_and(|name| Leftover::claim(parent, &name).is_some())
+}
+
 /// The names in `parent` of what is staged or leaving, whether its owner lives or not.
 pub fn staged_names(parent: BorrowedFd<'_>) -> Result<Vec<CString>, io::Error> {
     let mut names = Vec::new();
