@@ -269,7 +269,7 @@ fn drop_stale(store: &Store, folder: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Says whether the container is there and has the address. One that cannot be read may have it.
-fn has(store: &Store, container: &str, address: Ipv4Addr) -> bool {
+pub(crate) fn has(store: &Store, container: &str, address: Ipv4Addr) -> bool {
     let Ok(name) = Name::parse(container) else {
         return false;
     };

@@ -7,6 +7,8 @@
 //! A slot is a number; its range starts at [`FIRST`] + slot × 65,536. All calls need the store's lock. A link whose
 //! container is not there (a crash between two steps) counts as free.
 
+use crate::container::Container;
+use crate::failure::ContainerError;
 use cocker_image::{Name, Store};
 use cocker_sandbox::{HostId, IdRange};
 use rustix::io::Errno;
@@ -113,6 +115,17 @@ fn taken(store: &Store) -> Result<BTreeMap<u32, String>, Errno> {
         }
     }
     Ok(taken)
+}
+
+/// Says whether the container is there and has the slot. One that cannot be read may have it.
+pub(crate) fn has(store: &Store, container: &str, slot: u32) -> bool {
+    let Ok(name) = Name::parse(container) else {
+        return false;
+    };
+    match Container::open(store, &name) {
+        Ok(container) => container.settings.id_slot == slot,
+        Err(error) => !matches!(error, ContainerError::Unknown { .. }),
+    }
 }
 
 fn exists(store: &Store, container: &str) -> Result<bool, Errno> {

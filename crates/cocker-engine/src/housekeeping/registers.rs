@@ -1,8 +1,8 @@
 //! The registers of id ranges and addresses: links whose text is the name of the container that has them.
 
-use crate::container::{CONTAINERS, Container, NetworkSettings};
+use crate::container::CONTAINERS;
 use crate::engine::Engine;
-use crate::failure::{ContainerError, EngineError};
+use crate::failure::EngineError;
 use crate::{addresses, ids};
 use cocker_image::Name;
 use rustix::io::Errno;
@@ -52,17 +52,9 @@ impl Engine {
     /// Whether the container that an entry names is not there, or has something else. One that cannot be read may have it.
     /// The caller holds the lock on names.
     pub(super) fn is_stale(&self, entry: Entry, owner: &str) -> bool {
-        let Ok(name) = Name::parse(owner) else {
-            return true;
-        };
-        match (Container::open(&self.store, &name), entry) {
-            (Ok(container), Entry::Ids(slot)) => container.settings.id_slot != slot,
-            (Ok(container), Entry::Address(address)) => !matches!(
-                container.settings.network,
-                NetworkSettings::Bridge { address: its, .. } if its == address
-            ),
-            (Err(ContainerError::Unknown { .. }), _) => true,
-            (Err(_), _) => false,
+        match entry {
+            Entry::Ids(slot) => !ids::has(&self.store, owner, slot),
+            Entry::Address(address) => !addresses::has(&self.store, owner, address),
         }
     }
 
