@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-const FOLDER: &str = "addresses";
+pub(crate) const FOLDER: &str = "addresses";
 
 /// How many bridges a store may have.
 const MOST_BRIDGES: u32 = 16;
@@ -161,6 +161,29 @@ pub(crate) fn give_back_all_of(store: &Store, container: &Name) -> Result<(), Er
         .try_for_each(|address| give_back(store, container, address))
 }
 
+/// Every address that is registered. Makes nothing.
+pub(crate) fn registered(store: &Store) -> Result<Vec<Ipv4Addr>, Errno> {
+    match open(store) {
+        Ok(folder) => Ok(taken(&folder)?.into_iter().collect()),
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The name of the container for which an address is registered. Makes nothing.
+pub(crate) fn registered_for(store: &Store, address: Ipv4Addr) -> Result<Option<String>, Errno> {
+    match open(store) {
+        Ok(folder) => owner(&folder, address),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Takes an address out of the register, whoever it is registered for.
+pub(crate) fn forget(store: &Store, address: Ipv4Addr) -> Result<(), Errno> {
+    remove(&open(store)?, address)
+}
+
 fn check(
     store: &Store,
     config: &NetworkConfig,
@@ -251,7 +274,7 @@ fn drop_stale(store: &Store, folder: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Says whether the container is there and has the address. One that cannot be read may have it.
-fn has(store: &Store, container: &str, address: Ipv4Addr) -> bool {
+pub(crate) fn has(store: &Store, container: &str, address: Ipv4Addr) -> bool {
     let Ok(name) = Name::parse(container) else {
         return false;
     };
@@ -264,17 +287,21 @@ fn has(store: &Store, container: &str, address: Ipv4Addr) -> bool {
     }
 }
 
-fn folder(store: &Store) -> Result<OwnedFd, Errno> {
+/// The folder of the register; NOENT where there has never been an address.
+pub(crate) fn open(store: &Store) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat(store.folder(), FOLDER, flags, Mode::empty());
-    match open() {
+    rustix::fs::openat(store.folder(), FOLDER, flags, Mode::empty())
+}
+
+fn folder(store: &Store) -> Result<OwnedFd, Errno> {
+    match open(store) {
         Err(Errno::NOENT) => {
             match rustix::fs::mkdirat(store.folder(), FOLDER, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
             rustix::fs::fsync(store.folder())?;
-            open()
+            open(store)
         }
         opened => opened,
     }

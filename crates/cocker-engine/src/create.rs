@@ -112,7 +112,7 @@ impl Engine {
             .ok_or(CreateError::NoIdsLeft { count: ids::SLOTS })?;
         let network = self.take_network(container, checked.config.as_ref());
         let network = network.inspect_err(|_| {
-            let _ = ids::give_back(&self.store, slot);
+            let _ = ids::give_back(&self.store, &container.name, slot);
         })?;
         Ok(ContainerSettings {
             format: FORMAT,
@@ -134,7 +134,7 @@ impl Engine {
         if let Err(error) = self.give_back_address(name, settings) {
             tracing::debug!("its address stays taken: {error}");
         }
-        if let Err(errno) = ids::give_back(&self.store, settings.id_slot) {
+        if let Err(errno) = ids::give_back(&self.store, name, settings.id_slot) {
             tracing::debug!("its ids stay taken: {errno}");
         }
     }

@@ -69,7 +69,7 @@ impl Engine {
             work.into_folder(),
         )
         .map_err(|source| DestroyError::Rename { source })?;
-        ids::give_back(&self.store, container.settings.id_slot)
+        ids::give_back(&self.store, name, container.settings.id_slot)
             .map_err(|source| DestroyError::Ids { source })?;
         forgiven(self.give_back_address(name, &container.settings), on_error)?;
         drop(names);

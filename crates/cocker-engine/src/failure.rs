@@ -2,6 +2,7 @@
 
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
+use cocker_image::removal::RemovalError;
 use cocker_image::stack::StackError;
 use cocker_image::staging::StagingError;
 use cocker_image::transfer::{ExportError, ImportError, OutputError};
@@ -454,6 +455,23 @@ pub enum EngineError {
         #[source]
         source: Errno,
     },
+    #[error("cannot prune the store")]
+    Prune {
+        #[source]
+        source: Box<EngineError>,
+    },
+    #[error("cannot remove the files of layer `{layer}`")]
+    RemoveLayer {
+        layer: String,
+        #[source]
+        source: RemovalError,
+    },
+    #[error("cannot ask how much room is left in `{}`", folder.display())]
+    FreeSpace {
+        folder: PathBuf,
+        #[source]
+        source: Errno,
+    },
     #[error("cannot release the container: {what}")]
     Release {
         what: &'static str,
@@ -515,7 +533,10 @@ impl EngineError {
                 DestroyError::Shutdown(source) => talk_hint(source),
                 _ => None,
             },
+            EngineError::Prune { source } => Some(prune_hint(source)),
             EngineError::List { .. }
+            | EngineError::RemoveLayer { .. }
+            | EngineError::FreeSpace { .. }
             | EngineError::Release { .. }
             | EngineError::ReleaseNetwork { .. } => None,
         }
@@ -534,6 +555,23 @@ impl EngineError {
             } => Some(source.raw_os_error()),
             _ => None,
         }
+    }
+}
+
+fn prune_hint(source: &EngineError) -> String {
+    const GO_ON: &str = "with --forcely everything but layers is pruned";
+    match source {
+        EngineError::Container(
+            ContainerError::Read { container, .. }
+            | ContainerError::Damaged { container, .. }
+            | ContainerError::TooNew { container, .. },
+        ) => format!(
+            "it may stand on any layer: mend it, or cocker destroy --forcely {container}; {GO_ON}."
+        ),
+        EngineError::Image(_) => {
+            format!("it may stand on any layer: `cocker check` tells what to do about it; {GO_ON}.")
+        }
+        _ => "try again; `cocker check` looks at everything.".into(),
     }
 }
 

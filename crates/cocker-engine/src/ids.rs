@@ -7,6 +7,8 @@
 //! A slot is a number; its range starts at [`FIRST`] + slot × 65,536. All calls need the store's lock. A link whose
 //! container is not there (a crash between two steps) counts as free.
 
+use crate::container::Container;
+use crate::failure::ContainerError;
 use cocker_image::{Name, Store};
 use cocker_sandbox::{HostId, IdRange};
 use rustix::io::Errno;
@@ -44,11 +46,7 @@ pub(crate) fn take(store: &Store, container: &Name) -> Result<Option<u32>, Errno
             if !is_left_over {
                 continue;
             }
-            rustix::fs::unlinkat(
-                store.ids_folder(),
-                slot.to_string(),
-                rustix::fs::AtFlags::empty(),
-            )?;
+            remove(store, slot)?;
         }
         rustix::fs::symlinkat(container.as_str(), store.ids_folder(), slot.to_string())?;
         return Ok(Some(slot));
@@ -56,8 +54,16 @@ pub(crate) fn take(store: &Store, container: &Name) -> Result<Option<u32>, Errno
     Ok(None)
 }
 
-/// Gives a slot back.
-pub(crate) fn give_back(store: &Store, slot: u32) -> Result<(), Errno> {
+/// Gives back a slot of this container; one that is registered for another stays.
+pub(crate) fn give_back(store: &Store, container: &Name, slot: u32) -> Result<(), Errno> {
+    match owner(store, slot)? {
+        Some(owner) if owner == container.as_str() => remove(store, slot),
+        _ => Ok(()),
+    }
+}
+
+/// Takes a slot out of the register, whoever it is registered for.
+pub(crate) fn remove(store: &Store, slot: u32) -> Result<(), Errno> {
     match rustix::fs::unlinkat(
         store.ids_folder(),
         slot.to_string(),
@@ -72,24 +78,59 @@ pub(crate) fn give_back(store: &Store, slot: u32) -> Result<(), Errno> {
 pub(crate) fn give_back_all_of(store: &Store, container: &Name) -> Result<(), Errno> {
     for (slot, owner) in taken(store)? {
         if owner == container.as_str() {
-            give_back(store, slot)?;
+            remove(store, slot)?;
         }
     }
     Ok(())
 }
 
+/// The name of the container for which a slot is registered.
+pub(crate) fn owner(store: &Store, slot: u32) -> Result<Option<String>, Errno> {
+    match rustix::fs::readlinkat(store.ids_folder(), slot.to_string(), Vec::new()) {
+        Ok(owner) => Ok(Some(owner.to_string_lossy().into_owned())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Every slot that is registered, whatever stands in its place.
+pub(crate) fn slots(store: &Store) -> Result<Vec<u32>, Errno> {
+    let mut slots = Vec::new();
+    for entry in rustix::fs::Dir::read_from(store.ids_folder())? {
+        let entry = entry?;
+        let name = entry.file_name().to_str().ok();
+        slots.extend(name.and_then(slot_of));
+    }
+    slots.sort_unstable();
+    Ok(slots)
+}
+
+/// The slot whose link has this name.
+pub(crate) fn slot_of(name: &str) -> Option<u32> {
+    let slot = name.parse::<u32>().ok()?;
+    (slot.to_string() == name).then_some(slot)
+}
+
 fn taken(store: &Store) -> Result<BTreeMap<u32, String>, Errno> {
     let mut taken = BTreeMap::new();
-    let mut entries = rustix::fs::Dir::read_from(store.ids_folder())?;
-    while let Some(entry) = entries.read() {
-        let entry = entry?;
-        let Some(slot) = entry.file_name().to_str().ok().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        let owner = rustix::fs::readlinkat(store.ids_folder(), entry.file_name(), Vec::new())?;
-        taken.insert(slot, owner.to_string_lossy().into_owned());
+    for slot in slots(store)? {
+        // One that has been given back meanwhile is not taken.
+        if let Some(owner) = owner(store, slot)? {
+            taken.insert(slot, owner);
+        }
     }
     Ok(taken)
+}
+
+/// Says whether the container is there and has the slot. One that cannot be read may have it.
+pub(crate) fn has(store: &Store, container: &str, slot: u32) -> bool {
+    let Ok(name) = Name::parse(container) else {
+        return false;
+    };
+    match Container::open(store, &name) {
+        Ok(container) => container.settings.id_slot == slot,
+        Err(error) => !matches!(error, ContainerError::Unknown { .. }),
+    }
 }
 
 fn exists(store: &Store, container: &str) -> Result<bool, Errno> {

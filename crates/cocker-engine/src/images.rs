@@ -115,11 +115,19 @@ impl Engine {
 
     /// Reads who needs layers. The caller holds the lock on names, under which layers are pinned.
     pub(crate) fn layer_users(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
+        // Not from the cache of listings: this decides what may be removed.
+        let (images, failures) = self.store.images_and_failures()?;
         let mut users = LayerUsers {
-            images: self.store.images()?,
+            images,
             containers: Vec::new(),
-            is_complete: true,
+            is_complete: failures.is_empty(),
         };
+        for error in failures {
+            match on_error {
+                OnError::GoOn => tracing::warn!("going on: {error}"),
+                OnError::Stop => return Err(error.into()),
+            }
+        }
         for name in self.container_names()? {
             match Container::open(&self.store, &name) {
                 Ok(container) => users.containers.push(container),
@@ -134,14 +142,25 @@ impl Engine {
         }
         Ok(users)
     }
+
+    /// The same for a caller who holds no lock. What cannot be read may be leaving: it is looked at again with all names
+    /// held still.
+    pub(crate) fn layer_users_now(&self, on_error: OnError) -> Result<LayerUsers, EngineError> {
+        let users = self.layer_users(OnError::GoOn)?;
+        if users.is_complete {
+            return Ok(users);
+        }
+        let _names = self.store.hold_still()?;
+        self.layer_users(on_error)
+    }
 }
 
 /// Who needs layers, read once.
 pub(crate) struct LayerUsers {
-    images: Vec<ImageRecord>,
-    containers: Vec<Container>,
-    /// False where a container could not be read: it may stand on anything.
-    is_complete: bool,
+    pub images: Vec<ImageRecord>,
+    pub containers: Vec<Container>,
+    /// False where an image or a container could not be read: it may stand on anything.
+    pub is_complete: bool,
 }
 
 impl LayerUsers {
@@ -158,11 +177,16 @@ impl LayerUsers {
         &self,
         layers: impl DoubleEndedIterator<Item = &'a LayerId>,
     ) -> Result<Vec<Afterwards>, StoreError> {
+        Afterwards::leave_layers(self.unused(layers).into_iter())
+    }
+
+    /// Those of `layers` that nobody needs, as far as that can be known.
+    pub(crate) fn unused<'a>(&self, layers: impl Iterator<Item = &'a LayerId>) -> Vec<&'a LayerId> {
         if !self.is_complete {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let used = self.layers();
-        Afterwards::leave_layers(layers.filter(|layer| !used.contains(layer)))
+        layers.filter(|layer| !used.contains(layer)).collect()
     }
 
     /// Whether anybody uses the layer.

@@ -18,6 +18,7 @@ mod end;
 mod engine;
 mod failure;
 mod freezing;
+mod housekeeping;
 mod ids;
 mod image_to_container;
 mod images;
@@ -47,6 +48,10 @@ pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
+pub use housekeeping::{
+    ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
+    PrunedKind, Usage,
+};
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
 pub use request::{

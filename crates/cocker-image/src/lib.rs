@@ -10,6 +10,7 @@ mod copying;
 mod descent;
 mod digest;
 pub mod host_image;
+pub mod inspection;
 mod layer;
 mod measure;
 mod name;

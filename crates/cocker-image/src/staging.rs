@@ -9,11 +9,15 @@
 //! vanishes with its holder, so a folder that can be locked belongs to nobody and may be swept.
 //! Nothing here decides about names: who takes or frees one holds the store's lock.
 
+mod leftovers;
+
+pub use leftovers::{Leftover, is_free, is_staged, staged_names, sweep};
+
 use crate::descent::{is_named, open_beneath};
 use crate::quote::quote;
 use crate::removal::{RemovalError, remove_tree};
 use rustix::fs::{
-    Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat, renameat_with,
+    FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat, renameat_with,
 };
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -205,6 +209,25 @@ impl LeavingFolder {
         LeavingFolder::begin_held(parent, name, folder)
     }
 
+    /// The same where nobody holds the lock on the folder; `None` where somebody works on it. Never waits.
+    pub fn begin_if_free(
+        parent: BorrowedFd<'_>,
+        name: impl AsRef<OsStr>,
+    ) -> Result<Option<LeavingFolder>, StagingError> {
+        let not_found = |source: io::Error| StagingError::Find {
+            name: quote(&name.as_ref().to_string_lossy()),
+            source,
+        };
+        let from =
+            CString::new(name.as_ref().as_bytes()).map_err(|error| not_found(error.into()))?;
+        let folder = open_folder(parent, &from).map_err(|errno| not_found(errno.into()))?;
+        match lock(folder.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => LeavingFolder::begin_held(parent, name, folder).map(Some),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(not_found(errno.into())),
+        }
+    }
+
     /// The same for a `folder` on which the caller holds the lock already, which passes to this value.
     pub fn begin_held(
         parent: BorrowedFd<'_>,
@@ -257,34 +280,6 @@ impl Drop for LeavingFolder {
         }
         unlock(self.folder.as_fd());
     }
-}
-
-/// Removes what dead writers and removers left in `parent`; returns how many folders that were.
-///
-/// A leftover that cannot be removed stays, is told as a warning, and keeps nobody from working.
-pub fn sweep(parent: BorrowedFd<'_>) -> Result<usize, io::Error> {
-    let mut swept = 0;
-    for entry in Dir::read_from(parent)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if !name.to_str().is_ok_and(is_staging_name) {
-            continue;
-        }
-        // A folder that is locked has a living owner, and one that cannot be opened has just got its name or gone.
-        // The lock is held through the removal, so that two sweeps do not share the work.
-        let Ok(folder) = open_folder(parent, name) else {
-            continue;
-        };
-        if lock(folder.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
-            continue;
-        }
-        // Removal goes by name: should the folder have been published before the lock was had, nothing bears
-        // this name any more and nothing is removed.
-        tracing::debug!(name = %shown(name), "sweeping what a dead process left");
-        remove_or_leave(parent, name);
-        swept += 1;
-    }
-    Ok(swept)
 }
 
 /// Whether a name is that of a folder that comes or goes.

@@ -12,6 +12,7 @@
 //! ├── config.toml                   the engine's
 //! ├── ids/<slot>                    the engine's
 //! ├── change.json                   the change of several names that is under way, if any
+//! ├── images.cache                  what listing read the last time; can always be made anew
 //! └── store.lock                    one lock for names: held for milliseconds
 //! ```
 //!
@@ -20,11 +21,13 @@
 //! or not there (see [`Change`]).
 //! The store never trusts a home that others could write to, and never looks into a layer's files.
 
+mod cache;
 mod catalogue;
 mod change;
 mod error;
 mod home;
 mod layers;
+mod listing;
 mod publication;
 mod record;
 mod renaming;
@@ -108,6 +111,11 @@ impl Store {
         self.layers.as_fd()
     }
 
+    /// `$COCKER_HOME/images`.
+    pub(crate) fn images_folder(&self) -> BorrowedFd<'_> {
+        self.images.as_fd()
+    }
+
     /// `$COCKER_HOME/containers`.
     pub fn containers_folder(&self) -> BorrowedFd<'_> {
         self.containers.as_fd()
@@ -124,15 +132,7 @@ impl Store {
     /// A process that holds it already and asks again waits for itself for ever.
     pub fn lock(&self) -> Result<StoreLock, StoreError> {
         self.sweep();
-        let failed = |errno: rustix::io::Errno| StoreError::Lock {
-            path: self.home.join(LOCK),
-            source: errno.into(),
-        };
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
-            .map_err(failed)?;
-        let lock = StoreLock { file };
+        let lock = self.lock_names(FlockOperation::LockExclusive)?;
         if self.settle_change()? {
             // What it left staged or leaving has had no owner since.
             self.sweep();
@@ -144,15 +144,45 @@ impl Store {
     fn sweep(&self) {
         // A leftover is told from work under way by the lock on its own folder, so removing one, which may take
         // long, need not keep others from the store's lock.
-        for (name, folder) in [
-            (LAYERS, &self.layers),
-            (IMAGES, &self.images),
-            (CONTAINERS, &self.containers),
-        ] {
-            if let Err(error) = sweep(folder.as_fd()) {
+        for (name, folder) in self.staging_folders() {
+            if let Err(error) = sweep(folder) {
                 tracing::warn!(%error, folder = name, "cannot look for leftovers");
             }
         }
+    }
+
+    /// Keeps every name as it is for as long as the lock lives (blocking; held for milliseconds): for whoever has to see
+    /// all names at one moment and changes none. Sweeps nothing, but ends a change that was left half-way.
+    pub fn hold_still(&self) -> Result<StoreLock, StoreError> {
+        loop {
+            let lock = self.lock_names(FlockOperation::LockShared)?;
+            if !self.is_changing() {
+                return Ok(lock);
+            }
+            // Nobody can be changing anything now, so the writer is dead.
+            drop(lock);
+            drop(self.lock()?);
+        }
+    }
+
+    fn lock_names(&self, operation: FlockOperation) -> Result<StoreLock, StoreError> {
+        let failed = |errno: rustix::io::Errno| StoreError::Lock {
+            path: self.home.join(LOCK),
+            source: errno.into(),
+        };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        rustix::io::retry_on_intr(|| flock(&file, operation)).map_err(failed)?;
+        Ok(StoreLock { file })
+    }
+
+    /// The folders in which things are staged, with their names in `$COCKER_HOME`.
+    pub fn staging_folders(&self) -> [(&'static str, BorrowedFd<'_>); 3] {
+        [
+            (LAYERS, self.layers.as_fd()),
+            (IMAGES, self.images.as_fd()),
+            (CONTAINERS, self.containers.as_fd()),
+        ]
     }
 
     /// Opens the folder that holds the files of a layer, for reading and for use as a lower directory.

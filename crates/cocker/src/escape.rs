@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 /// Replaces every character that steers a terminal or reorders a line by its code, as `\u{1b}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_steering) {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~');
+    if text.bytes().all(is_plain) || !text.contains(is_steering) {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 8);

@@ -3,6 +3,7 @@
 //! Columns are as wide as the seed made them and widen for longer values; the line of dashes widens with them.
 //! An empty listing prints nothing, or `[]` for programs.
 
+pub mod housekeeping;
 pub mod stack;
 
 use crate::escape::escape;
@@ -10,7 +11,7 @@ use crate::local_time::Clock;
 use crate::options::ListingForm;
 use cocker_engine::{ContainerSummary, ImageRecord, Isolation, Name, Status, Version};
 use serde::Serialize;
-use std::fmt::Write;
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
 /// One column: its title and its least width.
@@ -43,12 +44,8 @@ pub fn images(images: &[ImageRecord], form: ListingForm) -> String {
         }),
         ListingForm::Json => {
             let clock = Clock::local();
-            json(
-                images
-                    .iter()
-                    .map(|image| ImageEntry::of(image, &clock))
-                    .collect(),
-            )
+            let entries = images.iter().map(|image| ImageEntry::of(image, &clock));
+            json(entries.collect::<Vec<_>>())
         }
     }
 }
@@ -59,7 +56,12 @@ pub fn containers(containers: &[ContainerSummary], form: ListingForm) -> String 
         ListingForm::Names => containers
             .iter()
             .fold(String::new(), |names, it| names + it.name.as_str() + "\n"),
-        ListingForm::Json => json(containers.iter().map(ContainerEntry::of).collect()),
+        ListingForm::Json => json(
+            containers
+                .iter()
+                .map(ContainerEntry::of)
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 
@@ -111,10 +113,7 @@ fn table<const N: usize>(
     if rows.is_empty() {
         return String::new();
     }
-    let rows: Vec<[String; N]> = rows
-        .into_iter()
-        .map(|row| row.map(|cell| escape(&cell).into_owned()))
-        .collect();
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(harmless)).collect();
     let widths: [usize; N] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or(0).max(columns[column].1)
@@ -145,7 +144,18 @@ fn write_row<const N: usize>(
     for (column, cell) in cells.iter().enumerate() {
         let is_last = column + 1 == N;
         let width = if is_last { last_width } else { widths[column] };
-        let _ = write!(text, "{cell:<width$}{}", if is_last { '\n' } else { ' ' });
+        let padding = width.saturating_sub(cell.chars().count());
+        text.push_str(cell);
+        text.extend(std::iter::repeat_n(' ', padding));
+        text.push(if is_last { '\n' } else { ' ' });
+    }
+}
+
+/// The cell itself, where nothing in it has to be escaped: a listing has many.
+fn harmless(cell: String) -> String {
+    match escape(&cell) {
+        Cow::Borrowed(_) => cell,
+        Cow::Owned(escaped) => escaped,
     }
 }
 
@@ -182,7 +192,7 @@ fn named(name: &Name, version: &Version) -> String {
     }
 }
 
-fn json(entries: Vec<impl Serialize>) -> String {
+fn json(entries: impl Serialize) -> String {
     let mut text =
         serde_json::to_string_pretty(&entries).expect("texts and numbers always have a JSON form");
     text.push('\n');

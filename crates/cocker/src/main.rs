@@ -1,7 +1,8 @@
 //! `cocker`, the command: reads what the user said, has the engine do it, prints what came of it.
 //!
 //! The only crate that prints, reads the environment, or ends the process. One thread from start to end: the engine
-//! forks, and after a fork in a process with threads only raw system calls would be safe.
+//! forks, and after a fork in a process with threads only raw system calls would be safe. Where a library shares work out
+//! to threads, all have ended when its call returns.
 //!
 //! ```text
 //! options/    argv → said (two spellings) → meant (one Command)

@@ -94,6 +94,16 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         "Error: `--container` is given twice",
     );
     is_refused(
+        &["-s", "df", "--dry-run"],
+        2,
+        "Error: `--dry-run` means nothing with `-s df`",
+    );
+    is_refused(
+        &["-a", "prune", "--format", "xml"],
+        2,
+        "Error: there is no format `xml`; there is json",
+    );
+    is_refused(
         &["nonsense"],
         2,
         "Error: unrecognized subcommand 'nonsense'",

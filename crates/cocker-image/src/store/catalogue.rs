@@ -1,12 +1,13 @@
-//! Which images there are, and which one is meant.
+//! Which image is meant, and how one is read.
 //!
 //! Reading takes no lock: an image appears and disappears whole, and one that goes while it is looked at is left out.
 
-use super::record::{self, ImageJson};
+use super::home;
+use super::record;
 use super::{IMAGES, Store, StoreError};
-use crate::descent::open_beneath;
+use crate::descent::{open_again, open_beneath};
 use crate::{LayerId, Name, Reference, Version};
-use rustix::fs::{AtFlags, Dir, OFlags, statat};
+use rustix::fs::{AtFlags, OFlags, RawDir, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -15,7 +16,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// The end of the year 9999 in seconds since 1970: later times can neither be added up nor written as dates.
-const LATEST: u64 = 253_402_300_799;
+pub(super) const LATEST: u64 = 253_402_300_799;
+
+/// Bytes of a folder's entries read at once.
+const ENTRY_BYTES: usize = 32 * 1024;
 
 /// Where an image's own layer comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,18 +47,9 @@ pub struct ImageRecord {
 }
 
 impl Store {
-    /// All images, by name, then version.
-    pub fn images(&self) -> Result<Vec<ImageRecord>, StoreError> {
-        let mut images = Vec::new();
-        for name in self.entries(self.images.as_fd(), self.home.join(IMAGES), Name::parse)? {
-            let Some(folder) = self.open_versions(&name)? else {
-                continue;
-            };
-            for version in self.versions(&name, folder.as_fd())? {
-                images.extend(self.read_image(&name, version, folder.as_fd())?);
-            }
-        }
-        Ok(images)
+    /// The names under which there are folders of versions, sorted; one of them may be empty.
+    pub fn image_names(&self) -> Result<Vec<Name>, StoreError> {
+        self.entries(self.images.as_fd(), self.home.join(IMAGES), Name::parse)
     }
 
     /// The image meant by `reference`: the highest version where it names none.
@@ -62,11 +57,14 @@ impl Store {
         let name = &reference.name;
         let unknown = || StoreError::UnknownImage { name: name.clone() };
         let folder = self.open_versions(name)?.ok_or_else(unknown)?;
+        let mut reader = Reader::default();
         if let Some(version) = &reference.version {
-            if let Some(image) = self.read_image(name, version.clone(), folder.as_fd())? {
+            if let Some(image) =
+                self.read_image(&mut reader, name, version.clone(), folder.as_fd())?
+            {
                 return Ok(image);
             }
-            let known = self.versions(name, folder.as_fd())?;
+            let known = self.versions_in(&mut reader, name, folder.as_fd())?;
             return Err(match known.is_empty() {
                 true => unknown(),
                 false => StoreError::UnknownVersion {
@@ -76,9 +74,9 @@ impl Store {
                 },
             });
         }
-        let mut versions = self.versions(name, folder.as_fd())?;
+        let mut versions = self.versions_in(&mut reader, name, folder.as_fd())?;
         while let Some(version) = versions.pop() {
-            if let Some(image) = self.read_image(name, version, folder.as_fd())? {
+            if let Some(image) = self.read_image(&mut reader, name, version, folder.as_fd())? {
                 return Ok(image);
             }
         }
@@ -115,7 +113,7 @@ impl Store {
         }
     }
 
-    pub(super) fn open_versions(&self, name: &Name) -> Result<Option<OwnedFd>, StoreError> {
+    pub(crate) fn open_versions(&self, name: &Name) -> Result<Option<OwnedFd>, StoreError> {
         let failed = |source| StoreError::OpenFolder {
             path: self.image_path(name),
             source,
@@ -132,8 +130,34 @@ impl Store {
         }
     }
 
-    fn versions(&self, name: &Name, folder: BorrowedFd<'_>) -> Result<Vec<Version>, StoreError> {
-        self.entries(folder, self.image_path(name), Version::parse)
+    /// Whether there is nothing at all in a name's folder.
+    pub fn is_empty(&self, name: &Name) -> bool {
+        let folder = self.open_versions(name).ok().flatten();
+        folder.is_some_and(|folder| home::is_empty(folder.as_fd()) == Ok(true))
+    }
+
+    /// The versions of a name that are there, sorted.
+    pub fn image_versions(&self, name: &Name) -> Result<Vec<Version>, StoreError> {
+        match self.open_versions(name)? {
+            Some(folder) => self.versions_in(&mut Reader::default(), name, folder.as_fd()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The versions in the folder of a name, sorted. `folder` was opened for this: it is read from its beginning.
+    pub(super) fn versions_in(
+        &self,
+        reader: &mut Reader,
+        name: &Name,
+        folder: BorrowedFd<'_>,
+    ) -> Result<Vec<Version>, StoreError> {
+        let failed = |errno: Errno| StoreError::List {
+            path: self.image_path(name),
+            source: errno.into(),
+        };
+        let mut versions = reader.entries(folder, Version::parse).map_err(failed)?;
+        versions.sort();
+        Ok(versions)
     }
 
     /// The entries of a folder that are what `parse` takes, sorted; what is staged or foreign is left out.
@@ -147,45 +171,34 @@ impl Store {
             path: path.clone(),
             source: errno.into(),
         };
-        let mut found = Vec::new();
-        let mut entries = Dir::read_from(folder).map_err(failed)?;
-        while let Some(entry) = entries.read() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                // The folder itself went away meanwhile, and with it all its entries.
-                Err(Errno::NOENT) => break,
-                Err(errno) => return Err(failed(errno)),
-            };
-            found.extend(
-                entry
-                    .file_name()
-                    .to_str()
-                    .ok()
-                    .and_then(|text| parse(text).ok()),
-            );
-        }
-        found.sort();
+        // A view of its own: others read the same open folder.
+        let folder = open_again(folder).map_err(failed)?;
+        let read = Reader::default().entries(folder.as_fd(), parse);
+        let mut found = read.map_err(failed)?;
+        found.sort_unstable();
         Ok(found)
     }
 
     /// One image; `None` where there is none.
-    fn read_image(
+    pub(super) fn read_image(
         &self,
+        reader: &mut Reader,
         name: &Name,
         version: Version,
         folder: BorrowedFd<'_>,
     ) -> Result<Option<ImageRecord>, StoreError> {
-        let path = self
-            .image_path(name)
-            .join(version.as_str())
-            .join("image.json");
+        let path = || {
+            self.image_path(name)
+                .join(version.as_str())
+                .join("image.json")
+        };
         let failed = |source| StoreError::ReadRecord {
-            path: path.clone(),
+            path: path(),
             source,
         };
         let record =
             CString::new(format!("{version}/image.json")).map_err(|error| failed(error.into()))?;
-        let Some(image) = record::read_image(folder, &record, &path)? else {
+        let Some(image) = record::read_image(folder, &record, path, &mut reader.text)? else {
             // An image without its record is broken; one that has left its name since it was listed is just gone.
             return match statat(folder, version.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => Err(failed(Errno::NOENT.into())),
@@ -193,33 +206,57 @@ impl Store {
                 Err(errno) => Err(failed(errno.into())),
             };
         };
-        let ImageJson {
-            layers,
-            modified,
-            size,
-            origin,
-            config,
-            ..
-        } = image;
-        if modified > LATEST {
+        if image.modified > LATEST {
             return Err(StoreError::ContradictoryRecord {
-                path,
+                path: path(),
                 why: "it was changed after the year 9999",
             });
         }
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(modified);
         Ok(Some(ImageRecord {
             name: name.clone(),
             version,
-            layers,
-            modified,
-            size,
-            origin,
-            config,
+            layers: image.layers,
+            modified: SystemTime::UNIX_EPOCH + Duration::from_secs(image.modified),
+            size: image.size,
+            origin: image.origin,
+            config: image.config,
         }))
     }
 
     pub(super) fn image_path(&self, name: &Name) -> PathBuf {
         self.home.join(IMAGES).join(name.as_str())
+    }
+}
+
+/// Memory that serves one folder or record after the other: listing asks for thousands.
+#[derive(Default)]
+pub(super) struct Reader {
+    entries: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Reader {
+    /// The entries of an open folder, from its place of reading on, that are what `parse` takes; what is staged or
+    /// foreign is left out.
+    fn entries<T, E>(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        parse: fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>, Errno> {
+        self.entries.clear();
+        self.entries.reserve(ENTRY_BYTES);
+        let mut found = Vec::new();
+        let mut entries = RawDir::new(folder, self.entries.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // The folder itself went away meanwhile, and with it all its entries.
+                Err(Errno::NOENT) => break,
+                Err(errno) => return Err(errno),
+            };
+            let name = entry.file_name().to_str().ok();
+            found.extend(name.and_then(|name| parse(name).ok()));
+        }
+        Ok(found)
     }
 }

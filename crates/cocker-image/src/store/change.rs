@@ -81,6 +81,12 @@ pub(super) struct ChangeJson {
     change: Change,
 }
 
+impl record::Record for ChangeJson {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
 impl Commit {
     pub(super) fn rename(&self) -> &Rename {
         match self {
@@ -281,18 +287,23 @@ impl Store {
         }
     }
 
-    /// An empty folder of versions means nothing, whoever made it.
     fn tidy(&self, change: &Change) {
         let commit = change.commit.rename();
         for path in [&commit.from, &commit.to] {
-            let Some(versions) = folder_of_versions(path) else {
-                continue;
-            };
-            match unlinkat(&self.folder, versions, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => {}
-                Err(errno) => {
-                    tracing::warn!(%errno, versions, "cannot remove the empty folder of an image")
-                }
+            if let Some(versions) = folder_of_versions(path) {
+                self.remove_if_empty(leaf(versions));
+            }
+        }
+    }
+
+    /// An empty folder of versions means nothing, whoever made it; says whether one was removed.
+    pub fn remove_if_empty(&self, image: &str) -> bool {
+        match unlinkat(&self.images, image, AtFlags::REMOVEDIR) {
+            Ok(()) => true,
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => false,
+            Err(errno) => {
+                tracing::warn!(%errno, image, "cannot remove the empty folder of an image");
+                false
             }
         }
     }

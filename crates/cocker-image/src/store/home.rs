@@ -184,7 +184,7 @@ fn mode(path: &Path, folder: BorrowedFd<'_>) -> Result<u32, StoreError> {
     Ok(stat.st_mode & 0o7777)
 }
 
-fn is_empty(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub(super) fn is_empty(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
     for entry in Dir::read_from(folder)? {
         if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
             return Ok(false);

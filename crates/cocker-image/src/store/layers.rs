@@ -6,7 +6,7 @@ use crate::descent::open_beneath;
 use crate::{Digest, LayerId};
 use rustix::fs::{AtFlags, OFlags};
 use serde::{Deserialize, Serialize};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
@@ -91,6 +91,15 @@ impl Store {
         record::write(folder.as_fd(), &staged, &record).map_err(failed)?;
         rustix::fs::renameat(&folder, &staged, &folder, RECORD)
             .map_err(|errno| failed(errno.into()))
+    }
+
+    /// Bytes of a layer that is staged or leaving, where its record is there and says it.
+    pub fn staged_layer_size(&self, name: &CStr) -> Option<u64> {
+        let name = name.to_str().ok()?;
+        let path = CString::new(format!("{name}/layer.json")).ok()?;
+        let shown = self.home.join(LAYERS).join(name);
+        let record: LayerJson = record::read(self.layers.as_fd(), &path, &shown).ok()??;
+        Some(record.size)
     }
 
     /// The ids of all layers, sorted, whether an image needs them or not.

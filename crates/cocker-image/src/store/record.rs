@@ -1,24 +1,27 @@
 //! `image.json` and `layer.json`: what is written about images and layers.
 //!
-//! Every record begins with its format, which is read first: what a newer cocker wrote is refused, never guessed at.
+//! Every record begins with its format, which decides: what a newer cocker wrote is refused, never guessed at.
 
 use super::{LayerOrigin, Origin, StoreError};
 use crate::descent::open_beneath;
 use crate::{Digest, LayerId};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 /// The newest format that this cocker reads, and the one it writes.
 pub(super) const FORMAT: u32 = 1;
 /// No record comes near this size, in bytes; a file that does is not one.
-const LARGEST: u64 = 1024 * 1024;
+const LARGEST: usize = 1024 * 1024;
+/// Nearly every record is smaller, in bytes, and is then read at once.
+const USUAL: usize = 4096;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ImageJson {
@@ -59,6 +62,23 @@ pub(super) struct LayerJson {
     pub diff_id: Option<Digest>,
 }
 
+/// What is common to all records.
+pub(super) trait Record: DeserializeOwned {
+    fn format(&self) -> u32;
+}
+
+impl Record for ImageJson {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl Record for LayerJson {
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
 #[derive(Deserialize)]
 struct Format {
     format: u32,
@@ -82,14 +102,15 @@ pub(super) fn write<T: Serialize>(
 pub(super) fn read_image(
     folder: BorrowedFd<'_>,
     name: &CStr,
-    path: &Path,
+    path: impl Fn() -> PathBuf,
+    room: &mut Vec<u8>,
 ) -> Result<Option<ImageJson>, StoreError> {
-    let Some(image): Option<ImageJson> = read(folder, name, path)? else {
+    let Some(image): Option<ImageJson> = read_into(room, folder, name, &path)? else {
         return Ok(None);
     };
     if image.layers.last() != Some(&image.own_layer) {
         return Err(StoreError::ContradictoryRecord {
-            path: path.into(),
+            path: path(),
             why: "its own layer is not the last of its layers",
         });
     }
@@ -97,13 +118,23 @@ pub(super) fn read_image(
 }
 
 /// Reads a record of any kind; `None` where there is none.
-pub(super) fn read<T: DeserializeOwned>(
+pub(super) fn read<T: Record>(
     folder: BorrowedFd<'_>,
     name: &CStr,
     path: &Path,
 ) -> Result<Option<T>, StoreError> {
+    read_into(&mut Vec::new(), folder, name, &|| path.into())
+}
+
+/// The same with the text in `room`, which keeps its memory from record to record.
+fn read_into<T: Record>(
+    room: &mut Vec<u8>,
+    folder: BorrowedFd<'_>,
+    name: &CStr,
+    path: &dyn Fn() -> PathBuf,
+) -> Result<Option<T>, StoreError> {
     let failed = |source| StoreError::ReadRecord {
-        path: path.into(),
+        path: path(),
         source,
     };
     // Opening must not wait, whatever kind of file stands there.
@@ -112,41 +143,61 @@ pub(super) fn read<T: DeserializeOwned>(
         name,
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
     ) {
-        Ok(file) => File::from(file),
+        Ok(file) => file,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(errno) => return Err(failed(errno.into())),
     };
-    let mut text = Vec::new();
-    file.take(LARGEST + 1)
-        .read_to_end(&mut text)
-        .map_err(failed)?;
-    if text.len() as u64 > LARGEST {
+    fill(room, file.as_fd()).map_err(|errno| failed(errno.into()))?;
+    if room.len() > LARGEST {
         return Err(StoreError::ContradictoryRecord {
-            path: path.into(),
+            path: path(),
             why: "it is larger than 1 MiB",
         });
     }
-    parse(&text, path).map(Some)
+    parse(room, path).map(Some)
 }
 
-fn parse<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T, StoreError> {
+/// Reads the file into `room`, a little beyond the largest size at most.
+fn fill(room: &mut Vec<u8>, file: BorrowedFd<'_>) -> Result<(), Errno> {
+    room.clear();
+    while room.len() <= LARGEST {
+        room.reserve(USUAL);
+        let wanted = room.capacity() - room.len();
+        let got = retry_on_intr(|| rustix::io::read(file, spare_capacity(room)))?;
+        // A file gives less than what is asked for at its end only, so most need not be asked a second time.
+        if got < wanted {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn parse<T: Record>(text: &[u8], path: &dyn Fn() -> PathBuf) -> Result<T, StoreError> {
     let unreadable = |source| StoreError::ParseRecord {
-        path: path.into(),
+        path: path(),
         source,
     };
-    let Format { format } = serde_json::from_slice(text).map_err(unreadable)?;
+    // One pass over records that are as they should be; what else stands there is asked for its format alone.
+    let record: Result<T, serde_json::Error> = serde_json::from_slice(text);
+    let format = match &record {
+        Ok(record) => record.format(),
+        Err(_) => {
+            let Format { format } = serde_json::from_slice(text).map_err(unreadable)?;
+            format
+        }
+    };
     if format > FORMAT {
         return Err(StoreError::NewerRecord {
-            path: path.into(),
+            path: path(),
             format,
             newest: FORMAT,
         });
     }
     if format == 0 {
         return Err(StoreError::ContradictoryRecord {
-            path: path.into(),
+            path: path(),
             why: "there is no format 0",
         });
     }
-    serde_json::from_slice(text).map_err(unreadable)
+    record.map_err(unreadable)
 }

@@ -1,6 +1,7 @@
 //! The store as its users see it: what is published can be found, and what fails leaves nothing.
 
 mod change;
+mod listing;
 mod renaming;
 
 use super::*;

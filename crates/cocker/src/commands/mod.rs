@@ -5,6 +5,7 @@ mod boot;
 mod convert;
 mod create;
 mod destroy;
+mod housekeeping;
 mod image;
 mod install_test;
 mod kill;
@@ -51,6 +52,9 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Import(said) => transfer::import(&environment::engine()?, &said)?,
         Command::ToImage(said) => convert::to_image(&environment::engine()?, &said)?,
         Command::ToContainer(said) => convert::to_container(&environment::engine()?, &said)?,
+        Command::Prune(pruning) => housekeeping::prune(&environment::engine()?, &pruning)?,
+        Command::Df(form) => housekeeping::usage(&environment::engine()?, form)?,
+        Command::Check(form) => housekeeping::check(&environment::engine()?, form)?,
         Command::Create(creation) => return create::execute(creation),
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(container) => return attach::execute(&container),

@@ -46,7 +46,7 @@ pub fn history(layers: &[LayerSummary], form: ListingForm) -> String {
         ListingForm::Json => {
             let clock = Clock::local();
             let entry = |layer| LayerEntry::of(layer, &clock);
-            json(layers.iter().map(entry).collect())
+            json(layers.iter().map(entry).collect::<Vec<_>>())
         }
     }
 }
@@ -61,7 +61,7 @@ pub fn traces(traces: &[TraceSummary], form: ListingForm) -> String {
         ListingForm::Json => {
             let clock = Clock::local();
             let entry = |trace| TraceEntry::of(trace, &clock);
-            json(traces.iter().map(entry).collect())
+            json(traces.iter().map(entry).collect::<Vec<_>>())
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
     Boot, CreateRequest, ExportRequest, IfBooted, ImportRequest, Isolation, Name, NewContainer,
-    OnError, Original, PortMapping, Reference, StackRequest, ToContainerRequest, ToImageRequest,
-    Version, ViewPath, VolumeRequest, WhileBooted,
+    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
+    ToImageRequest, Version, ViewPath, VolumeRequest, WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -48,6 +48,9 @@ pub enum Command {
     Import(ImportRequest),
     ToImage(ToImageRequest),
     ToContainer(ToContainerRequest),
+    Prune(Pruning),
+    Df(OutputForm),
+    Check(OutputForm),
     Create(Creation),
     Boot(Booting),
     Attach(Name),
@@ -78,6 +81,20 @@ pub enum Compared {
     Container(Name),
     /// Before and now.
     Images(Reference, Reference),
+}
+
+/// Of what has no names of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputForm {
+    Plain,
+    Json,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pruning {
+    pub mode: PruneMode,
+    pub on_error: OnError,
+    pub form: OutputForm,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -153,6 +170,16 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Import(said) => Command::Import(transfer::import(said)?),
         Said::ToImage(said) => to_image(&said)?,
         Said::ToContainer(said) => to_container(&said)?,
+        Said::Prune(said) => Command::Prune(Pruning {
+            mode: match said.dry_run {
+                true => PruneMode::DryRun,
+                false => PruneMode::Remove,
+            },
+            on_error,
+            form: output_form(&said.form),
+        }),
+        Said::Df(said) => Command::Df(output_form(&said)),
+        Said::Check(said) => Command::Check(output_form(&said)),
         Said::Create(said) => create(said)?,
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
         Said::Attach(said) => attach(&said)?,
@@ -340,6 +367,13 @@ fn listing_form(said: &said::Listing) -> ListingForm {
         (Some(said::Format::Json), _) => ListingForm::Json,
         (None, true) => ListingForm::Names,
         (None, false) => ListingForm::Table,
+    }
+}
+
+fn output_form(said: &said::ForPrograms) -> OutputForm {
+    match said.format {
+        Some(said::Format::Json) => OutputForm::Json,
+        None => OutputForm::Plain,
     }
 }
 

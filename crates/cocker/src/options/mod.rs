@@ -18,7 +18,9 @@ mod stack;
 mod transfer;
 mod volume;
 
-pub use meaning::{Booting, Command, Compared, Creation, ListingForm, Options, RunProgram};
+pub use meaning::{
+    Booting, Command, Compared, Creation, ListingForm, Options, OutputForm, Pruning, RunProgram,
+};
 pub use modern::completion_script;
 
 use crate::failure::Failure;

@@ -51,6 +51,12 @@ pub enum Said {
     Diff(Diff),
     /// List the layers that a path comes from, the topmost first
     Whence(Whence),
+    /// Remove what neither an image nor a container needs
+    Prune(Prune),
+    /// Show what takes room
+    Df(ForPrograms),
+    /// Look whether everything is as it should be; changes nothing
+    Check(ForPrograms),
     /// Make a container from stacked images, the first lowest
     Create(Create),
     /// Boot a container
@@ -119,6 +125,23 @@ pub struct Listing {
     /// Print names only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+// A listing that has no names of its own.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct ForPrograms {
+    /// Print for a program, not for a person
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Prune {
+    /// Only show what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub form: ForPrograms,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -80,6 +80,7 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--path", "", Takes::Value),
     ("--keep", "", Takes::Nothing),
     ("--live", "", Takes::Nothing),
+    ("--dry-run", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
     ("--image-file", "", Takes::Value),
     ("--ref", "", Takes::Value),
@@ -161,6 +162,8 @@ impl Words {
         Ok(match what {
             "images" => Said::Images(self.listing()?),
             "containers" => Said::Containers(self.listing()?),
+            "df" => Said::Df(self.for_programs()?),
+            "check" => Said::Check(self.for_programs()?),
             "container_root" => Said::Root(self.container()?),
             "history" => Said::History(said::History {
                 image: self.image()?,
@@ -174,7 +177,7 @@ impl Words {
                 listing: self.listing()?,
             }),
             unknown => {
-                let hint = "`-s` knows images, containers, container_root, history, diff, whence, ssearch.";
+                let hint = "`-s` knows images, containers, container_root, history, diff, whence, df, check, ssearch.";
                 return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
             }
         })
@@ -245,6 +248,10 @@ impl Words {
                 to_image: self.needed_text("--to-image")?,
             }),
             "del_image" => Said::RmImage(self.image()?),
+            "prune" => Said::Prune(said::Prune {
+                dry_run: self.flag("--dry-run"),
+                form: self.for_programs()?,
+            }),
             "to_image" => Said::ToImage(said::ToImage {
                 from_container: self.needed_text("--from-container")?,
                 version: self.text("--version")?,
@@ -332,16 +339,23 @@ impl Words {
         }
     }
 
+    fn for_programs(&mut self) -> Result<said::ForPrograms, Failure> {
+        let format = self.format()?;
+        Ok(said::ForPrograms { format })
+    }
+
+    fn format(&mut self) -> Result<Option<said::Format>, Failure> {
+        match self.text("--format")?.as_deref() {
+            None => Ok(None),
+            Some("json") => Ok(Some(said::Format::Json)),
+            Some(other) => Err(Failure::usage(format!(
+                "there is no format `{other}`; there is json"
+            ))),
+        }
+    }
+
     fn listing(&mut self) -> Result<said::Listing, Failure> {
-        let format = match self.text("--format")?.as_deref() {
-            None => None,
-            Some("json") => Some(said::Format::Json),
-            Some(other) => {
-                return Err(Failure::usage(format!(
-                    "there is no format `{other}`; there is json"
-                )));
-            }
-        };
+        let format = self.format()?;
         let quiet = self.flag("--quiet");
         if quiet && format.is_some() {
             return Err(Failure::usage(

@@ -3,8 +3,8 @@
 use super::*;
 use cocker_engine::{
     Boot, BridgeRequest, CreateRequest, IfBooted, Isolation, Name, NetworkRequest, NewContainer,
-    OnError, Original, PortMapping, Reference, StackRequest, ToContainerRequest, ToImageRequest,
-    Version, VolumeAccess, VolumeRequest, WhileBooted,
+    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
+    ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -63,6 +63,13 @@ const SPELLINGS: &[(&str, &str)] = &[
         "-a install_test --version 1.0",
         "install-test --version 1.0",
     ),
+    ("-a prune", "prune"),
+    ("-a prune --dry-run -f", "prune -f --dry-run"),
+    ("--format json -a prune", "prune --format json"),
+    ("-s df", "df"),
+    ("-s df --format json", "df --format=json"),
+    ("-s check", "check"),
+    ("-s check --format=json -d", "check --format json -d"),
     ("-a create -m a:1,b -c C", "create -m a:1,b -c C"),
     (
         "-a create --image a --container=C",
@@ -563,6 +570,14 @@ fn wrong_usage_is_refused() {
         "shutdown C --timeout 1e3",
         "shutdown C --timeout 99999999999999999999",
         "-s images --format xml",
+        "-s df --format xml",
+        "prune --format xml",
+        "-s check -q",
+        "check -q",
+        "-s df --dry-run",
+        "df --dry-run",
+        "-a prune --dry-run=yes",
+        "prune web",
         "images --format xml",
         "-s images --format json -q",
         "images -q --format json",
@@ -614,4 +629,27 @@ fn the_page_of_help_has_every_command() {
         }
     }
     assert!(page.lines().all(|line| line.chars().count() <= 120));
+}
+
+#[test]
+fn housekeeping_means_what_was_said() {
+    let Command::Prune(pruning) = meant("prune --dry-run --format json") else {
+        panic!("prune is prune")
+    };
+    assert_eq!(
+        (pruning.mode, pruning.on_error, pruning.form),
+        (PruneMode::DryRun, OnError::Stop, OutputForm::Json)
+    );
+    let Command::Prune(pruning) = meant("-a prune -f") else {
+        panic!("prune is prune")
+    };
+    assert_eq!(
+        (pruning.mode, pruning.on_error, pruning.form),
+        (PruneMode::Remove, OnError::GoOn, OutputForm::Plain)
+    );
+    assert_eq!(meant("df"), Command::Df(OutputForm::Plain));
+    assert_eq!(
+        meant("-s check --format json"),
+        Command::Check(OutputForm::Json)
+    );
 }

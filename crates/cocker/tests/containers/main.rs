@@ -16,6 +16,7 @@ mod conversion;
 mod debian;
 mod failing_boot;
 mod host;
+mod housekeeping;
 mod images;
 mod isolation;
 mod lab;
@@ -70,6 +71,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         images::trials(),
         conversion::trials(),
         transfer::trials(),
+        housekeeping::trials(),
+        housekeeping::check::trials(),
         volumes::trials(),
         bad_input::trials(),
         lab::trials(),

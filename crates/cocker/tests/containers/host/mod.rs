@@ -18,7 +18,7 @@ mod terminal;
 pub use leftovers::{Process, processes};
 pub use network::Place;
 pub use outcome::{Outcome, Started};
-pub use prepared::Image;
+pub use prepared::{Image, size_of_files};
 pub use terminal::Terminal;
 
 use lab::Lab;

@@ -4,6 +4,7 @@
 
 use super::{base, leftovers};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,6 +27,7 @@ pub fn link_image_test(home: &Path) {
 pub fn add_image(home: &Path, name: &str, fill: impl FnOnce(&Path)) -> Image {
     let (id, tree) = add_layer(home);
     fill(&tree);
+    record_size(home, &id);
     add_record(home, name, &[id]);
     Image { tree }
 }
@@ -37,6 +39,7 @@ pub fn add_image_of_many_layers(home: &Path, name: &str, count: usize) {
         let (id, tree) = add_layer(home);
         fs::write(tree.join(format!("layer-{n}")), format!("{n}\n")).expect("the store is ours");
         fs::write(tree.join("top"), format!("{n}\n")).expect("the store is ours");
+        record_size(home, &id);
         ids.push(id);
     }
     add_record(home, name, &ids);
@@ -63,6 +66,7 @@ pub fn add_image_debian(home: &Path) {
         );
         assert!(copied, "cannot copy {}", kept.display());
     }
+    record_size(home, &id);
     add_record(home, "debian", &[id]);
 }
 
@@ -141,9 +145,40 @@ fn add_layer(home: &Path) -> (String, PathBuf) {
     (id, tree)
 }
 
+/// Writes the size of a layer's files into its record.
+fn record_size(home: &Path, id: &str) {
+    let layer = home.join("layers").join(id);
+    let mut record = record(&layer.join("layer.json"));
+    record["size"] = size_of_files(&layer.join("tree")).into();
+    fs::write(layer.join("layer.json"), record.to_string()).expect("the store is ours");
+}
+
+/// Bytes of all regular files below a folder, each file once however many names it has.
+pub fn size_of_files(folder: &Path) -> u64 {
+    fn add(folder: &Path, linked: &mut HashSet<u64>) -> u64 {
+        let entries = fs::read_dir(folder).expect("the store is ours");
+        let sizes = entries.map(|entry| {
+            let path = entry.expect("the store is ours").path();
+            let stat = fs::symlink_metadata(&path).expect("nobody else is here");
+            match stat.is_dir() {
+                true => add(&path, linked),
+                false if stat.is_file() && (stat.nlink() == 1 || linked.insert(stat.ino())) => {
+                    stat.len()
+                }
+                false => 0,
+            }
+        });
+        sizes.sum()
+    }
+    add(folder, &mut HashSet::new())
+}
+
 /// Writes the record of an image like that of image `test`, with other layers.
 fn add_record(home: &Path, name: &str, layers: &[String]) {
     let mut record = record_of_image_test(home);
+    let own = layers.last().expect("an image has a layer");
+    let own = self::record(&home.join("layers").join(own).join("layer.json"));
+    record["size"] = own["size"].clone();
     record["layers"] = layers.into();
     record["own_layer"] = layers.last().cloned().into();
     let folder = home.join("images").join(name).join("_");
@@ -152,8 +187,11 @@ fn add_record(home: &Path, name: &str, layers: &[String]) {
 }
 
 fn record_of_image_test(home: &Path) -> Value {
-    let text =
-        fs::read_to_string(home.join("images/test/_/image.json")).expect("image test is there");
+    record(&home.join("images/test/_/image.json"))
+}
+
+fn record(path: &Path) -> Value {
+    let text = fs::read_to_string(path).expect("the record is there");
     serde_json::from_str(&text).expect("a record is JSON")
 }
 
