@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 const SYS_SETXATTRAT: libc::c_long = 463;
 const SYS_GETXATTRAT: libc::c_long = 464;
 const SYS_LISTXATTRAT: libc::c_long = 465;
+const SYS_REMOVEXATTRAT: libc::c_long = 466;
 
 /// `struct xattr_args` of setxattrat(2) and getxattrat(2).
 #[repr(C)]
@@ -114,6 +115,27 @@ pub fn set(folder: BorrowedFd<'_>, file: &CStr, name: &CStr, value: &[u8]) -> Re
     }
 }
 
+/// Takes an attribute away from the entry.
+///
+/// # Errors
+/// `ENODATA` when the file has no such attribute.
+pub fn remove(folder: BorrowedFd<'_>, file: &CStr, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: both strings end with NUL.
+    let answer = unsafe {
+        libc::syscall(
+            SYS_REMOVEXATTRAT,
+            folder.as_raw_fd(),
+            file.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+            name.as_ptr(),
+        )
+    };
+    match checked(answer) {
+        Err(Errno::NOSYS) => rustix::fs::removexattr(path_of(&hold(folder, file)?), name),
+        answer => answer,
+    }
+}
+
 /// Holds an entry without opening it.
 fn hold(folder: BorrowedFd<'_>, file: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -156,6 +178,12 @@ mod tests {
         let length = list(parent, c"link", &mut value).unwrap();
         let mut names = value[..length].split(|&byte| byte == 0);
         assert!(names.any(|name| name == b"trusted.cocker"));
+        set(parent, c"link", c"trusted.other", b"").unwrap();
+        remove(parent, c"link", c"trusted.other").unwrap();
+        assert_eq!(
+            remove(parent, c"link", c"trusted.other"),
+            Err(Errno::NODATA)
+        );
         // What older kernels are asked through means the same inode.
         let held = hold(parent, c"link").unwrap();
         let length = rustix::fs::getxattr(path_of(&held), c"trusted.cocker", &mut value[..]);

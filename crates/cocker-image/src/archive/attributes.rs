@@ -147,18 +147,20 @@ pub(super) fn has_default_acl(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
     }
 }
 
-/// Takes away the access lists that an open file got from its folder.
-pub(super) fn remove_acls(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    for name in [ACCESS_ACL, DEFAULT_ACL] {
-        remove(file, name)?;
-    }
-    Ok(())
+/// Takes away the access lists that a file got from its folder.
+pub(super) fn remove_acls(file: File<'_>) -> Result<(), Errno> {
+    remove(file, ACCESS_ACL)?;
+    remove(file, DEFAULT_ACL)
 }
 
-/// Takes one attribute away from an open file; one that is not there is as good as removed.
-pub(super) fn remove(file: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    match fremovexattr(file, name) {
-        // ACCES: a file that is no folder has no default list to lose.
+/// Takes one attribute away; one that is not there is as good as removed.
+pub(super) fn remove(file: File<'_>, name: &CStr) -> Result<(), Errno> {
+    let removed = match file {
+        File::Open(file) => fremovexattr(file, name),
+        File::Named(folder, file) => named::remove(folder, file, name),
+    };
+    match removed {
+        // ACCESS: a file that is no folder has no default list to lose.
         Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS) => Ok(()),
         Err(errno) => Err(errno),
     }

@@ -1,5 +1,6 @@
 //! Archives against the real kernel: what comes out is looked at by paths and without the code under test.
 
+mod bytes;
 mod compression;
 mod foreign;
 mod hostile;

@@ -228,7 +228,8 @@ impl Unpacking<'_> {
         }
         self.folders.enter(parents, true)?;
         let hidden = CString::new(hidden).expect("a part of a name holds no NUL");
-        node::hide(self.folders.current(), &hidden)?;
+        let inheritance = self.folders.inheritance();
+        node::hide(self.folders.current(), &hidden, inheritance)?;
         Ok(true)
     }
 

@@ -166,19 +166,15 @@ fn an_error_comes_after_the_bytes_before_it_and_names_its_offset() {
             let text = error.to_string();
             let prefix = format!("cannot decompress {compression} data at offset ");
             let offset: usize = text.strip_prefix(&prefix).unwrap().parse().unwrap();
-            assert!(
-                offset.abs_diff(place) <= 128 * 1024,
-                "{offset} is far from {place}"
+            // What is corrupt may only be seen by the checksum at the end of its member or frame.
+            assert!(offset + 128 * 1024 >= place, "{offset} is before {place}");
+            assert!(offset <= whole.len());
+            let before = read.len().min(1_500_000);
+            assert_eq!(
+                before, 1_500_000,
+                "{compression}: bytes before it were lost"
             );
-            assert!(
-                read.len() > 1_500_000,
-                "{compression}: {} bytes before it",
-                read.len()
-            );
-            assert!(
-                bytes.starts_with(&read) || read.len() > 2_200_000,
-                "{compression}"
-            );
+            assert!(bytes[..before] == read[..before], "{compression}");
         }
     }
 }

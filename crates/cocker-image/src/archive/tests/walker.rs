@@ -1,13 +1,13 @@
 //! Looks at a tree by paths, as any program would.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// Everything about one file that an archive keeps.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Seen {
     pub mode: u32,
     pub owner: (u32, u32),
@@ -38,8 +38,39 @@ impl std::fmt::Debug for Content {
     }
 }
 
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:o} {:?} {:?} {}",
+            self.mode, self.owner, self.mtime, self.device
+        )?;
+        write!(f, " {:?} = {}", self.content, self.same_as.escape_ascii())?;
+        for (name, value) in &self.attributes {
+            write!(f, ", {}={}", name.escape_ascii(), value.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+/// Where two trees differ, one line for each path and side; empty when they are equal.
+pub fn differences(one: &Tree, other: &Tree) -> String {
+    let paths: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    let mut told = String::new();
+    for path in paths {
+        let (one, other) = (one.get(path), other.get(path));
+        if one != other {
+            let path = path.escape_ascii();
+            told.push_str(&format!("{path}\n  {one:?}\n  {other:?}\n"));
+        }
+    }
+    told
+}
+
+pub type Tree = BTreeMap<Vec<u8>, Seen>;
+
 /// All files below a folder by their paths, and the folder itself under an empty one.
-pub fn look_at(top: &Path) -> BTreeMap<Vec<u8>, Seen> {
+pub fn look_at(top: &Path) -> Tree {
     let mut paths = Vec::new();
     collect(top, b"", &mut paths);
     paths.sort();

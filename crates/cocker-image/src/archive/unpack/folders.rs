@@ -177,7 +177,7 @@ impl Folders {
         let folder = open_beneath(self.current(), name, FOLDER)?;
         let inheritance = self.inheritance();
         if inheritance.acls {
-            attributes::remove_acls(folder.as_fd())?;
+            attributes::remove_acls(attributes::File::Open(folder.as_fd()))?;
         }
         if inheritance.group {
             rustix::fs::fchown(&folder, None, Some(rustix::fs::Gid::ROOT))?;

@@ -103,6 +103,9 @@ impl Node<'_> {
         let mode = Mode::from_raw_mode(entry.mode);
         self.make(|| mknodat(self.parent, self.name, kind, Mode::empty(), number))?;
         self.chown(entry)?;
+        if self.inheritance.acls {
+            attributes::remove_acls(File::Named(self.parent, self.name))?;
+        }
         // The name is that of the node just made, so there is no link to follow.
         chmodat(self.parent, self.name, mode, AtFlags::empty())?;
         self.dress_named_attributes(entry)
@@ -131,7 +134,7 @@ impl Node<'_> {
     /// Gives an open file or folder that was just made what the entry says.
     fn dress_open(&self, made: OwnedFd, entry: &Entry) -> Result<OwnedFd, Failure> {
         if self.inheritance.acls {
-            attributes::remove_acls(made.as_fd())?;
+            attributes::remove_acls(File::Open(made.as_fd()))?;
         }
         if (entry.uid, entry.gid) != (0, 0) || self.inheritance.group {
             let (uid, gid) = owner(entry);
@@ -176,12 +179,12 @@ pub(super) fn change_folder(
     whiteouts: Whiteouts,
 ) -> Result<(), Failure> {
     for name in Attributes::new().kept(File::Open(folder))? {
-        attributes::remove(folder, &name)?;
+        attributes::remove(File::Open(folder), &name)?;
     }
     if whiteouts == Whiteouts::Devices {
         match entry.is_opaque {
             true => attributes::make_opaque(folder)?,
-            false => attributes::remove(folder, attributes::OPAQUE)?,
+            false => attributes::remove(File::Open(folder), attributes::OPAQUE)?,
         }
     }
     let (uid, gid) = owner(entry);
@@ -191,7 +194,11 @@ pub(super) fn change_folder(
 }
 
 /// Hides `name` of lower layers. What this layer has of that name stays: a folder then hides what is in the lower one.
-pub(super) fn hide(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Failure> {
+pub(super) fn hide(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    inheritance: Inheritance,
+) -> Result<(), Failure> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if is_folder(stat.st_mode) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
@@ -201,6 +208,9 @@ pub(super) fn hide(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Failure> {
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => {
             mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?;
+            if inheritance.acls {
+                attributes::remove_acls(File::Named(parent, name))?;
+            }
             let times = modified(EPOCH);
             Ok(utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
         }
