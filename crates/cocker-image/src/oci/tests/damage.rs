@@ -4,19 +4,21 @@ use super::unpacking::unpacked;
 use super::*;
 use proptest::prelude::*;
 
-/// What one of the three forms of an image is made of: a layout, an archive of docker save, both compressed.
-fn sound() -> Vec<(Vec<u8>, BTreeMap<PathBuf, Vec<u8>>)> {
+/// An image in three forms: a layout, an archive of docker save, and the layout compressed.
+fn sound() -> [Vec<u8>; 3] {
     let sample = Sample::new().named("web:1");
-    let content = BTreeMap::from([
-        (PathBuf::from("0/a"), b"lower".to_vec()),
-        (PathBuf::from("1/b"), b"upper".to_vec()),
-    ]);
     let layout = sample.files().archive().end();
     let saved = saved::saved(&sample, json!(["web:1"])).archive().end();
     let compressed = gzip(&layout);
     [layout, saved, compressed]
-        .map(|bytes| (bytes, content.clone()))
-        .to_vec()
+}
+
+/// The files of each of its layers.
+fn content() -> BTreeMap<PathBuf, Vec<u8>> {
+    BTreeMap::from([
+        (PathBuf::from("0/a"), b"lower".to_vec()),
+        (PathBuf::from("1/b"), b"upper".to_vec()),
+    ])
 }
 
 /// Everything that an archive holds; `None` where it is refused at any point.
@@ -44,28 +46,28 @@ proptest! {
         which in 0..3usize,
         places in proptest::collection::vec((any::<prop::sample::Index>(), 1..=255u8), 1..4),
     ) {
-        let (mut bytes, content) = sound().swap_remove(which);
+        let mut bytes = sound()[which].clone();
         for (place, change) in places {
             let place = place.index(bytes.len());
             bytes[place] ^= change;
         }
         if let Some(found) = read(&bytes) {
-            prop_assert_eq!(found, content);
+            prop_assert_eq!(found, content());
         }
     }
 
     #[test]
     fn loss_changes_no_file(which in 0..3usize, length in any::<prop::sample::Index>()) {
-        let (bytes, content) = sound().swap_remove(which);
+        let bytes = &sound()[which];
         if let Some(found) = read(&bytes[..length.index(bytes.len())]) {
-            prop_assert_eq!(found, content);
+            prop_assert_eq!(found, content());
         }
     }
 }
 
 #[test]
 fn what_is_sound_is_read() {
-    for (bytes, content) in sound() {
-        assert_eq!(read(&bytes), Some(content));
+    for bytes in sound() {
+        assert_eq!(read(&bytes), Some(content()));
     }
 }
