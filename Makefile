@@ -5,11 +5,13 @@
 #   make demo        the quick start, before your eyes, on a store of its own that is gone afterwards
 #   make test        every test; needs root (or sudo), installs what is missing from Debian's packages
 #   make bench       what the commands cost on this machine
+#   make fuzz        any bytes as an archive, for FUZZ_SECONDS (60); needs root, a nightly compiler and cargo-fuzz
 #   make ci          what must hold before a change is taken: format, lints, tests
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
+FUZZ_SECONDS ?= 60
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TRIPLE     := x86_64-unknown-linux-gnu
@@ -30,7 +32,7 @@ TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=ipro
                nft=nftables iptables=iptables nsenter=util-linux
 BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables
 
-.PHONY: all build residents install uninstall demo test bench ci format lint clean
+.PHONY: all build residents install uninstall demo test bench fuzz ci format lint clean
 
 all: build
 
@@ -69,6 +71,14 @@ bench:
 	$(MAKE) build
 	$(AS_ROOT) bench/commands.sh $(COCKER)
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench mappings
+
+# Nothing is installed here: what fuzzing needs is no Debian package. Leaks are not looked for, since a decoder's thread may
+# still be about to end when they are counted; memory is bounded all the same.
+fuzz:
+	@rustc +nightly --version >/dev/null 2>&1 || { echo "missing: a nightly compiler (rustup toolchain install nightly)"; exit 1; }
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "missing: cargo-fuzz (cargo install cargo-fuzz)"; exit 1; }
+	cd crates/cocker-image/fuzz && mkdir -p corpus/import && \
+	    $(AS_ROOT) $(CARGO) +nightly fuzz run import corpus/import seeds -- -detect_leaks=0 -max_len=40000 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
 
 format:
 	$(CARGO) fmt --all --check

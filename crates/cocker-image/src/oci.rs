@@ -14,7 +14,9 @@
 //! Nothing here trusts what it reads. Blobs are found by digests that were checked to be digests, never by a path
 //! from a document. Every document and layer is compared with the digest and size that were promised; a layer
 //! counts only when `unpack_into` has returned without error, and an image only when all its layers have.
-#![doc = "Sources: OCI image-spec 1.1 (image-layout.md, image-index.md, manifest.md, config.md, layer.md), Docker image spec 1.2."]
+//!
+//! Sources: OCI image-spec 1.1 (image-layout.md, image-index.md, manifest.md, config.md, layer.md) and Docker's image
+//! specification 1.2.
 
 mod chosen;
 mod config;

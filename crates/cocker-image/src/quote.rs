@@ -5,6 +5,11 @@ const LONGEST: usize = 80;
 
 /// The text with everything unprintable escaped, cut at 80 characters.
 pub(crate) fn quote(text: &str) -> String {
+    quote_up_to(LONGEST, text)
+}
+
+/// The text with everything unprintable escaped, cut at so many characters.
+pub(crate) fn quote_up_to(longest: usize, text: &str) -> String {
     let mut shown = String::new();
     let mut length = 0;
     for character in text.chars() {
@@ -13,7 +18,7 @@ pub(crate) fn quote(text: &str) -> String {
             other => other.escape_debug().collect(),
         };
         length += escaped.chars().count();
-        if length > LONGEST {
+        if length > longest {
             shown.push('…');
             break;
         }

@@ -4,26 +4,24 @@
 //! checked. So nothing is guessed here: what can be read in two ways is refused, with its offset.
 //! What an entry may do is not decided here.
 
+mod described;
 mod extensions;
+mod maps;
 mod stream;
 
-use super::attributes::{self, Kind};
-use super::entry::{Content, Device, Entry, File};
-use super::error::{Malformation, Refusal, UnpackError, shown};
+use super::entry::{Content, Entry, File};
+use super::error::{Malformation, Refusal, UnpackError};
 use super::segments::{Segment, are_sound};
-use super::{BLOCK, LONGEST_TARGET, MOST_SEGMENTS, numbers, padding};
+use super::{BLOCK, numbers, padding};
 use crate::digest::Digest;
+use described::Described;
 use extensions::{Extensions, Global};
-use rustix::fs::Timespec;
 use std::io::Read;
-use std::ops::Range;
 use stream::Stream;
 use tar_core::{EntryType, Header};
 
 /// More zeros than this after the end are no padding of any tape or program.
 const MOST_TRAILING: u64 = 16 << 20;
-/// No user or group has this id; chown(2) takes it for "unchanged".
-const NOBODY: u64 = u32::MAX as u64;
 
 pub(super) struct Reader<'a> {
     stream: Stream<'a>,
@@ -86,7 +84,8 @@ impl<'a> Reader<'a> {
                 b'V' if size == 0 => self.count(header, here)?,
                 _ => {
                     self.count(header, here)?;
-                    return self.entry(header, size, extensions, offset).map(Some);
+                    let said = extensions.resolve(&self.global, offset)?;
+                    return self.entry(Described::new(header, said, offset)).map(Some);
                 }
             }
         }
@@ -180,279 +179,86 @@ impl<'a> Reader<'a> {
     }
 
     /// Puts header and extensions together.
-    fn entry(
-        &mut self,
-        header: &Header,
-        size: u64,
-        extensions: Extensions,
-        offset: u64,
-    ) -> Result<Entry, UnpackError> {
-        let said = extensions.resolve(&self.global, offset)?;
-        let name = match said.name {
-            Some(name) => name,
-            None => header_name(header),
-        };
-        let refused = |reason| UnpackError::refused(&name, offset, reason);
-        let number = |field: &[u8]| {
-            numbers::unsigned(field).ok_or(UnpackError::Malformed {
-                offset,
-                problem: Malformation::Number,
-            })
-        };
-        let fields = header.as_ustar();
-        let owner = |said: Option<u64>, field: &[u8]| {
-            let id = said.map_or_else(|| number(field), Ok)?;
-            u32::try_from(id)
-                .ok()
-                .filter(|_| id != NOBODY)
-                .ok_or(refused(Refusal::Owner))
-        };
-        let device = || {
-            let part =
-                |field: &[u8]| u32::try_from(number(field)?).map_err(|_| refused(Refusal::Device));
-            Ok::<_, UnpackError>(Device {
-                major: part(&fields.dev_major)?,
-                minor: part(&fields.dev_minor)?,
-            })
-        };
-        let uid = owner(said.uid, &fields.uid)?;
-        let gid = owner(said.gid, &fields.gid)?;
-        let mtime = match said.mtime {
-            Some(mtime) => mtime,
-            None => header_time(header).ok_or(UnpackError::Malformed {
-                offset,
-                problem: Malformation::Number,
-            })?,
-        };
-        let size = said.size.unwrap_or(size);
-        let target = || {
-            let target = said
-                .target
-                .clone()
-                .unwrap_or_else(|| header.link_name_bytes().to_vec());
-            if target.is_empty() || target.len() > LONGEST_TARGET || target.contains(&0) {
-                return Err(refused(Refusal::BadTarget));
-            }
-            Ok(target)
-        };
-        let mode = number(&fields.mode)?;
-        let typeflag = fields.typeflag[0];
-        let is_folder_of_v7 = matches!(typeflag, 0 | b'0') && name.ends_with(b"/");
-        if said.sparse.is_some() && (!matches!(typeflag, 0 | b'0' | b'7') || is_folder_of_v7) {
-            return Err(UnpackError::Malformed {
-                offset,
-                problem: Malformation::SparseMap,
-            });
-        }
-        let mut stored = 0;
-        let content = match header.entry_type() {
-            _ if is_folder_of_v7 => Content::Folder,
-            EntryType::Regular | EntryType::Continuous => {
-                stored = size;
-                match said.sparse {
-                    None => Content::File(File {
-                        size,
-                        segments: None,
-                    }),
-                    Some(sparse) => {
-                        let (segments, map_length) = match sparse.segments {
-                            Some(segments) => (segments, 0),
-                            None => self.read_map(size, offset)?,
-                        };
-                        stored = size - map_length;
-                        self.sparse(segments, sparse.size, stored, offset)?
-                    }
-                }
-            }
-            EntryType::GnuSparse => {
-                stored = size;
-                let (segments, size) = self.read_gnu_map(header, offset)?;
-                self.sparse(segments, size, stored, offset)?
-            }
-            EntryType::Directory => Content::Folder,
-            EntryType::Symlink => Content::SymbolicLink(target()?),
-            EntryType::Link => Content::HardLink(target()?),
-            EntryType::Fifo => Content::Fifo,
-            EntryType::Char => Content::Character(device()?),
-            EntryType::Block => Content::Block(device()?),
-            _ => return Err(refused(Refusal::Type(char::from(typeflag)))),
-        };
+    fn entry(&mut self, mut described: Described<'_>) -> Result<Entry, UnpackError> {
+        let size = described.size()?;
+        let content = self.content_of(&described, size)?;
         // Programs differ in whether contents follow such an entry; where there are none they cannot. Links to files
         // are the exception: some programs name the file's size, and all agree that nothing follows.
-        let is_file = matches!(content, Content::File(_));
-        if !is_file && !matches!(content, Content::HardLink(_)) && size != 0 {
-            return Err(refused(Refusal::Contents(size)));
+        match content {
+            Content::File(_) => self.padding = padding(size),
+            Content::HardLink(_) => {}
+            _ if size != 0 => return Err(described.refused(Refusal::Contents(size))),
+            _ => {}
         }
-        self.remaining = stored;
-        self.padding = match content {
-            Content::File(_) => padding(size),
-            _ => 0,
-        };
-        let (attributes, is_opaque) = kept_attributes(said.attributes, &name, offset)?;
+        let (uid, gid) = described.owner()?;
+        let (attributes, is_opaque) = described.attributes()?;
         Ok(Entry {
-            name,
-            offset,
+            mode: described.mode()?,
+            mtime: described.mtime()?,
+            name: described.name,
+            offset: described.offset,
             content,
-            mode: (mode & 0o7777) as u32,
             uid,
             gid,
-            mtime,
             attributes,
             is_opaque,
         })
     }
 
-    fn sparse(
-        &self,
-        segments: Vec<Segment>,
-        size: u64,
-        stored: u64,
-        offset: u64,
-    ) -> Result<Content, UnpackError> {
-        if !are_sound(&segments, size, stored) {
-            return Err(UnpackError::Malformed {
-                offset,
-                problem: Malformation::SparseMap,
-            });
+    /// What kind of file it is; of a regular one the map is read, so that its stored bytes are next.
+    fn content_of(&mut self, described: &Described<'_>, size: u64) -> Result<Content, UnpackError> {
+        let bad_map = || described.malformed(Malformation::SparseMap);
+        let typeflag = described.header.as_ustar().typeflag[0];
+        let is_folder_of_v7 = matches!(typeflag, 0 | b'0') && described.name.ends_with(b"/");
+        let kind = match is_folder_of_v7 {
+            true => EntryType::Directory,
+            false => described.header.entry_type(),
+        };
+        let is_file = matches!(kind, EntryType::Regular | EntryType::Continuous);
+        if described.said.sparse.is_some() && !is_file {
+            return Err(bad_map());
         }
-        Ok(Content::File(File {
+        Ok(match kind {
+            EntryType::Regular | EntryType::Continuous => match &described.said.sparse {
+                None => {
+                    self.remaining = size;
+                    Content::File(File {
+                        size,
+                        segments: None,
+                    })
+                }
+                Some(sparse) => {
+                    let (segments, map) = match &sparse.segments {
+                        Some(segments) => (segments.clone(), 0),
+                        None => {
+                            maps::before_contents(&mut self.stream, size)?.ok_or_else(bad_map)?
+                        }
+                    };
+                    self.sparse(segments, sparse.size, size - map)
+                        .ok_or_else(bad_map)?
+                }
+            },
+            EntryType::GnuSparse => {
+                let map = maps::in_header(&mut self.stream, described.header)?;
+                let (segments, whole) = map.ok_or_else(bad_map)?;
+                self.sparse(segments, whole, size).ok_or_else(bad_map)?
+            }
+            EntryType::Directory => Content::Folder,
+            EntryType::Symlink => Content::SymbolicLink(described.target()?),
+            EntryType::Link => Content::HardLink(described.target()?),
+            EntryType::Fifo => Content::Fifo,
+            EntryType::Char => Content::Character(described.device()?),
+            EntryType::Block => Content::Block(described.device()?),
+            _ => return Err(described.refused(Refusal::Type(char::from(typeflag)))),
+        })
+    }
+
+    /// A file of `size` bytes of which `stored` come next.
+    fn sparse(&mut self, segments: Vec<Segment>, size: u64, stored: u64) -> Option<Content> {
+        self.remaining = stored;
+        are_sound(&segments, size, stored).then_some(Content::File(File {
             size,
             segments: Some(segments),
         }))
     }
-
-    /// Reads the map before the contents (GNU 1.0); returns its length with its padding.
-    fn read_map(&mut self, stored: u64, offset: u64) -> Result<(Vec<Segment>, u64), UnpackError> {
-        let malformed = UnpackError::Malformed {
-            offset,
-            problem: Malformation::SparseMap,
-        };
-        let start = self.stream.offset();
-        let mut line = || {
-            let mut digits = Vec::with_capacity(20);
-            loop {
-                if self.stream.offset() - start >= stored {
-                    return Ok(None);
-                }
-                match self.stream.byte()? {
-                    b'\n' => return Ok(numbers::decimal(&digits)),
-                    _ if digits.len() == 20 => return Ok(None),
-                    digit => digits.push(digit),
-                }
-            }
-        };
-        let Some(number) = line()?.filter(|&number| number <= MOST_SEGMENTS as u64) else {
-            return Err(malformed);
-        };
-        let mut segments = Vec::new();
-        for _ in 0..number {
-            let (Some(offset), Some(length)) = (line()?, line()?) else {
-                return Err(malformed);
-            };
-            segments.push(Segment { offset, length });
-        }
-        let length = (self.stream.offset() - start).next_multiple_of(BLOCK as u64);
-        if length > stored {
-            return Err(malformed);
-        }
-        self.stream.skip(start + length - self.stream.offset())?;
-        Ok((segments, length))
-    }
-
-    /// Reads the map in a header of GNU tar's own format and in the blocks that follow it, and the file's size.
-    fn read_gnu_map(
-        &mut self,
-        header: &Header,
-        offset: u64,
-    ) -> Result<(Vec<Segment>, u64), UnpackError> {
-        let malformed = || UnpackError::Malformed {
-            offset,
-            problem: Malformation::SparseMap,
-        };
-        let fields = header.try_as_gnu().ok_or_else(malformed)?;
-        let size = numbers::unsigned(&fields.realsize).ok_or_else(malformed)?;
-        let mut segments = Vec::new();
-        add_gnu_parts(&mut segments, &header.as_bytes()[GNU_PARTS]).ok_or_else(malformed)?;
-        let mut is_extended = fields.isextended[0] != 0;
-        while is_extended {
-            let block = self.stream.block()?;
-            add_gnu_parts(&mut segments, &block[..GNU_MORE_PARTS]).ok_or_else(malformed)?;
-            is_extended = block[GNU_MORE_PARTS] != 0;
-        }
-        Ok((segments, size))
-    }
-}
-
-/// Where the parts of a sparse file stand in a header of GNU tar's own format, and how many bytes a further block has of them.
-const GNU_PARTS: Range<usize> = 386..482;
-const GNU_MORE_PARTS: usize = 504;
-
-/// Adds parts up to the first empty one; `None` where one cannot be read or there are too many.
-fn add_gnu_parts(segments: &mut Vec<Segment>, parts: &[u8]) -> Option<()> {
-    for part in parts.chunks_exact(24).take_while(|part| part[12] != 0) {
-        segments.push(Segment {
-            offset: numbers::unsigned(&part[..12])?,
-            length: numbers::unsigned(&part[12..])?,
-        });
-    }
-    (segments.len() <= MOST_SEGMENTS).then_some(())
-}
-
-/// The name in a header: in ustar with the prefix before it.
-fn header_name(header: &Header) -> Vec<u8> {
-    let fields = header.as_ustar();
-    if fields.magic != *b"ustar\0" {
-        return header.path_bytes().to_vec();
-    }
-    // The program star keeps times where others have the end of the prefix, and says so in the last bytes.
-    let is_star = header.as_bytes().ends_with(b"tar\0");
-    let prefix = &fields.prefix[..if is_star { 131 } else { 155 }];
-    let prefix = prefix.split(|&byte| byte == 0).next().unwrap_or(b"");
-    match prefix {
-        b"" => header.path_bytes().to_vec(),
-        prefix => [prefix, b"/", header.path_bytes()].concat(),
-    }
-}
-
-fn header_time(header: &Header) -> Option<Timespec> {
-    Some(Timespec {
-        tv_sec: i64::try_from(numbers::signed(&header.as_ustar().mtime)?).ok()?,
-        tv_nsec: 0,
-    })
-}
-
-type NamesAndValues = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Leaves out what no layer takes from an archive; tells besides whether the entry is marked as opaque.
-fn kept_attributes(
-    attributes: NamesAndValues,
-    name: &[u8],
-    offset: u64,
-) -> Result<(NamesAndValues, bool), UnpackError> {
-    let mut kept = Vec::new();
-    let mut is_opaque = false;
-    for (attribute, value) in attributes {
-        if attribute.is_empty()
-            || attribute.len() > attributes::LONGEST_NAME
-            || attribute.contains(&0)
-        {
-            return Err(UnpackError::refused(name, offset, Refusal::AttributeName));
-        }
-        if value.len() > attributes::LONGEST {
-            return Err(UnpackError::refused(name, offset, Refusal::AttributeValue));
-        }
-        match attributes::kind(&attribute) {
-            Kind::Kept => kept.push((attribute, value)),
-            Kind::Foreign if attribute == attributes::OPAQUE.to_bytes() => {
-                is_opaque = value == attributes::OPAQUE_VALUE;
-            }
-            Kind::Foreign => {}
-            Kind::Unknown => tracing::warn!(
-                name = %shown(name),
-                attribute = %shown(&attribute),
-                "left out an extended attribute that Linux does not know"
-            ),
-        }
-    }
-    Ok((kept, is_opaque))
 }

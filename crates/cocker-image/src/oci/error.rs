@@ -3,6 +3,7 @@
 use super::config::BadImageConfig;
 use crate::Digest;
 use crate::archive::{Compression, PackError, UnpackError};
+use crate::quote::quote_up_to;
 use std::io;
 use std::path::PathBuf;
 
@@ -184,20 +185,7 @@ impl BadDocument {
         let text = error.to_string();
         let place = format!(" at line {line} column {column}");
         let text = text.strip_suffix(&place).unwrap_or(&text);
-        let mut why: String = text
-            .chars()
-            .take(BadDocument::LONGEST)
-            .map(|character| {
-                if character.is_control() {
-                    '?'
-                } else {
-                    character
-                }
-            })
-            .collect();
-        if why.len() < text.len() {
-            why.push('…');
-        }
+        let why = quote_up_to(BadDocument::LONGEST, text);
         BadDocument { why, line, column }
     }
 }

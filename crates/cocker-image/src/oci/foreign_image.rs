@@ -31,7 +31,7 @@ impl ForeignImage {
     }
 
     /// What the images say they are called, in their order: `docker.io/library/alpine:3.19`, or a tag alone. An
-    /// image need not say anything.
+    /// image need not say anything, and may say what no terminal should be shown.
     pub fn references(&self) -> Vec<&str> {
         let mut references: Vec<&str> = match &self.form {
             Form::Layout(manifests) => manifests.iter().filter_map(layout::name).collect(),

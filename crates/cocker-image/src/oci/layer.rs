@@ -90,7 +90,8 @@ impl ForeignLayer {
         &self.diff_id
     }
 
-    /// What made the layer, as far as the image says: a line of a Dockerfile, mostly.
+    /// What made the layer, as far as the image says: a line of a Dockerfile, mostly, of up to 4 KiB; it may hold
+    /// what no terminal should be shown.
     pub fn created_by(&self) -> Option<&str> {
         self.created_by.as_deref()
     }

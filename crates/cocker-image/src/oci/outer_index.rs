@@ -11,7 +11,7 @@ use crate::quote::quote;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use tar_core::parse::{Limits, ParseError, ParseEvent, ParsedEntry, Parser};
-use tar_core::{EntryType, HEADER_SIZE};
+use tar_core::{EntryType, HEADER_SIZE, Header};
 
 /// Files that only images have.
 pub(super) const OCI_LAYOUT: &str = "oci-layout";
@@ -246,6 +246,7 @@ impl<'a, F: Feed> Entries<'a, F> {
             if !self.fill(wanted)? {
                 return Ok(Step::End);
             }
+            self.refuse_endless()?;
             let parsed = self.parser.parse(&self.buffer);
             let (consumed, step) = match parsed.map_err(|error| entry_error(self.offset, &error))? {
                 ParseEvent::NeedData { min_bytes } if min_bytes > LARGEST_HEADER => {
@@ -271,6 +272,22 @@ impl<'a, F: Feed> Entries<'a, F> {
             self.buffer.drain(..consumed);
             self.offset += consumed as u64;
             return Ok(step);
+        }
+    }
+
+    /// Refuses a header, which always is the last block read, that promises more than a file can have. The parser
+    /// adds lengths up.
+    fn refuse_endless(&self) -> Result<(), OciError> {
+        let Some(block) = self.buffer.last_chunk::<HEADER_SIZE>() else {
+            return Ok(());
+        };
+        let header = Header::from_bytes(block);
+        let is_endless = header.entry_size().is_ok_and(|size| size > i64::MAX as u64);
+        match is_endless && header.verify_checksum().is_ok() {
+            true => Err(OciError::Truncated {
+                offset: self.offset,
+            }),
+            false => Ok(()),
         }
     }
 
@@ -320,7 +337,11 @@ fn step_of(entry: &ParsedEntry<'_>, stored: Stored) -> Step {
     Step::Entry {
         name: entry.path.to_vec(),
         stored,
-        padded: entry.padded_size(),
+        // A length that cannot be rounded up is longer than any archive.
+        padded: entry
+            .size
+            .checked_next_multiple_of(HEADER_SIZE as u64)
+            .unwrap_or(u64::MAX),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Images made by hand, one fault each, and images that were written here and are read again.
 
 mod archives;
+mod damage;
 mod layouts;
 mod saved;
 mod unpacking;

@@ -264,7 +264,7 @@ fn fill_lower(tree: &Path) {
     ] {
         fs::write(tree.join(name), content).unwrap();
     }
-    fs::write(tree.join("var/large"), vec![7; 3_000_001]).unwrap();
+    fs::write(tree.join("var/large"), vec![7; 1_200_001]).unwrap();
     fs::write(tree.join(format!("etc/{}", "n".repeat(200))), "long").unwrap();
     fs::hard_link(tree.join("bin/app"), tree.join("bin/same")).unwrap();
     symlink("../bin/app", tree.join("etc/link")).unwrap();

@@ -680,6 +680,31 @@ fn a_bit_that_flips_is_told_or_harmless() {
 }
 
 #[test]
+fn a_full_disk_is_told_as_such() {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+        fsopen,
+    };
+    // A file system in memory that is mounted nowhere.
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    fsconfig_set_string(context.as_fd(), "size", "256k").unwrap();
+    fsconfig_create(context.as_fd()).unwrap();
+    let small = fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+    .unwrap();
+    let bytes = archive(&[file("small", b"fits"), file("big", &[1; 400_000])]);
+    let error = unpack(&mut &bytes[..], small.as_fd(), &DEVICES).unwrap_err();
+    assert!(error.is_disk_full());
+    let expected = "cannot unpack `big` at offset 1024: the disk is full";
+    assert_eq!(error.to_string(), expected);
+    assert!(UnpackError::writing(b"big", 0, rustix::io::Errno::DQUOT).is_disk_full());
+    assert!(!UnpackError::writing(b"big", 0, rustix::io::Errno::IO).is_disk_full());
+}
+
+#[test]
 fn a_folder_with_something_in_it_is_not_unpacked_into() {
     let outer = tempfile::tempdir().unwrap();
     fs::write(outer.path().join("there"), b"").unwrap();

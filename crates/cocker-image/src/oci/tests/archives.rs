@@ -212,6 +212,30 @@ fn an_archive_that_ends_early_is_refused() {
 }
 
 #[test]
+fn a_length_beyond_the_archive_is_refused() {
+    for size in [1 << 20, 1 << 63, u64::MAX - 511, u64::MAX] {
+        let record = format!("size={size}\n");
+        let length = record.len() + 3;
+        let record = format!("{length} {record}");
+        assert_eq!(record.len(), length);
+        let mut tar = Tar::default();
+        tar.file("oci-layout", b"{}");
+        tar.entry("x", EntryType::XHeader, "", record.as_bytes());
+        tar.file("index.json", b"{}");
+        assert_refused(tar.recognise(), "cannot read the archive at byte 2");
+
+        let mut tar = Tar::default();
+        tar.file("oci-layout", b"{}");
+        tar.entry("x", EntryType::GnuLongName, "", &[b'n'; 600]);
+        let mut header = HeaderBuilder::new_gnu();
+        header.path("x").unwrap().size(size).unwrap();
+        header.entry_type(EntryType::XHeader);
+        tar.0.extend(header.finish().as_bytes());
+        assert_refused(tar.recognise(), "cannot read the archive at byte 1024");
+    }
+}
+
+#[test]
 fn a_header_without_end_is_refused() {
     for kind in [
         EntryType::XHeader,

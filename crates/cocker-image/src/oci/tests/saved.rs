@@ -3,7 +3,7 @@
 use super::*;
 
 /// An archive as podman writes it: layers called after their digests.
-fn saved(sample: &Sample, tags: Value) -> Files {
+pub(super) fn saved(sample: &Sample, tags: Value) -> Files {
     let mut files = Files::default();
     let config = sample.config.to_string();
     let config_name = format!("{}.json", Digest::of(config.as_bytes()).hex());
