@@ -78,7 +78,7 @@ fuzz:
 	@rustc +nightly --version >/dev/null 2>&1 || { echo "missing: a nightly compiler (rustup toolchain install nightly)"; exit 1; }
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "missing: cargo-fuzz (cargo install cargo-fuzz)"; exit 1; }
 	cd crates/cocker-image/fuzz && mkdir -p corpus/import && \
-	    $(AS_ROOT) $(CARGO) +nightly fuzz run import corpus/import seeds -- -detect_leaks=0 -max_len=40000 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
+	    $(AS_ROOT) env ASAN_OPTIONS=detect_leaks=0 $(CARGO) +nightly fuzz run import corpus/import seeds -- -detect_leaks=0 -max_len=40000 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
 
 format:
 	$(CARGO) fmt --all --check
