@@ -403,7 +403,7 @@ fn layers_made_by_enemies_are_read_and_nothing_in_them_is_opened(host: &Host) {
 
 fn a_layer_deeper_than_any_path_is_compared(host: &Host) {
     // Deeper than descriptors and longer than paths.
-    const DEPTH: usize = 3_000;
+    const DEPTH: usize = 1_000;
     host.add_image("flat", |_| ());
     host.add_image("deep", |tree| {
         let open = |folder: &dyn rustix::fd::AsFd, name: &str| {
