@@ -211,6 +211,7 @@ impl UnpackError {
 
 impl PackError {
     pub(super) fn reading(path: &[u8], source: impl Into<io::Error>) -> PackError {
+        let path = if path.is_empty() { b"." } else { path };
         PackError::Read {
             path: shown(path),
             source: source.into(),

@@ -6,6 +6,7 @@
 
 mod described;
 mod extensions;
+mod hashing;
 mod maps;
 mod stream;
 
@@ -16,7 +17,7 @@ use super::{BLOCK, numbers, padding};
 use crate::digest::Digest;
 use described::Described;
 use extensions::{Extensions, Global};
-use std::io::Read;
+use std::io::{self, Read};
 use stream::Stream;
 use tar_core::{EntryType, Header};
 
@@ -35,15 +36,17 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(from: &'a mut dyn Read, most_entries: u64) -> Reader<'a> {
-        Reader {
-            stream: Stream::new(from),
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn new(from: &'a mut dyn Read, most_entries: u64) -> io::Result<Reader<'a>> {
+        Ok(Reader {
+            stream: Stream::new(from)?,
             global: Global::default(),
             remaining: 0,
             padding: 0,
             entries: 0,
             most_entries,
-        }
+        })
     }
 
     /// The next entry; `None` after the last. What is unread of the one before is passed over.

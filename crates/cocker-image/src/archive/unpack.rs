@@ -95,7 +95,8 @@ pub fn unpack(
         folders,
         size: 0,
     };
-    let mut reader = Reader::new(from, options.limits.entries);
+    let reader = Reader::new(from, options.limits.entries);
+    let mut reader = reader.map_err(|source| UnpackError::Prepare { source })?;
     let mut description = None;
     let mut entries = 0;
     let mut is_first = true;

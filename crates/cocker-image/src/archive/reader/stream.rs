@@ -2,35 +2,40 @@
 
 use super::super::error::{Malformation, UnpackError};
 use super::super::{BLOCK, MOST_RECORDS, padding};
-use crate::digest::{Digest, Digester};
-use std::io::{self, Read, Sink};
+use super::hashing::Hashing;
+use crate::digest::Digest;
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::Arc;
 
 const BUFFER: usize = 256 * 1024;
+/// How many buffers there are: one is read, the others may still have to be counted.
+const BUFFERS: usize = 4;
 
 pub(super) struct Stream<'a> {
     from: &'a mut dyn Read,
-    buffer: Vec<u8>,
-    /// What is in the buffer and unread.
+    /// What is in memory, and from where on it is unread.
+    current: Arc<Vec<u8>>,
     start: usize,
-    end: usize,
     /// Of `start`.
     offset: u64,
-    digester: Digester<Sink>,
-    /// How far the buffer went into the digest.
-    digested: usize,
+    /// Buffers that were read, oldest first.
+    used: VecDeque<Arc<Vec<u8>>>,
+    hashing: Hashing,
 }
 
 impl<'a> Stream<'a> {
-    pub fn new(from: &'a mut dyn Read) -> Stream<'a> {
-        Stream {
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn new(from: &'a mut dyn Read) -> io::Result<Stream<'a>> {
+        Ok(Stream {
             from,
-            buffer: vec![0; BUFFER],
+            current: Arc::default(),
             start: 0,
-            end: 0,
             offset: 0,
-            digester: Digester::new(io::sink()),
-            digested: 0,
-        }
+            used: VecDeque::new(),
+            hashing: Hashing::start()?,
+        })
     }
 
     /// How many bytes were consumed.
@@ -41,22 +46,22 @@ impl<'a> Stream<'a> {
     /// The bytes that are in memory, at least one.
     pub fn available(&mut self) -> Result<&[u8], UnpackError> {
         self.fill()?;
-        if self.start == self.end {
+        if self.start == self.current.len() {
             return Err(UnpackError::Truncated {
                 offset: self.offset,
             });
         }
-        Ok(&self.buffer[self.start..self.end])
+        Ok(&self.current[self.start..])
     }
 
     /// The same, but none at the end of the stream.
     pub fn available_or_end(&mut self) -> Result<&[u8], UnpackError> {
         self.fill()?;
-        Ok(&self.buffer[self.start..self.end])
+        Ok(&self.current[self.start..])
     }
 
     pub fn consume(&mut self, length: usize) {
-        debug_assert!(length <= self.end - self.start);
+        debug_assert!(length <= self.current.len() - self.start);
         self.start += length;
         self.offset += length as u64;
     }
@@ -99,13 +104,12 @@ impl<'a> Stream<'a> {
 
     /// Lets the digest begin here.
     pub fn restart_digest(&mut self) {
-        self.digester = Digester::new(io::sink());
-        self.digested = self.start;
+        self.hashing.restart(&self.current, self.start);
     }
 
-    pub fn finish(mut self) -> Digest {
-        self.digest();
-        self.digester.finish().0
+    /// The digest of all bytes that were read.
+    pub fn finish(self) -> Digest {
+        self.hashing.finish()
     }
 
     fn exact(&mut self, mut into: &mut [u8]) -> Result<(), UnpackError> {
@@ -122,17 +126,14 @@ impl<'a> Stream<'a> {
 
     /// Reads when nothing is left in memory.
     fn fill(&mut self) -> Result<(), UnpackError> {
-        if self.start < self.end {
+        if self.start < self.current.len() {
             return Ok(());
         }
-        self.digest();
-        (self.start, self.end, self.digested) = (0, 0, 0);
-        loop {
-            match self.from.read(&mut self.buffer) {
-                Ok(length) => {
-                    self.end = length;
-                    return Ok(());
-                }
+        let mut buffer = self.unused_buffer();
+        buffer.resize(BUFFER, 0);
+        let length = loop {
+            match self.from.read(&mut buffer) {
+                Ok(length) => break length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
                     return Err(UnpackError::Read {
@@ -141,11 +142,25 @@ impl<'a> Stream<'a> {
                     });
                 }
             }
-        }
+        };
+        buffer.truncate(length);
+        self.current = Arc::new(buffer);
+        self.start = 0;
+        self.hashing.add(&self.current);
+        self.used.push_back(Arc::clone(&self.current));
+        Ok(())
     }
 
-    fn digest(&mut self) {
-        self.digester.count(&self.buffer[self.digested..self.start]);
-        self.digested = self.start;
+    /// A buffer that nobody uses any more, or a new one.
+    fn unused_buffer(&mut self) -> Vec<u8> {
+        self.current = Arc::default();
+        self.start = 0;
+        if self.used.len() < BUFFERS {
+            return Vec::new();
+        }
+        self.hashing.wait_for_oldest();
+        let oldest = self.used.pop_front().and_then(Arc::into_inner);
+        // Where the digest was begun anew in it, it is still in use.
+        oldest.unwrap_or_default()
     }
 }

@@ -239,7 +239,8 @@ proptest! {
         for (whiteouts, options) in [(Whiteouts::Devices, DEVICES), (Whiteouts::Files, FILES)] {
             let (bytes, once) = packed(&tree, whiteouts);
             prop_assert!(look_at(&tree) == before, "packing changed the tree");
-            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let ways = [Compression::None, Compression::Gzip, Compression::Zstd];
+            for compression in [ways[plans.len() % 3], ways[(plans.len() + 1) % 3]] {
                 let mut to = with_threads(Vec::new(), compression, 2).unwrap();
                 to.write_all(&bytes).unwrap();
                 let compressed = to.finish().unwrap();
@@ -263,5 +264,5 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
-        .unwrap_or(16)
+        .unwrap_or(24)
 }
