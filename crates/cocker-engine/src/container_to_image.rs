@@ -45,9 +45,7 @@ impl Engine {
         let place = format!("{CONTAINERS}/{name}/{UPPER}");
         let layer = self.store.stage_from(place, size)?;
         let afterwards = destruction_of(&container)?;
-        self.publish_layer(layer, &container, request, afterwards.clone())?;
-        self.store.remove_left(&afterwards);
-        Ok(())
+        self.publish_layer(layer, &container, request, afterwards)
     }
 
     /// The container is held to the end, so that nobody boots it and changes what is being copied; a booted one stands still.
@@ -94,7 +92,10 @@ impl Engine {
         let base = &container.settings.layers;
         let image = NewImage::of(layer, &request.image, &version, base);
         let names = self.store.lock()?;
-        self.store.publish(&names, image, afterwards)?;
+        let published = self.store.publish(&names, image, afterwards)?;
+        drop(names);
+        // The long part, done without the lock.
+        drop(published);
         Ok(())
     }
 

@@ -137,13 +137,11 @@ impl Engine {
         let made = write_records(&self.store, staged, &settings, plan.image.size)
             .map_err(ConversionError::from)
             .and_then(|()| Ok(self.store.carry_out(&names, &change)?));
-        if let Err(error) = made {
-            self.give_back(name, &settings);
-            return Err(error);
-        }
+        let leaving = made.inspect_err(|_| self.give_back(name, &settings))?;
         staged.let_go();
         drop(names);
-        self.store.remove_left(&change.afterwards);
+        // The long part, done without the lock.
+        drop(leaving);
         Ok(())
     }
 }

@@ -47,10 +47,10 @@ impl Engine {
         image.origin = Some(Origin::HostPrograms);
         let names = self.store.lock()?;
         let leaving = self.unneeded_after_replacing(&name, version)?;
-        self.store
-            .publish_or_replace(&names, image, leaving.clone())?;
+        let published = self.store.publish_or_replace(&names, image, leaving)?;
         drop(names);
-        self.store.remove_left(&leaving);
+        // The long part, done without the lock.
+        drop(published);
         Ok(report)
     }
 
@@ -106,10 +106,12 @@ impl Engine {
             });
         }
         let leaving = users.leave_unused(image.layers.iter())?;
-        self.store
-            .remove_image(&names, &image.name, &image.version, leaving.clone())?;
+        let removed = self
+            .store
+            .remove_image(&names, &image.name, &image.version, leaving)?;
         drop(names);
-        self.store.remove_left(&leaving);
+        // The long part, done without the lock.
+        drop(removed);
         Ok(())
     }
 

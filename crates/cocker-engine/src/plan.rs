@@ -172,7 +172,7 @@ mod tests {
         let names = engine.store.lock().expect("the store is ours");
         let image = NewImage::of(staged, &name, version, &[]);
         let image = engine.store.publish(&names, image, vec![]);
-        let image = image.expect("the name is free");
+        let (image, _) = image.expect("the name is free");
         image.layers[0].as_str().into()
     }
 

@@ -151,7 +151,7 @@ mod tests {
         let names = engine.store.lock().expect("the store is ours");
         let image = NewImage::of(staged, &name, &Version::none(), &[]);
         let image = engine.store.publish(&names, image, vec![]);
-        let image = image.expect("the name is free");
+        let (image, _) = image.expect("the name is free");
         drop(names);
         let request = CreateRequest {
             images: vec![Reference {

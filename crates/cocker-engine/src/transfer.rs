@@ -88,7 +88,7 @@ impl Engine {
             config,
         };
         let names = self.store.lock()?;
-        self.store.publish(&names, image, Vec::new())?;
+        drop(self.store.publish(&names, image, Vec::new())?);
         Ok(Reference {
             name,
             version: Some(version),

@@ -31,7 +31,7 @@ pub use measure::{MeasureError, measure_tree};
 pub use name::{BadName, Name};
 pub use reference::{BadReference, Reference};
 pub use store::{
-    Afterwards, Change, Commit, ImageRecord, LayerOrigin, LayerRecord, NewImage, Origin, Rename,
-    StagedLayer, Store, StoreError, StoreLock,
+    Afterwards, Change, Commit, ImageRecord, LayerOrigin, LayerRecord, Leaving, NewImage, Origin,
+    Rename, StagedLayer, Store, StoreError, StoreLock,
 };
 pub use version::{BadVersion, Version};

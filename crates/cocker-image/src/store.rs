@@ -35,7 +35,7 @@ mod renaming;
 mod tests;
 
 pub use catalogue::{ImageRecord, Origin};
-pub use change::{Afterwards, Change, Commit, Rename};
+pub use change::{Afterwards, Change, Commit, Leaving, Rename};
 pub use error::StoreError;
 pub use layers::{LayerOrigin, LayerRecord};
 pub use publication::{NewImage, StagedLayer};

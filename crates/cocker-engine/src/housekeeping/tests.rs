@@ -54,7 +54,7 @@ fn publish(engine: &Engine, image: &str, size: usize, base: &[LayerId]) -> Vec<L
         NewImage::of(staged, &image, &Version::none(), base),
         vec![],
     );
-    image.unwrap().layers
+    image.unwrap().0.layers
 }
 
 /// Makes a container's folder with a writable layer that was last measured at `size` bytes; returns the folder.
@@ -89,15 +89,17 @@ fn prune(engine: &Engine) -> Vec<Pruned> {
 
 fn remove_image(engine: &Engine, image: &str) {
     let image = name(image);
-    engine
-        .store
-        .remove_image(
-            &engine.store.lock().unwrap(),
-            &image,
-            &Version::none(),
-            vec![],
-        )
-        .unwrap();
+    drop(
+        engine
+            .store
+            .remove_image(
+                &engine.store.lock().unwrap(),
+                &image,
+                &Version::none(),
+                vec![],
+            )
+            .unwrap(),
+    );
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn publish(store: &Store, image: &str) -> ImageRecord {
     store
         .publish(&store.lock().unwrap(), image, vec![])
         .unwrap()
+        .0
 }
 
 fn tree(store: &Store, layer: &LayerId) -> std::path::PathBuf {

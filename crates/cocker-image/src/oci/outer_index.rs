@@ -137,13 +137,24 @@ fn is_plausible(name: &str, stored: &Stored) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     match parts.as_slice() {
         [OWN_ARCHIVE] => false,
-        // The root of a system has links at its top (`bin`), an image has files.
-        [_] => matches!(stored, Stored::File { .. } | Stored::Sparse | Stored::Other),
+        // The root of a system has links at its top (`bin`), an image has files of a few kinds.
+        [name] => match stored {
+            Stored::File { .. } | Stored::Sparse => is_file_of_image(name),
+            Stored::Other => true,
+            Stored::Link(_) => false,
+        },
         ["blobs", ..] => true,
         // Of old, docker save wrote a folder for each layer.
         [_, "VERSION" | "json" | "layer.tar"] => true,
         _ => false,
     }
+}
+
+/// Whether an image may have such a file at its top: a document, a layer, or what is called by a digest alone.
+fn is_file_of_image(name: &str) -> bool {
+    let is_digest = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_layer = name.contains(".tar") || name.ends_with(".tgz");
+    [OCI_LAYOUT, REPOSITORIES].contains(&name) || name.ends_with(".json") || is_layer || is_digest
 }
 
 /// A name as it stands in documents, without `./` before it and `/` behind; the top itself is empty. `None` for a

@@ -19,7 +19,10 @@ use crate::LayerId;
 use crate::descent::open_beneath;
 use crate::removal::remove_tree;
 use crate::staging::{self, is_staging_name};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, mkdirat, renameat_with, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat_with, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -110,10 +113,34 @@ impl Afterwards {
     }
 }
 
+/// Folders that have left their names; removed by drop. What cannot be removed is in nobody's way and swept later.
+#[must_use = "dropping it removes files, which is not done under the store's lock"]
+pub struct Leaving(Vec<LeftFolder>);
+
+struct LeftFolder {
+    parent: OwnedFd,
+    name: String,
+    _lock: Option<OwnedFd>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        for LeftFolder { parent, name, .. } in &self.0 {
+            if let Err(error) = remove_tree(parent.as_fd(), name) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "`{name}` stays");
+            }
+        }
+    }
+}
+
 impl Store {
     /// Makes a change. On failure it has not been made; once this returns, it survives power loss.
-    pub fn carry_out(&self, _names: &StoreLock, change: &Change) -> Result<(), StoreError> {
+    ///
+    /// Returns the folders that have left their names by it, which are removed when that is dropped: the long part, for
+    /// which the store's lock is not needed.
+    pub fn carry_out(&self, _names: &StoreLock, change: &Change) -> Result<Leaving, StoreError> {
         let record = self.record_of(change)?;
+        let leaving = self.claim_leaving(change);
         self.write_change(&record)?;
         if let Err(error) = self.make(change) {
             match self.take_back(&record) {
@@ -130,26 +157,31 @@ impl Store {
         self.follow(change)?;
         self.forget_change();
         tracing::debug!(?change, "changed names");
-        Ok(())
+        Ok(leaving)
     }
 
-    /// Removes folders that have left their names by a change. This is the long part, done without the store's lock; what
-    /// cannot be removed is in nobody's way and swept later.
-    pub fn remove_left(&self, afterwards: &[Afterwards]) {
-        for step in afterwards {
-            let to = match step {
-                Afterwards::Rename(Rename { to, .. }) if is_staging_name(leaf(to)) => to,
-                _ => continue,
-            };
-            match self.open_parent(to) {
-                Ok(folder) => {
-                    if let Err(error) = remove_tree(folder.as_fd(), leaf(to)) {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "`{to}` stays");
-                    }
-                }
-                Err(errno) => tracing::warn!(%errno, "`{to}` stays"),
-            }
-        }
+    /// Locks what will leave its name, so that nobody takes it for a leftover while it is removed.
+    fn claim_leaving(&self, change: &Change) -> Leaving {
+        let afterwards = change.afterwards.iter().filter_map(|step| match step {
+            Afterwards::Rename(rename) => Some(rename),
+            Afterwards::Unlink(_) => None,
+        });
+        let renames = afterwards.chain([change.commit.rename()]);
+        let leaving = renames.filter(|rename| is_staging_name(leaf(&rename.to)));
+        let claim = |rename: &Rename| {
+            let name = leaf(&rename.to).to_owned();
+            let parent = self.open_parent(&rename.to).ok()?;
+            let folder = self.open_folder(&rename.from).ok();
+            // Who holds the lock already is whoever has this change made.
+            let lock = folder
+                .filter(|folder| flock(folder, FlockOperation::NonBlockingLockExclusive).is_ok());
+            Some(LeftFolder {
+                parent,
+                name,
+                _lock: lock,
+            })
+        };
+        Leaving(leaving.filter_map(claim).collect())
     }
 
     /// Ends a change whose writer has died; says whether there was one.

@@ -10,7 +10,9 @@
 
 use super::change::{Afterwards, Change, Commit, Rename};
 use super::record::{self, FORMAT, ImageJson, LayerJson};
-use super::{IMAGES, ImageRecord, LAYERS, LayerOrigin, Origin, Store, StoreError, StoreLock};
+use super::{
+    IMAGES, ImageRecord, LAYERS, LayerOrigin, Leaving, Origin, Store, StoreError, StoreLock,
+};
 use crate::staging::StagedFolder;
 use crate::{Digest, LayerId, Name, Reference, Version, measure_tree};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, mkdirat, openat, syncfs};
@@ -173,13 +175,14 @@ impl Store {
         Ok((folder, layer))
     }
 
-    /// Makes an image; refused when the name and version are in use. `afterwards` is part of the same change.
+    /// Makes an image; refused when the name and version are in use. `afterwards` is part of the same change, and what has
+    /// left its name by it is returned.
     pub fn publish(
         &self,
         names: &StoreLock,
         image: NewImage,
         afterwards: Vec<Afterwards>,
-    ) -> Result<ImageRecord, StoreError> {
+    ) -> Result<(ImageRecord, Leaving), StoreError> {
         if self.has_image(&image.name, &image.version)? {
             return Err(exists(&image));
         }
@@ -193,7 +196,7 @@ impl Store {
         names: &StoreLock,
         image: NewImage,
         afterwards: Vec<Afterwards>,
-    ) -> Result<ImageRecord, StoreError> {
+    ) -> Result<(ImageRecord, Leaving), StoreError> {
         if !self.has_image(&image.name, &image.version)? {
             return self.publish(names, image, afterwards);
         }
@@ -213,7 +216,7 @@ impl Store {
         mut image: NewImage,
         afterwards: Vec<Afterwards>,
         commit: fn(Rename) -> Commit,
-    ) -> Result<ImageRecord, StoreError> {
+    ) -> Result<(ImageRecord, Leaving), StoreError> {
         for layer in &image.base {
             self.open_layer(layer)?;
         }
@@ -230,7 +233,7 @@ impl Store {
             commit,
             afterwards,
         };
-        self.carry_out(names, &change)?;
+        let leaving = self.carry_out(names, &change)?;
         image
             .layers
             .iter_mut()
@@ -239,7 +242,7 @@ impl Store {
             staged.let_go();
         }
         tracing::debug!(name = %record.name, version = %record.version, layers = ?record.layers, "published an image");
-        Ok(record)
+        Ok((record, leaving))
     }
 
     /// Seals the layers and writes their records, still without names.

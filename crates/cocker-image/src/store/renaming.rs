@@ -12,7 +12,7 @@
 use super::change::{Change, Commit, Rename, leaving};
 use super::publication::{seconds_now, sync};
 use super::record::{FORMAT, ImageJson};
-use super::{Afterwards, IMAGES, ImageRecord, Store, StoreError, StoreLock};
+use super::{Afterwards, IMAGES, ImageRecord, Leaving, Store, StoreError, StoreLock};
 use crate::{Name, Reference, Version};
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -94,7 +94,7 @@ impl Store {
             )),
             afterwards: Vec::new(),
         };
-        self.carry_out(names, &change)?;
+        drop(self.carry_out(names, &change)?);
         staged.let_go();
         tracing::debug!(%name, %version, from = %image, "copied an image");
         Ok(record)
@@ -107,17 +107,14 @@ impl Store {
         name: &Name,
         version: &Version,
         afterwards: Vec<Afterwards>,
-    ) -> Result<(), StoreError> {
-        let leaving = leaving(format!("{IMAGES}/{name}/{version}"))?;
+    ) -> Result<Leaving, StoreError> {
         let change = Change {
             before: Vec::new(),
-            commit: Commit::Rename(leaving.clone()),
+            commit: Commit::Rename(leaving(format!("{IMAGES}/{name}/{version}"))?),
             afterwards,
         };
-        self.carry_out(names, &change)?;
+        let leaving = self.carry_out(names, &change)?;
         tracing::debug!(%name, %version, "removed an image");
-        // One small file; what cannot be removed is swept later.
-        self.remove_left(&[Afterwards::Rename(leaving)]);
-        Ok(())
+        Ok(leaving)
     }
 }

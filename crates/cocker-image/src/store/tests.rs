@@ -88,7 +88,8 @@ fn make_image(
     version: &Version,
     base: &[LayerId],
 ) -> Result<ImageRecord, StoreError> {
-    store.publish(names, NewImage::of(layer, name, version, base), vec![])
+    let published = store.publish(names, NewImage::of(layer, name, version, base), vec![]);
+    published.map(|(record, _)| record)
 }
 
 #[test]

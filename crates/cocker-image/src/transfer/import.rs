@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What an archive of images may have beside its files, in bytes.
+const SPOOL_SLACK: u64 = 16 << 20;
+
 /// What the names of files that hold an image end with.
 const EXTENSIONS: [&str; 12] = [
     ".cockerimage",
@@ -171,7 +174,9 @@ impl Source {
         reference: Option<&str>,
         options: &ImportOptions,
     ) -> Result<Source, ImportError> {
-        let limit = limits(store, options)?.size;
+        // Headers and padding come to what is in the files.
+        let size = limits(store, options)?.size;
+        let limit = size.saturating_add(size / 8).saturating_add(SPOOL_SLACK);
         let kind = match oci::recognise(path, store.folder(), limit)? {
             Some(foreign) => Kind::Foreign(Box::new(foreign.choose(reference)?)),
             None => open_archive(path)?,

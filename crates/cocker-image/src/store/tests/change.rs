@@ -148,7 +148,7 @@ fn a_change_that_fails_has_not_been_made() {
         let names = store.lock().unwrap();
         prepare(&home);
         fs::create_dir_all(home.path().join(taken).join("kept")).unwrap();
-        let error = store.carry_out(&names, &change).unwrap_err();
+        let error = store.carry_out(&names, &change).err().unwrap();
         assert!(matches!(error, StoreError::ChangeName { .. }), "{error}");
         assert!(is_there(&home, "containers/web/files/upper/etc"), "{taken}");
         assert!(is_there(&home, "layers/.new-1/layer.json"));
@@ -177,19 +177,23 @@ fn what_cannot_be_taken_back_is_never_swept() {
 }
 
 #[test]
-fn only_what_has_left_its_name_is_removed() {
+fn only_what_has_left_its_name_is_removed_and_nobody_takes_it_before() {
     let home = Home::new();
     let store = home.store();
-    for folder in ["containers/web/files/upper", "layers/.gone-1/tree"] {
-        fs::create_dir_all(home.path().join(folder)).unwrap();
-    }
-    store.remove_left(&[
-        Afterwards::Rename(Rename::new("layers/a/tree", "containers/web/files/upper")),
-        Afterwards::Rename(Rename::new("layers/a", "layers/.gone-1")),
-        Afterwards::Unlink("containers/web".into()),
-    ]);
-    assert!(is_there(&home, "containers/web/files/upper"));
-    assert!(!is_there(&home, "layers/.gone-1"));
+    let names = store.lock().unwrap();
+    prepare(&home);
+    let mut change = conversion();
+    // As an image becomes a container: the files go somewhere that stays.
+    let moved = Rename::new("layers/0old/tree", "containers/kept");
+    change.afterwards.push(Afterwards::Rename(moved));
+    let leaving = store.carry_out(&names, &change).unwrap();
+    drop(names);
+    // Somebody sweeps at this very moment.
+    drop(home.store().lock().unwrap());
+    assert_eq!(home.entries("containers"), [".gone-3", "kept"]);
+    drop(leaving);
+    assert_eq!(home.entries("containers"), ["kept"]);
+    assert!(is_there(&home, "layers/a/tree/etc"));
 }
 
 #[test]

@@ -98,14 +98,16 @@ fn every_change_is_seen_though_the_rest_is_kept() {
                 .unwrap();
         }),
         ("an image that goes", &|| {
-            store
-                .remove_image(
-                    &store.lock().unwrap(),
-                    &name("image-10"),
-                    &version("1"),
-                    vec![],
-                )
-                .unwrap();
+            drop(
+                store
+                    .remove_image(
+                        &store.lock().unwrap(),
+                        &name("image-10"),
+                        &version("1"),
+                        vec![],
+                    )
+                    .unwrap(),
+            );
         }),
         ("a record written in place", &|| {
             add(&home, "image-11", "1", 12345)
@@ -196,9 +198,11 @@ fn listing_while_images_come_and_go_shows_each_whole() {
                     version: None,
                 };
                 store.set_version(&names, &copy, &version("2")).unwrap();
-                store
-                    .remove_image(&names, &to, &version("2"), vec![])
-                    .unwrap();
+                drop(
+                    store
+                        .remove_image(&names, &to, &version("2"), vec![])
+                        .unwrap(),
+                );
             }
         });
         while !changer.is_finished() {

@@ -84,9 +84,8 @@ fn a_copy_shares_the_layers_and_nothing_else() {
     assert_eq!((&copy.layers, copy.size), (&app.layers, app.size));
     assert_eq!(store.resolve(&reference("other")).unwrap(), copy);
     home.assert_holds(2, &["app", "base", "other"]);
-    store
-        .remove_image(&store.lock().unwrap(), &name("app"), &none, vec![])
-        .unwrap();
+    let removed = store.remove_image(&store.lock().unwrap(), &name("app"), &none, vec![]);
+    drop(removed.unwrap());
     assert_eq!(store.resolve(&reference("other:3")).unwrap(), copy);
     home.assert_holds(2, &["base", "other"]);
 }
@@ -130,7 +129,8 @@ fn a_copy_of_what_can_be_made_again_is_not_replaced() {
     let make = || {
         let mut image = NewImage::of(staged(&store, 1), &test, &version, &[]);
         image.origin = Some(Origin::HostPrograms);
-        store.publish_or_replace(&store.lock().unwrap(), image, vec![])
+        let made = store.publish_or_replace(&store.lock().unwrap(), image, vec![]);
+        made.map(|(record, _)| record)
     };
     let first = make().unwrap();
     let second = make().unwrap();
@@ -145,9 +145,8 @@ fn a_copy_of_what_can_be_made_again_is_not_replaced() {
             &version,
         )
         .unwrap();
-    store
-        .remove_image(&store.lock().unwrap(), &test, &version, vec![])
-        .unwrap();
+    let removed = store.remove_image(&store.lock().unwrap(), &test, &version, vec![]);
+    drop(removed.unwrap());
     let copy = store
         .copy_image(&store.lock().unwrap(), &reference("kept"), &test, &version)
         .unwrap();
@@ -162,14 +161,12 @@ fn an_image_that_is_removed_leaves_its_name_and_its_neighbours() {
     let store = home.store();
     publish(&store, "web:1", 1).unwrap();
     let other = publish(&store, "web:2", 2).unwrap();
-    store
-        .remove_image(&store.lock().unwrap(), &name("web"), &version("1"), vec![])
-        .unwrap();
+    let removed = store.remove_image(&store.lock().unwrap(), &name("web"), &version("1"), vec![]);
+    drop(removed.unwrap());
     assert_eq!(store.images().unwrap(), [other]);
     home.assert_holds(2, &["web"]);
-    store
-        .remove_image(&store.lock().unwrap(), &name("web"), &version("2"), vec![])
-        .unwrap();
+    let removed = store.remove_image(&store.lock().unwrap(), &name("web"), &version("2"), vec![]);
+    drop(removed.unwrap());
     assert!(matches!(
         store.remove_image(&store.lock().unwrap(), &name("web"), &version("2"), vec![]),
         Err(StoreError::ChangeName { .. })
