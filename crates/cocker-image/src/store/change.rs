@@ -90,6 +90,17 @@ impl record::Record for ChangeJson {
     }
 }
 
+impl Change {
+    /// The commit's rename and those that follow it.
+    fn decided(&self) -> impl Iterator<Item = &Rename> {
+        let afterwards = self.afterwards.iter().filter_map(|step| match step {
+            Afterwards::Rename(rename) => Some(rename),
+            Afterwards::Unlink(_) => None,
+        });
+        [self.commit.rename()].into_iter().chain(afterwards)
+    }
+}
+
 impl Commit {
     pub(super) fn rename(&self) -> &Rename {
         match self {
@@ -162,12 +173,8 @@ impl Store {
 
     /// Locks what will leave its name, so that nobody takes it for a leftover while it is removed.
     fn claim_leaving(&self, change: &Change) -> Leaving {
-        let afterwards = change.afterwards.iter().filter_map(|step| match step {
-            Afterwards::Rename(rename) => Some(rename),
-            Afterwards::Unlink(_) => None,
-        });
-        let renames = afterwards.chain([change.commit.rename()]);
-        let leaving = renames.filter(|rename| is_staging_name(leaf(&rename.to)));
+        let decided = change.decided();
+        let leaving = decided.filter(|rename| is_staging_name(leaf(&rename.to)));
         let claim = |rename: &Rename| {
             let name = leaf(&rename.to).to_owned();
             let parent = self.open_parent(&rename.to).ok()?;
@@ -319,10 +326,13 @@ impl Store {
         }
     }
 
+    /// Removes the folders of versions that a change has left empty.
     fn tidy(&self, change: &Change) {
-        let commit = change.commit.rename();
-        for path in [&commit.from, &commit.to] {
-            if let Some(versions) = folder_of_versions(path) {
+        for Rename { from, to } in change.decided() {
+            for versions in [from, to]
+                .into_iter()
+                .filter_map(|path| folder_of_versions(path))
+            {
                 self.remove_if_empty(leaf(versions));
             }
         }

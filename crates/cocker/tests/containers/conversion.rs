@@ -117,6 +117,13 @@ fn is_tidy(host: &Host) {
             assert!(!name.starts_with('.'), "{folder}/{name} is left");
         }
     }
+    for name in entries(&host.home().join("images")) {
+        let versions = host.home().join("images").join(&name);
+        assert!(
+            !entries(&versions).is_empty(),
+            "images/{name} has no version"
+        );
+    }
     assert!(!host.home().join("change.json").exists());
     let mut needed = Vec::new();
     for record in records(host) {
