@@ -446,7 +446,7 @@ fn a_container_goes_on_when_the_copying_is_killed(host: &Host) {
     host.booted("web");
     host.inside(
         "web",
-        "i=0; while [ $i -lt 300 ]; do echo $i > /f$i; i=$((i+1)); done",
+        "i=0; while [ $i -lt 100 ]; do echo $i > /f$i; i=$((i+1)); done",
     );
     at_every_moment(|moment| {
         let line = "to-image --from-container web --to-image app --live";
@@ -460,7 +460,7 @@ fn a_container_goes_on_when_the_copying_is_killed(host: &Host) {
             let files = entries(&tree(host, "app", "_"));
             assert_eq!(
                 files.iter().filter(|name| name.starts_with('f')).count(),
-                300
+                100
             );
             host.cocker("rm-image app").ok();
         } else {

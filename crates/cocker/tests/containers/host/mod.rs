@@ -201,7 +201,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// whether the command was killed.
 #[track_caller]
 pub fn at_every_moment(mut round: impl FnMut(Duration) -> bool) {
-    const MOST: u64 = 200;
+    const MOST: u64 = 400;
     let mut was_done = 0;
     let mut was_killed = 0;
     for step in 0..MOST {
