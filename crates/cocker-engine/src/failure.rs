@@ -1,12 +1,17 @@
 //! What the engine could not do, to which container, and what the user can do about it.
 
+mod conversion;
+mod transfer;
+
+pub use conversion::ConversionError;
+pub use transfer::TransferError;
+
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::removal::RemovalError;
 use cocker_image::stack::StackError;
 use cocker_image::staging::StagingError;
-use cocker_image::transfer::{ExportError, ImportError, OutputError};
-use cocker_image::{CopyError, MeasureError, Name, Reference, StoreError, Version};
+use cocker_image::{Name, Reference, StoreError, Version};
 use cocker_network::NetworkError;
 use cocker_protocol::Stage;
 use cocker_sandbox::SandboxError;
@@ -149,80 +154,6 @@ pub enum SettingsError {
         #[source]
         source: Errno,
     },
-}
-
-/// What stands in the way of making a container an image or an image a container.
-#[derive(Debug, thiserror::Error)]
-pub enum ConversionError {
-    #[error(transparent)]
-    Container(#[from] ContainerError),
-    #[error(transparent)]
-    Image(#[from] StoreError),
-    #[error(transparent)]
-    Create(#[from] CreateError),
-    #[error(transparent)]
-    Network(#[from] NetworkFailure),
-    #[error("cannot open the container's files")]
-    OpenFiles {
-        #[source]
-        source: Errno,
-    },
-    #[error("cannot measure the container's files")]
-    Measure {
-        #[source]
-        source: MeasureError,
-    },
-    #[error("cannot copy the files")]
-    Copy {
-        #[source]
-        source: CopyError,
-    },
-    #[error("cannot find out who needs the image's layers")]
-    Users {
-        #[source]
-        source: Box<EngineError>,
-    },
-    #[error("cannot freeze the container")]
-    Freeze {
-        #[source]
-        source: Errno,
-    },
-    #[error("cannot freeze the container: this host has no cgroup v2")]
-    NoFreezer,
-    #[error("cannot remove what an earlier boot has left")]
-    CleanUp {
-        #[source]
-        source: CleanUpError,
-    },
-}
-
-/// What stands in the way of writing an image into a file, or of reading one.
-#[derive(Debug, thiserror::Error)]
-pub enum TransferError {
-    #[error(transparent)]
-    Image(#[from] StoreError),
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    #[error(transparent)]
-    Import(#[from] ImportError),
-    #[error("it does not say what the image is called, and the file's name is none for an image")]
-    NoName,
-}
-
-impl TransferError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            TransferError::Image(source) => source.hint(),
-            TransferError::Import(source) => source.hint(),
-            TransferError::Output(OutputError::Exists { .. }) => {
-                Some("name another file with --image-file, or replace this one: --forcely".into())
-            }
-            TransferError::NoName => Some("say it: --image I[:V]".into()),
-            TransferError::Export(_) | TransferError::Output(_) => None,
-        }
-    }
 }
 
 /// What stands in the way of a boot.
@@ -505,11 +436,11 @@ impl EngineError {
                         "shut it down first (cocker shutdown {container}), or copy it as it is now: --live"
                     ))
                 }
-                other => conversion_hint(other, None),
+                other => conversion::conversion_hint(other, None),
             },
             EngineError::ToContainer {
                 source, container, ..
-            } => conversion_hint(source, Some(container)),
+            } => conversion::conversion_hint(source, Some(container)),
             EngineError::Export { source, .. } | EngineError::Import { source, .. } => {
                 source.hint()
             }
@@ -592,17 +523,6 @@ fn standing(containers: &[Name]) -> String {
             count - MOST
         ),
         _ => format!("containers {} and {last} stand on", first.join(", ")),
-    }
-}
-
-fn conversion_hint(error: &ConversionError, container: Option<&Name>) -> Option<String> {
-    match (error, container) {
-        (ConversionError::Container(source), _) => source.hint(),
-        (ConversionError::Image(source), _) => source.hint(),
-        (ConversionError::Create(source), Some(container)) => create_hint(source, container),
-        (ConversionError::Network(source), _) => source.hint(),
-        (ConversionError::Users { source }, _) => source.hint(),
-        _ => None,
     }
 }
 
