@@ -37,9 +37,9 @@ pub enum Said {
     CopyImage(CopyImage),
     /// Remove an image on which no container stands, with those of its layers that nothing else needs
     RmImage(TheImage),
-    /// Convert a stopped container into an image: its own files become the image's, however many
+    /// Convert a stopped container into an image: its own files become the image's
     ToImage(ToImage),
-    /// Convert an image into a container: its own files become the container's, however many
+    /// Convert an image into a container: its own files become the container's
     ToContainer(ToContainer),
     /// Write an image into a file, which only its owner may read
     Export(Export),
@@ -433,7 +433,7 @@ pub struct SetVolume {
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct ToImage {
-    /// The container, which is gone afterwards unless it is copied
+    /// The container, which is gone afterwards unless it is kept
     #[arg(long, value_name = "C")]
     pub from_container: String,
     /// The image's version; by default the one that the container was converted from, else none
@@ -442,10 +442,10 @@ pub struct ToImage {
     /// The image's name
     #[arg(long, value_name = "I")]
     pub to_image: String,
-    /// Keep the container, which is stopped, and copy its files
+    /// Keep the container and copy its files
     #[arg(long)]
     pub keep: bool,
-    /// Keep it and copy its files also where it is booted; it stands still meanwhile
+    /// The same also while it is booted: it stands still meanwhile
     #[arg(long)]
     pub live: bool,
 }
@@ -463,7 +463,7 @@ pub struct ToContainer {
     /// The container's name
     #[arg(long, value_name = "C")]
     pub to_container: String,
-    /// Keep the image, and copy its files
+    /// Keep the image and copy its files
     #[arg(long)]
     pub keep: bool,
 }
@@ -488,7 +488,7 @@ pub struct Export {
     /// Write all layers as others load them, instead of the image's own
     #[arg(long, value_name = "oci|docker")]
     pub format: Option<String>,
-    /// How it is compressed, or with oci its layers; gzip by default. Docker's are not
+    /// How it is compressed, with oci its layers; gzip by default, with docker never
     #[arg(long, value_name = "gzip|zstd|none")]
     pub compress: Option<String>,
 }
@@ -517,7 +517,7 @@ pub struct Import {
     /// Let device nodes out of the file, which is refused otherwise
     #[arg(long)]
     pub allow_devices: bool,
-    /// The most bytes in all its files together, or K, M, G, T; by default what the disk has room for
+    /// The most bytes in all its files together, as 500M or 10G; by default what the disk has room for
     #[arg(long, value_name = "10G")]
     pub max_size: Option<String>,
 }
