@@ -54,6 +54,9 @@ pub(super) fn conversion_hint(error: &ConversionError, container: Option<&Name>)
     match (error, container) {
         (ConversionError::Container(source), _) => source.hint(),
         (ConversionError::Image(source), _) => source.hint(),
+        (ConversionError::Create(CreateError::NameInUse), Some(container)) => Some(format!(
+            "choose another name with --to-container, or remove it: cocker destroy {container}"
+        )),
         (ConversionError::Create(source), Some(container)) => create_hint(source, container),
         (ConversionError::Network(source), _) => source.hint(),
         (ConversionError::Users { source }, _) => source.hint(),

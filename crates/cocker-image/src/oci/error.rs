@@ -104,9 +104,9 @@ pub enum OciError {
     Empty,
     #[error("cannot tell which image is meant: there are {known}")]
     Ambiguous { known: String },
-    #[error("cannot find image `{reference}`: there is {known}")]
+    #[error("cannot find image `{reference}` among {known}")]
     UnknownReference { reference: String, known: String },
-    #[error("cannot find an image for `{wanted}`: there is {known}")]
+    #[error("cannot find an image for `{wanted}` among those for {known}")]
     NoPlatform { wanted: String, known: String },
     #[error("cannot follow image indexes: there are more than {limit} within one another")]
     TooManyIndexes { limit: usize },
@@ -147,6 +147,7 @@ impl OciError {
             OciError::SpoolLimit { .. } => {
                 Some("allow more with --max-size, or unpack the archive first.".into())
             }
+            OciError::Ambiguous { .. } => Some("say which: --ref NAME".into()),
             OciError::Truncated { .. }
             | OciError::Size { .. }
             | OciError::Digest { .. }

@@ -33,15 +33,15 @@ pub enum Said {
     InstallTest(InstallTest),
     /// Give an image another version
     SetVersion(SetVersion),
-    /// Give an image's layers a second name
+    /// Give an image's layers a second name; no file is copied
     CopyImage(CopyImage),
-    /// Remove an image
+    /// Remove an image on which no container stands, with those of its layers that nothing else needs
     RmImage(TheImage),
-    /// Convert a container into an image: its own files become the image's
+    /// Convert a stopped container into an image: its own files become the image's
     ToImage(ToImage),
     /// Convert an image into a container: its own files become the container's
     ToContainer(ToContainer),
-    /// Write an image into a file
+    /// Write an image into a file, which only its owner may read
     Export(Export),
     /// Read an image from a file: a .cockerimage, a tar of a root file system, an OCI layout, what docker saved
     Import(Import),
@@ -433,7 +433,7 @@ pub struct SetVolume {
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct ToImage {
-    /// The container, which is gone afterwards
+    /// The container, which is gone afterwards unless it is kept
     #[arg(long, value_name = "C")]
     pub from_container: String,
     /// The image's version; by default the one that the container was converted from, else none
@@ -442,20 +442,20 @@ pub struct ToImage {
     /// The image's name
     #[arg(long, value_name = "I")]
     pub to_image: String,
-    /// Keep the container, and copy its files
+    /// Keep the container and copy its files
     #[arg(long)]
     pub keep: bool,
-    /// Copy the files of a booted container, which stands still meanwhile and is kept
+    /// The same also while it is booted: it stands still meanwhile
     #[arg(long)]
     pub live: bool,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct ToContainer {
-    /// The image, which is gone afterwards
+    /// The image, which is gone afterwards unless it is kept
     #[arg(long, value_name = "I[:V]")]
     pub from_image: String,
-    /// The images below; by default what the image was built on
+    /// The images below, the first lowest; by default what the image was built on
     #[arg(short = 'm', long, value_name = "I[:V][,I[:V]]…")]
     pub image: Option<String>,
     #[command(flatten)]
@@ -463,7 +463,7 @@ pub struct ToContainer {
     /// The container's name
     #[arg(long, value_name = "C")]
     pub to_container: String,
-    /// Keep the image, and copy its files
+    /// Keep the image and copy its files
     #[arg(long)]
     pub keep: bool,
 }
@@ -482,13 +482,13 @@ pub struct CopyImage {
 pub struct Export {
     #[command(flatten)]
     pub image: TheImage,
-    /// The file; by default I[:V].cockerimage in the current folder
+    /// The file, which -f replaces; by default I[:V].cockerimage, .oci.tar or .docker.tar in the current folder
     #[arg(long, value_name = "F")]
     pub image_file: Option<OsString>,
-    /// All layers as others load them, instead of the image's own as cocker does
+    /// Write all layers as others load them, instead of the image's own
     #[arg(long, value_name = "oci|docker")]
     pub format: Option<String>,
-    /// How it is compressed; gzip by default
+    /// How it is compressed, with oci its layers; gzip by default, with docker never
     #[arg(long, value_name = "gzip|zstd|none")]
     pub compress: Option<String>,
 }
@@ -505,19 +505,19 @@ pub struct Import {
     /// The file or folder
     #[arg(long, value_name = "F", hide_short_help = true)]
     pub image_file: Option<OsString>,
-    /// What the image is called; by default as the file says, or as it is called
+    /// What the image is called; by default as it says itself, else as the file without its ending
     #[arg(short = 'm', long, value_name = "I[:V]")]
     pub image: Option<String>,
-    /// Which of several images in the file, as it is called there
+    /// Which of several images in the file, by its name there
     #[arg(long = "ref", value_name = "NAME")]
     pub reference: Option<String>,
-    /// Leave out what the image was built on
+    /// Import the image's own files alone, without what it was built on
     #[arg(long)]
     pub no_base: bool,
-    /// Let device nodes out of the file
+    /// Let device nodes out of the file, which is refused otherwise
     #[arg(long)]
     pub allow_devices: bool,
-    /// The most that may come out of the file; by default what the disk has room for
+    /// The most bytes in all its files together, as 500M or 10G; by default what the disk has room for
     #[arg(long, value_name = "10G")]
     pub max_size: Option<String>,
 }

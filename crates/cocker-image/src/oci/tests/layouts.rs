@@ -78,7 +78,7 @@ fn an_image_is_chosen_by_every_name_it_has() {
     );
     assert_refused(
         image.choose(Some("alpine\u{1b}[2J")),
-        "cannot find image `alpine\\u{1b}[2J`: there is `docker.io",
+        "cannot find image `alpine\\u{1b}[2J` among `docker.io",
     );
 }
 
@@ -139,7 +139,7 @@ fn the_image_for_this_machine_is_taken() {
     files.index(&entries[..2]);
     assert_refused(
         files.choose(None),
-        "cannot find an image for `linux/amd64`: there is `linux/arm64/v8`, `windows/amd64`",
+        "cannot find an image for `linux/amd64` among those for `linux/arm64/v8`, `windows/amd64`",
     );
 }
 
@@ -187,7 +187,7 @@ fn indexes_without_end_are_given_up() {
 fn a_single_image_for_another_machine_is_refused() {
     let mut sample = Sample::new();
     sample.config["architecture"] = "riscv64".into();
-    assert_refused(sample.choose(), "there is `linux/riscv64`");
+    assert_refused(sample.choose(), "among those for `linux/riscv64`");
     let mut sample = Sample::new();
     sample.config["os"] = Value::Null;
     assert!(sample.choose().is_ok(), "what is not said is no obstacle");

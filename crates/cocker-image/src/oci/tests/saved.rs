@@ -39,7 +39,7 @@ fn layers_called_after_their_digests_are_found() {
     );
     assert_refused(
         image.choose(Some("other")),
-        "there is `calvin/web:1`, `web:latest`",
+        "among `calvin/web:1`, `web:latest`",
     );
 }
 
