@@ -90,7 +90,8 @@ impl Engine {
         layer.origin = Some(LayerOrigin::Container(container.name.as_str().into()));
         let version = version_of(container, request);
         let base = &container.settings.layers;
-        let image = NewImage::of(layer, &request.image, &version, base);
+        let mut image = NewImage::of(layer, &request.image, &version, base);
+        image.config = container.settings.image_config.clone();
         let names = self.store.lock()?;
         let published = self.store.publish(&names, image, afterwards)?;
         drop(names);

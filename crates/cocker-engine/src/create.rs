@@ -126,6 +126,7 @@ impl Engine {
             id_slot: slot,
             root_process: None,
             converted_from: None,
+            image_config: None,
         })
     }
 

@@ -132,6 +132,7 @@ impl Engine {
         let taken = self.take_what_it_needs(checked, staged, plan.image_name, plan.layers)?;
         let settings = ContainerSettings {
             converted_from: Some(plan.image.version),
+            image_config: plan.image.config,
             ..taken
         };
         let made = write_records(&self.store, staged, &settings, plan.image.size)

@@ -1,6 +1,7 @@
 //! `.cocker-image.json`: what an archive says of its image.
 //!
-//! It says nothing that depends on when or where it was written, so that the same image gives the same bytes.
+//! It says nothing that depends on when it was written, so that the same image gives the same bytes; of where it was written it
+//! says what the images were called that it was built on.
 
 use crate::Digest;
 use serde::{Deserialize, Serialize};

@@ -113,7 +113,7 @@ impl ImportError {
 
 fn unpack_hint(error: &UnpackError) -> Option<String> {
     match error {
-        UnpackError::Malformed { offset: 0, .. } | UnpackError::Truncated { offset: 0 } => Some(
+        UnpackError::Malformed { offset: 0, .. } | UnpackError::Truncated { offset: 0..512 } => Some(
             "a .cockerimage, a tar of a file system, an OCI layout or what docker saved can be imported."
                 .into(),
         ),
