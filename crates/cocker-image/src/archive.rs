@@ -31,6 +31,7 @@ pub use decompress::{Decompressed, decompress};
 pub use error::{PackError, Refusal, UnpackError};
 pub use pack::{PackOptions, Packed, pack};
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};
+pub(crate) use unpack::{hide, is_whiteout};
 
 /// The name of the entry that describes an image, if it is the very first of an archive.
 pub const DESCRIPTION_NAME: &str = ".cocker-image.json";
