@@ -66,7 +66,8 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes in all files together, holes included.
     pub size: u64,
-    /// How many entries say that something of lower layers is hidden; of opaque folders only the top one is counted.
+    /// With [`Whiteouts::Files`], how many entries hide something of lower layers; of opaque folders only the top one is
+    /// counted.
     pub whiteouts: u64,
     /// Of the whole stream without the description.
     pub digest: Digest,
@@ -194,10 +195,7 @@ impl Unpacking<'_> {
             }
             Content::SymbolicLink(target) => node.symbolic_link(target, entry),
             Content::Fifo => node.special(FileType::Fifo, Device::NONE, entry),
-            Content::Character(device) => {
-                self.whiteouts += u64::from(*device == Device::NONE);
-                node.special(FileType::CharacterDevice, *device, entry)
-            }
+            Content::Character(device) => node.special(FileType::CharacterDevice, *device, entry),
             Content::Block(device) => node.special(FileType::BlockDevice, *device, entry),
             Content::HardLink(target) => self.link(leaf, target),
         }
