@@ -116,6 +116,23 @@ fn whiteouts_that_hide_nothing_are_taken_away_and_no_time_changes() {
 }
 
 #[test]
+fn whiteouts_are_fitted_at_any_depth() {
+    if !is_root() {
+        return;
+    }
+    let at = |depth: usize, name: &str| format!("{}{name}", "d/".repeat(depth));
+    let below = Layer((0..45).step_by(2).map(|depth| at(depth, "f")).collect());
+    let top = Layer((0..45).map(|depth| at(depth, ".wh.f")).collect());
+    let layers = [below.clone(), top];
+    let lab = Lab::new();
+    let imported = lab.import(&layers);
+    assert_shown(&imported, &layers, "a deep tree");
+    let mut expected = below.0;
+    expected.sort();
+    assert_eq!(whiteouts(&lab.tree(&imported, 1)), expected);
+}
+
+#[test]
 fn a_layer_is_shared_only_on_what_it_was_fitted_to() {
     if !is_root() {
         return;

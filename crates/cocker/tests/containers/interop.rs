@@ -1,4 +1,4 @@
-//! Images of others boot here, and ours run there, with every file as it was: with Debian's buildah, podman and umoci, as far as
+//! Images of others boot here, and ours run there, with every file as it was: with Debian's buildah, podman, skopeo and umoci, as far as
 //! they are on this machine.
 
 mod programs;
@@ -17,6 +17,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         an_image_that_buildah_builds_boots,
         an_image_of_ours_runs_by_podman,
         umoci_unpacks_an_image_of_ours_to_the_same_files,
+        what_skopeo_copies_comes_back_with_the_same_files,
         an_opaque_top_folder_hides_all_files_below,
         a_folder_in_which_a_foreign_layer_hides_nothing_can_be_removed,
     ]
@@ -185,6 +186,37 @@ fn umoci_unpacks_an_image_of_ours_to_the_same_files(host: &Host) {
         &look_at_merged(&layers_of(host, "app", "1.0")),
         "umoci",
     );
+}
+
+fn what_skopeo_copies_comes_back_with_the_same_files(host: &Host) {
+    let Some(programs) = Programs::with(host, &["skopeo"]) else {
+        return;
+    };
+    add_capable_app(host);
+    let expected = look_at_merged(&layers_of(host, "app", "1.0"));
+    let (oci, docker) = (file(host, "app.oci"), file(host, "app.docker"));
+    for (format, path) in [("oci", &oci), ("docker", &docker)] {
+        host.cocker(&format!("export app --format {format} --image-file {path}"))
+            .ok();
+    }
+    host.cocker("rm-image app").ok();
+    for (from, to) in [
+        (format!("oci-archive:{oci}"), "docker-archive"),
+        (format!("docker-archive:{docker}"), "oci-archive"),
+        (format!("docker-archive:{docker}"), "oci"),
+    ] {
+        let copied = text(&programs.path(to));
+        let (policy, target) = (programs.policy(), format!("{to}:{copied}:app:1.0"));
+        programs.succeeds(
+            "skopeo",
+            &["--policy", &policy, "copy", "-q", &from, &target],
+        );
+        host.cocker(&format!("import {copied}")).ok();
+        let found = look_at_merged(&layers_of(host, "app", "1.0"));
+        assert_same(&found, &expected, to);
+        is_app(host, "app");
+        host.cocker("rm-image app").ok();
+    }
 }
 
 /// Image `app:1.0` on `test`: `/word` says so and has a capability, `/etc/profile` is gone, `/root` is another.
