@@ -9,10 +9,9 @@
 //! The trees below are only read; of the topmost one nothing but whiteouts and marks of opaque folders changes, no
 //! folder's time does. What was written by an enemy costs no more memory than any other walk.
 
-use super::entry::EntryError;
+use super::Tree;
 use super::error::StackError;
 use super::walk::{Merged, Side, Walk, room_for_folders};
-use super::{Tree, entry};
 use crate::archive::attributes::{self, File};
 use crate::archive::{hide, is_whiteout};
 use crate::descent::{Descent, Entry, open_beneath};
@@ -27,8 +26,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// After an error some whiteouts are fitted and others are not.
 pub(crate) fn fit_whiteouts(below: &[Tree<'_>], top: &Tree<'_>) -> Result<(), StackError> {
     let folder = open_top(top)?;
-    let is_opaque = entry::is_opaque(folder.as_fd()).map_err(|error| at_top(top, error))?;
-    if is_opaque {
+    let is_opaque = attributes::is_opaque(folder.as_fd());
+    if is_opaque.map_err(|errno| reading(top, errno))? {
         spell_out(below, top, folder.as_fd())?;
     }
     Fitting::new(below, top, folder)?.drop_idle()
@@ -174,17 +173,6 @@ impl<'a> Fitting<'a> {
 fn open_top(tree: &Tree<'_>) -> Result<OwnedFd, StackError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     open_beneath(tree.parent, &tree.path, flags).map_err(|errno| reading(tree, errno))
-}
-
-fn at_top(tree: &Tree<'_>, error: EntryError) -> StackError {
-    match error {
-        EntryError::Kernel(errno) => reading(tree, errno),
-        EntryError::LiesElsewhere(attribute) => StackError::LiesElsewhere {
-            path: "/".into(),
-            tree: tree.label.clone(),
-            attribute,
-        },
-    }
 }
 
 fn reading(tree: &Tree<'_>, errno: Errno) -> StackError {
