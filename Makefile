@@ -6,7 +6,7 @@
 #   make test        every test; needs root (or sudo), installs what is missing from Debian's packages
 #   make bench       what the commands cost on this machine
 #   make fuzz        any bytes as an archive, for FUZZ_SECONDS (60); needs root, a nightly compiler and cargo-fuzz
-#   make ci          what must hold before a change is taken: format, lints, tests
+#   make ci          what must hold before a change is taken: format, lints, tests; with every program that images are exchanged with
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -22,7 +22,7 @@ RESIDENT_FLAGS := -Ctarget-feature=+crt-static -Crelocation-model=static -Cpanic
 
 comma := ,
 # Nothing where we are root already. Cargo's own environment is kept, so that root finds it.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE env HOME="$$HOME")
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE$(comma)COCKER_TEST_ROUNDS env HOME="$$HOME")
 
 # A program, and the Debian package that has it. Rust itself is expected to be there.
 BUILD_NEEDS := cc=build-essential
@@ -30,9 +30,11 @@ DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
 TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
                vi=vim-tiny less=less file=file nc=netcat-openbsd \
                nft=nftables iptables=iptables nsenter=util-linux
+# What images are exchanged with in the tests, which leave out what is not there.
+INTEROP_NEEDS := skopeo=skopeo podman=podman crun=crun buildah=buildah umoci=umoci xz=xz-utils zstd=zstd
 BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables
 
-.PHONY: all build residents install uninstall demo test bench fuzz ci format lint clean
+.PHONY: all build residents install uninstall demo test bench fuzz ci interop-programs format lint clean
 
 all: build
 
@@ -87,7 +89,10 @@ lint:
 	.ci/install-missing $(BUILD_NEEDS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-ci: format lint test
+ci: format lint interop-programs test
+
+interop-programs:
+	.ci/install-missing $(INTEROP_NEEDS)
 
 clean:
 	$(CARGO) clean

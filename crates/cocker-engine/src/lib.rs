@@ -61,3 +61,4 @@ pub use request::{
 };
 pub use session::{Running, Session};
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};
+pub use transfer::Exported;

@@ -3,18 +3,27 @@
 use crate::engine::Engine;
 use crate::failure::{EngineError, TransferError};
 use crate::request::{ExportForm, ExportRequest, ImportRequest};
-use cocker_image::oci::Format;
+use cocker_image::oci::{Format, foreign_name};
 use cocker_image::transfer::{self, Imported, OutputFile, Progress, Source};
 use cocker_image::{ImageRecord, NewImage, Reference, StoreError, Version};
 use std::path::PathBuf;
 
+/// An image that was written into a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    pub image: Reference,
+    pub file: PathBuf,
+    /// What others will call the image, where they do not allow its own name.
+    pub renamed: Option<String>,
+}
+
 impl Engine {
-    /// Writes an image into a file, which appears when it is whole; returns its path.
+    /// Writes an image into a file, which appears when it is whole.
     pub fn export(
         &self,
         request: &ExportRequest,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<PathBuf, EngineError> {
+    ) -> Result<Exported, EngineError> {
         self.export_image(request, progress)
             .map_err(|source| EngineError::Export {
                 image: request.image.clone(),
@@ -26,7 +35,7 @@ impl Engine {
         &self,
         request: &ExportRequest,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<PathBuf, TransferError> {
+    ) -> Result<Exported, TransferError> {
         let image = self.store.resolve(&request.image)?;
         let path = match &request.file {
             Some(path) => path.clone(),
@@ -34,16 +43,24 @@ impl Engine {
         };
         let output = OutputFile::begin(&path, request.if_there)?;
         let (store, file) = (&self.store, output.file()?);
+        let compression = request.compression;
         match request.form {
             ExportForm::Own => {
-                transfer::export(store, &image, &file, request.compression, progress)?;
+                transfer::export(store, &image, &file, compression, progress)?;
             }
             ExportForm::Foreign(format) => {
-                transfer::export_foreign(store, &image, file, format, request.compression)?;
+                transfer::export_foreign(store, &image, file, format, compression, progress)?;
             }
         }
         output.publish()?;
-        Ok(path)
+        Ok(Exported {
+            file: path,
+            renamed: renamed(&image, request.form),
+            image: Reference {
+                name: image.name,
+                version: Some(image.version),
+            },
+        })
     }
 
     /// Makes an image of a file; returns what it is called.
@@ -94,6 +111,15 @@ impl Engine {
             version: Some(version),
         })
     }
+}
+
+/// What others will call the image, where that is not what it is called here.
+fn renamed(image: &ImageRecord, form: ExportForm) -> Option<String> {
+    if form == ExportForm::Own {
+        return None;
+    }
+    let foreign = foreign_name(&image.name, &image.version);
+    (!foreign.is_exact).then_some(foreign.reference)
 }
 
 /// `I.cockerimage`, or `I:V.cockerimage` where the image has a version.

@@ -24,6 +24,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 mod unpack;
+mod watched;
 
 pub use compress::{Compressor, compress};
 pub use compression::Compression;
@@ -31,6 +32,8 @@ pub use decompress::{Decompressed, decompress};
 pub use error::{PackError, Refusal, UnpackError};
 pub use pack::{PackOptions, Packed, pack};
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};
+pub(crate) use unpack::{hide, is_whiteout};
+pub(crate) use watched::Watched;
 
 /// The name of the entry that describes an image, if it is the very first of an archive.
 pub const DESCRIPTION_NAME: &str = ".cocker-image.json";

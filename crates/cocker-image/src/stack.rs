@@ -23,12 +23,14 @@ mod error;
 mod tests;
 mod walk;
 mod whence;
+mod whiteouts;
 
 pub use compare::Difference;
 pub use diff::{Change, ChangeKind, diff};
 pub use entry::FileKind;
 pub use error::StackError;
 pub use whence::{Found, Standing, Trace, ViewPath, whence};
+pub(crate) use whiteouts::fit_whiteouts;
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -11,6 +11,7 @@
 
 mod description;
 mod export;
+mod foreign;
 mod import;
 mod output;
 

@@ -192,7 +192,8 @@ impl Packing<'_> {
             );
         }
         self.write_head(head)?;
-        if is_opaque && self.whiteouts == Whiteouts::Files {
+        // Overlayfs merges the top folder whatever its mark says; others would hide what is seen here.
+        if is_opaque && self.whiteouts == Whiteouts::Files && !self.path.is_empty() {
             let mark = self.path_of(OPAQUE_NAME);
             self.write_head(Head::new(Kind::File, &mark))?;
         }

@@ -23,6 +23,7 @@ use crate::digest::Digest;
 use failure::Failure;
 use folders::Folders;
 use node::Node;
+pub(crate) use node::hide;
 use rustix::fs::{AtFlags, FileType, RawDir, statat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -65,6 +66,9 @@ pub struct Unpacked {
     pub entries: u64,
     /// Bytes in all files together, holes included.
     pub size: u64,
+    /// With [`Whiteouts::Files`], how many entries hide something of lower layers; of opaque folders only the top one is
+    /// counted.
+    pub whiteouts: u64,
     /// Of the whole stream without the description.
     pub digest: Digest,
     /// What the first entry says, with [`Whiteouts::Devices`] and if it is a description.
@@ -94,6 +98,7 @@ pub fn unpack(
         options,
         folders,
         size: 0,
+        whiteouts: 0,
     };
     let reader = Reader::new(from, options.limits.entries);
     let mut reader = reader.map_err(|source| UnpackError::Prepare { source })?;
@@ -115,6 +120,7 @@ pub fn unpack(
     Ok(Unpacked {
         entries,
         size: unpacking.size,
+        whiteouts: unpacking.whiteouts,
         digest: reader.finish(),
         description,
     })
@@ -159,6 +165,7 @@ struct Unpacking<'a> {
     options: &'a UnpackOptions,
     folders: Folders,
     size: u64,
+    whiteouts: u64,
 }
 
 impl Unpacking<'_> {
@@ -216,6 +223,7 @@ impl Unpacking<'_> {
         if leaf.to_bytes() == OPAQUE_NAME {
             self.folders.enter(parents, true)?;
             attributes::make_opaque(self.folders.current())?;
+            self.whiteouts += u64::from(parents.is_empty());
             return Ok(true);
         }
         if starts(leaf, RESERVED_PREFIX) {
@@ -229,8 +237,8 @@ impl Unpacking<'_> {
         }
         self.folders.enter(parents, true)?;
         let hidden = CString::new(hidden).expect("a part of a name holds no NUL");
-        let inheritance = self.folders.inheritance();
-        node::hide(self.folders.current(), &hidden, inheritance)?;
+        node::hide(self.folders.current(), &hidden)?;
+        self.whiteouts += 1;
         Ok(true)
     }
 
@@ -280,7 +288,7 @@ impl Unpacking<'_> {
 }
 
 /// Whether the entry is a whiteout, as overlayfs has them.
-fn is_whiteout(parent: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
+pub(crate) fn is_whiteout(parent: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
     let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(is_whiteout_node(&stat))
 }

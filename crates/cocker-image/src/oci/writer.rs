@@ -17,7 +17,7 @@ use super::outer_writer::OuterWriter;
 use super::recognition::INDEX_JSON;
 use super::source::blob_name;
 use super::{ImageConfig, OciError, media, naming, platform, timestamp};
-use crate::archive::{Compression, PackOptions, Packed, Whiteouts, compress, pack};
+use crate::archive::{Compression, PackOptions, Packed, Watched, Whiteouts, compress, pack};
 use crate::{Digest, Digester};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -59,25 +59,34 @@ pub struct LayerSource<'a> {
     pub comment: String,
 }
 
-/// Writes the image to a seekable file, from its current place on.
+/// Writes the image to a seekable file, from its current place on, and tells how many bytes of all layers have been packed.
 ///
 /// Returns the digest by which others know the image: that of its manifest, or with [`Format::Docker`], where there
 /// is none, that of its config. After an error the file is of no use.
-pub fn write(file: File, format: Format, image: &Writing<'_>) -> Result<Digest, OciError> {
+pub fn write(
+    file: File,
+    format: Format,
+    image: &Writing<'_>,
+    packed: &mut dyn FnMut(u64),
+) -> Result<Digest, OciError> {
     if image.layers.is_empty() {
         return Err(OciError::NothingToWrite);
     }
     let failed = |source| OciError::Write { source };
     let mut archive = OuterWriter::new(file, image.created).map_err(failed)?;
     let digest = match format {
-        Format::Oci => write_layout(&mut archive, image)?,
-        Format::Docker => write_saved(&mut archive, image)?,
+        Format::Oci => write_layout(&mut archive, image, packed)?,
+        Format::Docker => write_saved(&mut archive, image, packed)?,
     };
     archive.end().map_err(failed)?;
     Ok(digest)
 }
 
-fn write_layout(archive: &mut OuterWriter, image: &Writing<'_>) -> Result<Digest, OciError> {
+fn write_layout(
+    archive: &mut OuterWriter,
+    image: &Writing<'_>,
+    packed: &mut dyn FnMut(u64),
+) -> Result<Digest, OciError> {
     let failed = |source| OciError::Write { source };
     let suffix = match image.compression {
         Compression::None => "",
@@ -88,9 +97,8 @@ fn write_layout(archive: &mut OuterWriter, image: &Writing<'_>) -> Result<Digest
     for folder in ["blobs/", "blobs/sha256/"] {
         archive.folder(folder).map_err(failed)?;
     }
-    let layers = write_layers(archive, image, image.compression, |layer| {
-        blob_name(&layer.digest)
-    })?;
+    let file_of = |layer: &Layer| blob_name(&layer.digest);
+    let layers = write_layers(archive, image, image.compression, file_of, packed)?;
     let config = to_json(&config(image, &layers));
     let config = write_blob(archive, media::OCI_CONFIG, &config).map_err(failed)?;
     let manifest = to_json(&Manifest {
@@ -126,10 +134,14 @@ fn write_layout(archive: &mut OuterWriter, image: &Writing<'_>) -> Result<Digest
     Ok(digest)
 }
 
-fn write_saved(archive: &mut OuterWriter, image: &Writing<'_>) -> Result<Digest, OciError> {
+fn write_saved(
+    archive: &mut OuterWriter,
+    image: &Writing<'_>,
+    packed: &mut dyn FnMut(u64),
+) -> Result<Digest, OciError> {
     let failed = |source| OciError::Write { source };
     let file_of = |layer: &Layer| format!("{}.tar", layer.diff_id.hex());
-    let layers = write_layers(archive, image, Compression::None, file_of)?;
+    let layers = write_layers(archive, image, Compression::None, file_of, packed)?;
     let config = to_json(&config(image, &layers));
     let digest = Digest::of(&config);
     let config_name = format!("{}.json", digest.hex());
@@ -146,6 +158,8 @@ fn write_saved(archive: &mut OuterWriter, image: &Writing<'_>) -> Result<Digest,
 /// A layer that was written.
 struct Layer {
     diff_id: Digest,
+    /// Bytes of the tar stream.
+    length: u64,
     /// Of what was written, and how many bytes.
     digest: Digest,
     size: u64,
@@ -157,14 +171,18 @@ fn write_layers(
     image: &Writing<'_>,
     compression: Compression,
     name: impl Fn(&Layer) -> String,
+    packed: &mut dyn FnMut(u64),
 ) -> Result<Vec<Layer>, OciError> {
     let failed = |source| OciError::Write { source };
-    let layers = image.layers.iter().enumerate();
+    let mut before = 0;
+    let layers = (1..).zip(&image.layers);
     layers
-        .map(|(index, source)| {
+        .map(|(number, source)| {
             let entry = archive.begin().map_err(failed)?;
             let content = archive.content().map_err(failed)?;
-            let layer = write_layer(content, index + 1, source, compression)?;
+            let mut tell = |passed| packed(before + passed);
+            let layer = write_layer(content, number, source, compression, &mut tell)?;
+            before += layer.length;
             archive
                 .finish(entry, &name(&layer), layer.size)
                 .map_err(failed)?;
@@ -178,6 +196,7 @@ fn write_layer(
     number: usize,
     source: &LayerSource<'_>,
     compression: Compression,
+    tell: &mut dyn FnMut(u64),
 ) -> Result<Layer, OciError> {
     let failed = |source| OciError::Write { source };
     let options = PackOptions {
@@ -188,23 +207,31 @@ fn write_layer(
     let packed =
         |packed: Result<Packed, _>| packed.map_err(|source| OciError::Pack { number, source });
     if compression == Compression::None {
-        let mut to = to;
+        let mut to = Watched::new(to, tell);
         let Packed { digest, length, .. } = packed(pack(source.tree, &options, &mut to))?;
         to.into_inner()
+            .into_inner()
             .map_err(|error| failed(error.into_error()))?;
         return Ok(Layer {
             diff_id: digest.clone(),
+            length,
             digest,
             size: length,
         });
     }
-    let mut compressor = compress(Digester::new(to), compression).map_err(failed)?;
-    let diff_id = packed(pack(source.tree, &options, &mut compressor))?.digest;
-    let (digest, size, to) = compressor.finish().map_err(failed)?.finish();
+    let compressor = compress(Digester::new(to), compression).map_err(failed)?;
+    let mut watched = Watched::new(compressor, tell);
+    let Packed {
+        digest: diff_id,
+        length,
+        ..
+    } = packed(pack(source.tree, &options, &mut watched))?;
+    let (digest, size, to) = watched.into_inner().finish().map_err(failed)?.finish();
     to.into_inner()
         .map_err(|error| failed(error.into_error()))?;
     Ok(Layer {
         diff_id,
+        length,
         digest,
         size,
     })

@@ -14,6 +14,13 @@ pub enum StackError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot change `{path}` of {tree}")]
+    Change {
+        path: String,
+        tree: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot look beyond `{path}` of {tree}: something is mounted there")]
     Mounted { path: String, tree: String },
     #[error(
@@ -67,6 +74,14 @@ impl StackError {
                 tree,
                 source: errno.into(),
             },
+        }
+    }
+
+    pub(super) fn changing(path: &[u8], tree: &str, errno: Errno) -> StackError {
+        StackError::Change {
+            path: shown(path),
+            tree: tree.into(),
+            source: errno.into(),
         }
     }
 }

@@ -86,6 +86,11 @@ impl StagedLayer {
         &self.layer
     }
 
+    /// What its folder among the layers is called until it is published.
+    pub(crate) fn folder_name(&self) -> &str {
+        self.folder.name()
+    }
+
     /// Measures the files and brings them to disk; nothing may be written into the tree after that.
     ///
     /// This is the long part of [`Store::publish`], which does it where it was not done. Who publishes does it before

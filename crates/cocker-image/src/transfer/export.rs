@@ -2,7 +2,7 @@
 
 use super::Progress;
 use super::description::{BaseLayer, Description, FORMAT};
-use crate::archive::{Compression, PackError, PackOptions, Whiteouts, compress, pack};
+use crate::archive::{Compression, PackError, PackOptions, Watched, Whiteouts, compress, pack};
 use crate::oci::{self, Format, ImageConfig, LayerSource, OciError, Writing, foreign_name};
 use crate::{Digest, ImageRecord, LayerId, LayerOrigin, LayerRecord, Store, StoreError, Version};
 use std::fs::File;
@@ -81,11 +81,13 @@ pub fn export_foreign(
     to: File,
     format: Format,
     compression: Compression,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<(), ExportError> {
     let trees = image.layers.iter().map(|layer| store.open_layer(layer));
     let trees = trees.collect::<Result<Vec<_>, _>>()?;
     let records = image.layers.iter().map(|layer| store.layer(layer));
     let records = records.collect::<Result<Vec<_>, _>>()?;
+    let whole = records.iter().map(|layer| layer.size).sum();
     let config = image.config.clone().map(ImageConfig::from_value);
     let writing = Writing {
         reference: foreign_name(&image.name, &image.version).reference,
@@ -94,7 +96,9 @@ pub fn export_foreign(
         config: config.and_then(Result::ok),
         compression,
     };
-    oci::write(to, format, &writing)?;
+    oci::write(to, format, &writing, &mut |passed| {
+        progress(Progress { passed, whole });
+    })?;
     Ok(())
 }
 
@@ -118,17 +122,13 @@ fn write(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Digest, Failure> {
     let file = BufWriter::with_capacity(PIECE, to.try_clone()?);
-    let mut watched = Watched {
-        inner: compress(file, compression)?,
-        progress,
-        passed: 0,
-    };
+    let mut watched = Watched::new(compress(file, compression)?, progress);
     let options = PackOptions {
         whiteouts: Whiteouts::Devices,
         description: Some(&description.to_json()),
     };
     let packed = pack(tree, &options, &mut watched)?;
-    let mut file = watched.inner.finish()?;
+    let mut file = watched.into_inner().finish()?;
     file.flush()?;
     Ok(packed.digest)
 }
@@ -209,24 +209,4 @@ fn describe(store: &Store, base: &[LayerId]) -> Result<Vec<BaseLayer>, ExportErr
         })
     };
     base.iter().map(describe).collect()
-}
-
-/// Tells how many bytes have been written.
-struct Watched<'a, W> {
-    inner: W,
-    progress: &'a mut dyn FnMut(u64),
-    passed: u64,
-}
-
-impl<W: Write> Write for Watched<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.passed += written as u64;
-        (self.progress)(self.passed);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }

@@ -2,11 +2,13 @@
 
 use super::Progress;
 use super::description::{BadDescription, BaseLayer, Description};
+use super::foreign::unpack_foreign;
 use crate::archive::{
     Devices, Limits, Refusal, UnpackError, UnpackOptions, Unpacked, Whiteouts, decompress, unpack,
 };
-use crate::oci::{self, Chosen, ForeignLayer, OciError};
-use crate::{Digest, LayerId, LayerOrigin, LayerRecord, Reference, StagedLayer, Store, StoreError};
+use crate::oci::{self, Chosen, OciError};
+use crate::stack::StackError;
+use crate::{Digest, LayerId, LayerOrigin, Reference, StagedLayer, Store, StoreError};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatvfs, openat};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -80,6 +82,13 @@ pub enum ImportError {
     Unpack(#[from] UnpackError),
     #[error(transparent)]
     Foreign(#[from] OciError),
+    #[error("cannot fit what layer {number} hides to the layers below it")]
+    Whiteouts {
+        /// Counted from 1, the lowest.
+        number: usize,
+        #[source]
+        source: StackError,
+    },
     #[error("cannot use the description in the archive")]
     Description {
         #[source]
@@ -102,6 +111,7 @@ impl ImportError {
             ImportError::Store(source) => source.hint(),
             ImportError::Foreign(OciError::Unpack { source, .. }) => unpack_hint(source),
             ImportError::Foreign(source) => source.hint(),
+            ImportError::Whiteouts { source, .. } => source.hint(),
             ImportError::NoBase { .. } => {
                 Some("import that first, or import this image's own files alone: --no-base".into())
             }
@@ -276,58 +286,10 @@ fn unpack_archive(
     })
 }
 
-/// Layers that the store has from another image are not unpacked again, from the lowest to the first that it has not; the
-/// highest is always the image's own.
-fn unpack_foreign(
+pub(super) fn unpack_options(
     store: &Store,
-    image: &Chosen,
-    origin: &LayerOrigin,
     options: &ImportOptions,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Imported, ImportError> {
-    let options = unpack_options(store, options)?;
-    let (own, lower) = image.layers().split_last().expect("an image has a layer");
-    let base = shared_layers(store, lower)?;
-    let new = lower[base.len()..].iter().chain([own]);
-    let whole = new.clone().map(ForeignLayer::size).sum();
-    let mut passed = 0;
-    let mut size = 0;
-    let mut layers = Vec::new();
-    for foreign in new {
-        progress(Progress { passed, whole });
-        let mut layer = store.stage()?;
-        // The limit is for the whole image.
-        let mut options = options;
-        options.limits.size = options.limits.size.saturating_sub(size);
-        size += foreign.unpack_into(layer.tree(), &options)?.size;
-        layer.origin = Some(match foreign.created_by() {
-            Some(made_by) => LayerOrigin::Foreign(made_by.into()),
-            None => origin.clone(),
-        });
-        layer.diff_id = Some(foreign.diff_id().clone());
-        layer.seal()?;
-        layers.push(layer);
-        passed += foreign.size();
-    }
-    progress(Progress { passed, whole });
-    Ok(Imported {
-        base,
-        layers,
-        config: image.config().cloned().map(Value::from),
-    })
-}
-
-/// The layers of the store that are the lowest of these.
-fn shared_layers(store: &Store, layers: &[ForeignLayer]) -> Result<Vec<LayerId>, ImportError> {
-    if layers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let known = layers_by(store, |layer| layer.diff_id)?;
-    let find = |layer: &ForeignLayer| known.get(layer.diff_id()).cloned();
-    Ok(layers.iter().map_while(find).collect())
-}
-
-fn unpack_options(store: &Store, options: &ImportOptions) -> Result<UnpackOptions, ImportError> {
+) -> Result<UnpackOptions, ImportError> {
     Ok(UnpackOptions {
         whiteouts: Whiteouts::Devices,
         devices: options.devices,
@@ -365,7 +327,7 @@ fn find_base(store: &Store, base: &[BaseLayer]) -> Result<Vec<LayerId>, ImportEr
     if base.is_empty() {
         return Ok(Vec::new());
     }
-    let known = layers_by(store, |layer| layer.digest)?;
+    let known = layers_by_digest(store)?;
     let find = |layer: &BaseLayer| match known.get(&layer.digest) {
         Some(id) => Ok(id.clone()),
         None => Err(ImportError::NoBase {
@@ -376,15 +338,12 @@ fn find_base(store: &Store, base: &[BaseLayer]) -> Result<Vec<LayerId>, ImportEr
     base.iter().map(find).collect()
 }
 
-/// The layers of the store that have a digest of some kind, by it.
-fn layers_by(
-    store: &Store,
-    digest: fn(LayerRecord) -> Option<Digest>,
-) -> Result<HashMap<Digest, LayerId>, ImportError> {
+/// The layers of the store whose digests are known, by them.
+fn layers_by_digest(store: &Store) -> Result<HashMap<Digest, LayerId>, ImportError> {
     let mut known = HashMap::new();
     for id in store.layer_ids()? {
         // One that goes meanwhile, or cannot be read, is nothing to stand on.
-        if let Some(digest) = store.layer(&id).ok().and_then(digest) {
+        if let Some(digest) = store.layer(&id).ok().and_then(|layer| layer.digest) {
             known.insert(digest, id);
         }
     }

@@ -351,7 +351,7 @@ impl Trees {
             config: Some(config),
             compression,
         };
-        write(File::create(&path).unwrap(), format, &image).unwrap();
+        write(File::create(&path).unwrap(), format, &image, &mut |_| {}).unwrap();
         path
     }
 }

@@ -3,14 +3,23 @@
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::ProgressLine;
-use cocker_engine::{Engine, ExportRequest, ImportRequest};
+use cocker_engine::{Engine, ExportRequest, Exported, ImportRequest};
 
 pub fn export(engine: &Engine, request: &ExportRequest) -> Result<(), Failure> {
     let mut line = ProgressLine::new("export");
     let exported = engine.export(request, &mut |progress| line.show(progress));
     line.clear();
-    let file = exported?;
+    let Exported {
+        image,
+        file,
+        renamed,
+    } = exported?;
     tracing::info!("wrote `{}`", file.display());
+    if let Some(name) = renamed {
+        output::complain(&format!(
+            "Warning: others will see image `{image}` as `{name}`\n"
+        ));
+    }
     output::print_ok()
 }
 

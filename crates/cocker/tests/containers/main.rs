@@ -18,10 +18,13 @@ mod failing_boot;
 mod host;
 mod housekeeping;
 mod images;
+mod interop;
 mod isolation;
 mod lab;
+mod looks;
 mod network;
 mod quick_start;
+mod roundtrip;
 mod run;
 mod sessions;
 mod shutdown;
@@ -71,6 +74,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         images::trials(),
         conversion::trials(),
         transfer::trials(),
+        roundtrip::trials(),
+        interop::trials(),
         housekeeping::trials(),
         housekeeping::check::trials(),
         volumes::trials(),

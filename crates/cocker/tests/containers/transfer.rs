@@ -19,6 +19,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_program_of_old_reads_our_file_and_we_read_its,
         a_root_file_system_becomes_an_image,
         other_formats_come_back_with_all_layers,
+        a_name_that_others_do_not_allow_is_told,
         layers_that_are_there_are_not_unpacked_again,
         what_a_foreign_image_says_of_itself_goes_out_again,
         a_broken_file_leaves_nothing,
@@ -55,7 +56,7 @@ fn layers(host: &Host) -> usize {
 }
 
 /// A file of the test's own.
-fn file(host: &Host, name: &str) -> String {
+pub fn file(host: &Host, name: &str) -> String {
     let path = host.folder("files").join(name);
     path.to_str().expect("the path is text").to_string()
 }
@@ -74,7 +75,7 @@ fn add_app(host: &Host) {
 
 /// Boots a container of the image and looks whether it is what `add_app` made.
 #[track_caller]
-fn is_app(host: &Host, image: &str) {
+pub fn is_app(host: &Host, image: &str) {
     host.cocker(&format!("create -m {image} -c look -b")).ok();
     assert_eq!(host.inside("look", "cat /word; ls -A /root"), "app\n.new");
     assert_eq!(
@@ -95,7 +96,7 @@ fn holds_image_test_alone(host: &Host) {
 }
 
 #[track_caller]
-fn run(program: &mut Command) {
+pub fn run(program: &mut Command) {
     let output = program.output().expect("the program is there");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program:?}: {said}");
@@ -390,6 +391,26 @@ fn other_formats_come_back_with_all_layers(host: &Host) {
     is_app(host, "app");
 }
 
+fn a_name_that_others_do_not_allow_is_told(host: &Host) {
+    host.cocker("copy-image --from-image test --to-image Web.App=x")
+        .ok();
+    let export = |image: &str, format: &str| {
+        let path = file(host, "exported");
+        host.cocker(&format!("export {image} -f {format} --image-file {path}"))
+    };
+    for format in ["--format oci", "--format docker"] {
+        let outcome = export("Web.App=x", format).exits(0);
+        assert_eq!(outcome.stdout(), "OK\n");
+        assert_eq!(
+            outcome.stderr,
+            "Warning: others will see image `Web.App=x:_` as `docker.io/web.app/x:latest`\n"
+        );
+        export("test", format).ok();
+    }
+    // Our own file has the image's own name.
+    export("Web.App=x", "").ok();
+}
+
 fn layers_that_are_there_are_not_unpacked_again(host: &Host) {
     add_app(host);
     let path = file(host, "app.tar");
@@ -494,7 +515,7 @@ fn a_file_that_was_changed_is_not_believed(host: &Host) {
 }
 
 /// A tar with one entry of this name, type and target for each, by GNU tar's own rules for headers.
-fn archive(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
+pub fn archive(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, kind, target, content) in entries {
         let mut header = [0u8; 512];
@@ -785,6 +806,15 @@ fn a_terminal_is_told_how_far_it_has_come(host: &Host) {
     terminal.expect(" MB/s");
     terminal.expect("OK\r\n");
     terminal.exits(0);
+    for format in ["", "--format oci", "--format docker"] {
+        let path = file(host, "exported");
+        let line = format!("export large -f {format} --image-file {path}");
+        let mut terminal = host.terminal(&line);
+        terminal.expect("export ");
+        terminal.expect(" MB/s");
+        terminal.expect("OK\r\n");
+        terminal.exits(0);
+    }
     // Elsewhere nobody is told.
     let outcome = host.cocker("copy-image --from-image large --to-image l2");
     assert_eq!(outcome.stderr, "");

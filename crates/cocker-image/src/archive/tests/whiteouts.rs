@@ -157,6 +157,23 @@ fn a_layer_goes_through_both_forms() {
 }
 
 #[test]
+fn a_mark_of_the_top_folder_stays_where_it_means_nothing() {
+    let outer = tempfile::tempdir().unwrap();
+    let tree = outer.path().join("tree");
+    fs::create_dir_all(tree.join("folder")).unwrap();
+    set_attribute(&tree, "trusted.overlay.opaque", b"y");
+    for (whiteouts, options, expected) in [
+        (Whiteouts::Devices, DEVICES, true),
+        (Whiteouts::Files, FILES, false),
+    ] {
+        let (bytes, _) = packed(&tree, whiteouts);
+        let copy = outer.path().join(format!("{whiteouts:?}"));
+        unpacked(&bytes, &copy, &options).unwrap();
+        assert_eq!(is_opaque(&copy), expected);
+    }
+}
+
+#[test]
 fn names_that_would_mean_whiteouts_are_not_packed_as_files() {
     let outer = tempfile::tempdir().unwrap();
     fs::create_dir(outer.path().join("a")).unwrap();

@@ -194,27 +194,23 @@ pub(super) fn change_folder(
 }
 
 /// Hides `name` of lower layers. What this layer has of that name stays: a folder then hides what is in the lower one.
-pub(super) fn hide(
-    parent: BorrowedFd<'_>,
-    name: &CStr,
-    inheritance: Inheritance,
-) -> Result<(), Failure> {
+pub(crate) fn hide(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if is_folder(stat.st_mode) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let folder = open_beneath(parent, name, flags)?;
-            Ok(attributes::make_opaque(folder.as_fd())?)
+            attributes::make_opaque(folder.as_fd())
         }
         Ok(_) => Ok(()),
         Err(Errno::NOENT) => {
             mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?;
-            if inheritance.acls {
+            if attributes::has_default_acl(parent)? {
                 attributes::remove_acls(File::Named(parent, name))?;
             }
             let times = modified(EPOCH);
-            Ok(utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+            utimensat(parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)
         }
-        Err(errno) => Err(errno.into()),
+        Err(errno) => Err(errno),
     }
 }
 

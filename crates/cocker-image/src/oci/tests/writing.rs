@@ -41,6 +41,15 @@ impl Trees {
     }
 
     fn write(&self, format: Format, compression: Compression) -> (File, Digest) {
+        self.write_and_tell(format, compression, &mut |_| {})
+    }
+
+    fn write_and_tell(
+        &self,
+        format: Format,
+        compression: Compression,
+        packed: &mut dyn FnMut(u64),
+    ) -> (File, Digest) {
         let (lower, upper) = (
             File::open(self.0.path()).unwrap(),
             File::open(self.1.path()).unwrap(),
@@ -67,7 +76,7 @@ impl Trees {
             compression,
         };
         let file = tempfile::tempfile().unwrap();
-        let digest = write(file.try_clone().unwrap(), format, &image).unwrap();
+        let digest = write(file.try_clone().unwrap(), format, &image, packed).unwrap();
         (file, digest)
     }
 }
@@ -77,6 +86,24 @@ fn bytes(mut file: &File) -> Vec<u8> {
     file.rewind().unwrap();
     file.read_to_end(&mut bytes).unwrap();
     bytes
+}
+
+#[test]
+fn how_far_it_has_come_is_told_over_all_layers() {
+    let trees = Trees::new();
+    let mut wholes = Vec::new();
+    for (format, compression) in ALL {
+        let mut told = vec![0];
+        trees.write_and_tell(format, compression, &mut |packed| told.push(packed));
+        assert!(told.is_sorted(), "{told:?}");
+        wholes.extend(told.last().copied());
+    }
+    // As many bytes as both tar streams have, which are the layers of a docker archive as they are.
+    let (file, _) = trees.write(Format::Docker, Compression::None);
+    let chosen = recognise_bytes(&bytes(&file), LIMIT).unwrap().unwrap();
+    let layers = chosen.choose(None).unwrap();
+    let whole: u64 = layers.layers().iter().map(|layer| layer.size()).sum();
+    assert_eq!(wholes, vec![whole; ALL.len()]);
 }
 
 #[test]
@@ -147,7 +174,7 @@ fn a_layer_that_stands_twice_is_written_once() {
             compression: Compression::None,
         };
         let file = tempfile::tempfile().unwrap();
-        write(file.try_clone().unwrap(), format, &image).unwrap();
+        write(file.try_clone().unwrap(), format, &image, &mut |_| {}).unwrap();
         assert!(file.metadata().unwrap().len() < 150_000);
         let image = recognise_bytes(&bytes(&file), LIMIT).unwrap().unwrap();
         let chosen = image.choose(None).unwrap();
@@ -176,10 +203,13 @@ fn what_others_could_not_read_is_not_written() {
         compression: Compression::Xz,
     };
     let file = || tempfile::tempfile().unwrap();
-    assert_refused(write(file(), Format::Oci, &image), "without layers");
+    assert_refused(
+        write(file(), Format::Oci, &image, &mut |_| {}),
+        "without layers",
+    );
     image.layers.push(layer);
     assert_refused(
-        write(file(), Format::Oci, &image),
+        write(file(), Format::Oci, &image, &mut |_| {}),
         "cannot compress layers with xz",
     );
 }
