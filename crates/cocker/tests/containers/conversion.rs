@@ -1,6 +1,6 @@
 //! Containers become images and images containers: with every file as it was, whole or not at all, in no time.
 
-use crate::host::{Host, at_every_moment, in_a_lab, with_image_test};
+use crate::host::{Host, at_every_moment, entries, in_a_lab, with_image_test};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -37,42 +37,9 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
     trials
 }
 
-/// `name version` of every image, as the listing has it.
-fn images(host: &Host) -> Vec<String> {
-    let listing = host.cocker("images").succeeds().stdout();
-    let words = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().take(2).collect();
-        words.join(" ")
-    };
-    listing.lines().skip(2).map(words).collect()
-}
-
 fn containers(host: &Host) -> Vec<String> {
     let names = host.cocker("ps -q").succeeds().stdout();
     names.lines().map(String::from).collect()
-}
-
-fn entries(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("the home is ours");
-    let name = |entry: Result<fs::DirEntry, _>| entry.expect("the home is ours").file_name();
-    let mut names: Vec<String> = entries
-        .map(|entry| name(entry).to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-fn count(host: &Host, folder: &str) -> usize {
-    entries(&host.home().join(folder)).len()
-}
-
-/// The folder with the files of an image's own layer.
-fn tree(host: &Host, image: &str, version: &str) -> PathBuf {
-    let record = format!("images/{image}/{version}/image.json");
-    let text = fs::read_to_string(host.home().join(record)).expect("the image is there");
-    let record: serde_json::Value = serde_json::from_str(&text).expect("a record is JSON");
-    let layer = record["own_layer"].as_str().expect("a layer has an id");
-    host.home().join("layers").join(layer).join("tree")
 }
 
 /// Inode, mode, owner and time of change of every file below, by path. What is moved keeps them all; what is copied has
@@ -113,11 +80,11 @@ fn stopped_web(host: &Host) {
 #[track_caller]
 fn is_tidy(host: &Host) {
     for folder in ["layers", "images", "containers"] {
-        for name in entries(&host.home().join(folder)) {
+        for name in host.entries(folder) {
             assert!(!name.starts_with('.'), "{folder}/{name} is left");
         }
     }
-    for name in entries(&host.home().join("images")) {
+    for name in host.entries("images") {
         let versions = host.home().join("images").join(&name);
         assert!(
             !entries(&versions).is_empty(),
@@ -136,7 +103,7 @@ fn is_tidy(host: &Host) {
                 .map(|id| id.as_str().expect("text").to_string()),
         );
     }
-    for layer in entries(&host.home().join("layers")) {
+    for layer in host.entries("layers") {
         assert!(needed.contains(&layer), "nothing needs layer {layer}");
         let tree = host.home().join("layers").join(&layer).join("tree");
         assert!(tree.is_dir(), "layer {layer} has no files");
@@ -145,7 +112,7 @@ fn is_tidy(host: &Host) {
 
 fn records(host: &Host) -> Vec<PathBuf> {
     let mut records = Vec::new();
-    for name in entries(&host.home().join("images")) {
+    for name in host.entries("images") {
         let versions = host.home().join("images").join(name);
         let of_version = |version: String| versions.join(version).join("image.json");
         records.extend(entries(&versions).into_iter().map(of_version));
@@ -161,7 +128,7 @@ fn a_container_becomes_an_image_on_what_it_stood_on(host: &Host) {
     host.cocker("-a to_image --from-container web --to-image app --version 1.0")
         .ok();
     assert!(containers(host).is_empty());
-    assert_eq!(images(host), ["app 1.0", "test _"]);
+    assert_eq!(host.images(), ["app 1.0", "test _"]);
     // Its base comes along, and is not stacked twice.
     for (container, stack) in [("one", "app"), ("two", "test,app")] {
         host.cocker(&format!("create -m {stack} -c {container} -b"))
@@ -176,13 +143,13 @@ fn a_container_becomes_an_image_on_what_it_stood_on(host: &Host) {
     }
     host.cocker("rm-image test").ok();
     assert_eq!(
-        count(host, "layers"),
+        host.entries("layers").len(),
         2,
         "the image stands on the layer of `test`"
     );
     host.cocker("rm-image app").ok();
-    assert_eq!(count(host, "layers"), 0);
-    assert_eq!(count(host, "ids"), 0);
+    assert_eq!(host.entries("layers").len(), 0);
+    assert_eq!(host.entries("ids").len(), 0);
 }
 
 fn every_file_stays_the_very_same(host: &Host) {
@@ -191,7 +158,7 @@ fn every_file_stays_the_very_same(host: &Host) {
     assert!(before.len() > 5);
     host.cocker("to-image --from-container web --to-image app")
         .ok();
-    assert_eq!(looks(&tree(host, "app", "_")), before);
+    assert_eq!(looks(&host.tree_of("app", "_")), before);
     host.cocker("to-container --from-image app --to-container web")
         .ok();
     assert_eq!(
@@ -203,12 +170,15 @@ fn every_file_stays_the_very_same(host: &Host) {
 
 fn a_container_comes_back_from_its_image(host: &Host) {
     stopped_web(host);
-    let listed = host.cocker("ps").succeeds().stdout();
+    // The size is written down a moment after the shutdown.
+    let listing = || host.cocker("ps").succeeds().stdout();
+    crate::host::eventually("its size is known", || !listing().contains(" 0 B "));
+    let listed = listing();
     host.cocker("to-image --from-container web --to-image app")
         .ok();
     host.cocker("-a to_container --from-image app --to-container web")
         .ok();
-    assert_eq!(images(host), ["test _"]);
+    assert_eq!(host.images(), ["test _"]);
     assert_eq!(
         host.cocker("ps").succeeds().stdout(),
         listed,
@@ -233,12 +203,12 @@ fn the_version_goes_with_the_container(host: &Host) {
         .ok();
     host.cocker("to-image --from-container web --to-image other")
         .ok();
-    assert_eq!(images(host), ["other 2.1", "test _"]);
+    assert_eq!(host.images(), ["other 2.1", "test _"]);
     host.cocker("to-container --from-image other --to-container web")
         .ok();
     host.cocker("to-image --from-container web --to-image other --version 3")
         .ok();
-    assert_eq!(images(host), ["other 3", "test _"]);
+    assert_eq!(host.images(), ["other 3", "test _"]);
 }
 
 fn a_version_may_stand_with_the_name(host: &Host) {
@@ -247,21 +217,21 @@ fn a_version_may_stand_with_the_name(host: &Host) {
         .refuses(&["the version is given twice"]);
     host.cocker("to-image --from-container web --to-image app:1")
         .ok();
-    assert_eq!(images(host), ["app 1", "test _"]);
+    assert_eq!(host.images(), ["app 1", "test _"]);
 }
 
 fn an_image_of_one_layer_becomes_a_container_on_nothing(host: &Host) {
     host.cocker("to-container --from-image test --to-container web")
         .ok();
-    assert!(images(host).is_empty());
-    assert_eq!(count(host, "layers"), 0);
+    assert!(host.images().is_empty());
+    assert_eq!(host.entries("layers").len(), 0);
     host.cocker("boot web").ok();
     host.inside("web", "rm /etc/profile; echo mine > /etc/word");
     assert_eq!(host.inside("web", "cat /etc/word"), "mine");
     host.cocker("shutdown web").ok();
     host.cocker("to-image --from-container web --to-image test")
         .ok();
-    assert_eq!(images(host), ["test _"]);
+    assert_eq!(host.images(), ["test _"]);
     host.cocker("create -m test -c next -b").ok();
     assert_eq!(host.inside("next", "cat /etc/word"), "mine");
     is_tidy(host);
@@ -296,7 +266,7 @@ fn what_is_kept_is_copied(host: &Host) {
         before
     );
     // The same but for the inodes.
-    let copy = looks(&tree(host, "app", "_"));
+    let copy = looks(&host.tree_of("app", "_"));
     let alike = |looks: &BTreeMap<PathBuf, (u64, u32, u32, u64, i64, i64)>| {
         let of = |(path, look): (&PathBuf, &(u64, u32, u32, u64, i64, i64))| {
             // The size of a folder is the file system's affair.
@@ -316,7 +286,7 @@ fn what_is_kept_is_copied(host: &Host) {
     host.cocker("to-container --from-image app --to-container second --keep")
         .ok();
     assert_eq!(containers(host), ["second", "web"]);
-    assert_eq!(images(host), ["app _", "test _"]);
+    assert_eq!(host.images(), ["app _", "test _"]);
     for container in ["second", "web"] {
         host.cocker(&format!("boot {container}")).ok();
         assert_eq!(host.inside(container, "cat /word"), "web");
@@ -324,7 +294,7 @@ fn what_is_kept_is_copied(host: &Host) {
     }
     assert_eq!(host.inside("second", "cat /word"), "second");
     assert_eq!(
-        fs::read_to_string(tree(host, "app", "_").join("word")).unwrap(),
+        fs::read_to_string(host.tree_of("app", "_").join("word")).unwrap(),
         "web\n"
     );
     is_tidy(host);
@@ -343,7 +313,7 @@ fn a_layer_that_others_need_is_copied(host: &Host) {
         said.stderr
     );
     // The image is gone; who stands on its layer keeps that.
-    assert_eq!(images(host), ["test _"]);
+    assert_eq!(host.images(), ["test _"]);
     for container in ["user", "web"] {
         host.cocker(&format!("boot {container}")).ok();
         assert_eq!(host.inside(container, "cat /word"), "web");
@@ -359,7 +329,7 @@ fn a_copy_of_the_image_has_its_layer_copied_and_not_moved(host: &Host) {
         .ok();
     host.cocker("to-container --from-image app --to-container web")
         .ok();
-    assert_eq!(images(host), ["copy _", "test _"]);
+    assert_eq!(host.images(), ["copy _", "test _"]);
     host.cocker("create -m copy -c other -b").ok();
     assert_eq!(host.inside("other", "cat /word"), "web");
     // Over itself it is needed as well.
@@ -405,7 +375,7 @@ fn a_booted_container_is_not_converted(host: &Host) {
             ],
         );
     }
-    assert_eq!(images(host), ["test _"]);
+    assert_eq!(host.images(), ["test _"]);
     assert_eq!(host.root_process("web"), pid);
 }
 
@@ -422,7 +392,7 @@ fn a_booted_container_is_copied_while_it_stands_still(host: &Host) {
         ))
         .ok();
         let number = |file: &str| {
-            let path = tree(host, "app", &round.to_string()).join(file);
+            let path = host.tree_of("app", &round.to_string()).join(file);
             let text = fs::read_to_string(path).unwrap_or_default();
             text.trim().parse::<u64>().unwrap_or_default()
         };
@@ -456,8 +426,8 @@ fn a_container_goes_on_when_the_copying_is_killed(host: &Host) {
             host.inside("web", "echo goes on") == "goes on"
         });
         host.cocker("set-version test").ok();
-        if images(host).contains(&"app _".into()) {
-            let files = entries(&tree(host, "app", "_"));
+        if host.images().contains(&"app _".into()) {
+            let files = entries(&host.tree_of("app", "_"));
             assert_eq!(
                 files.iter().filter(|name| name.starts_with('f')).count(),
                 100
@@ -496,7 +466,7 @@ fn what_is_not_there_is_refused(host: &Host) {
         .fails(1, &["volume `/no/such/folder` does not exist"]);
     host.cocker("to-image --from-container a/b --to-image app")
         .refuses(&["a/b"]);
-    assert_eq!(images(host), ["test _"]);
+    assert_eq!(host.images(), ["test _"]);
     assert!(containers(host).is_empty());
     is_tidy(host);
 }
@@ -526,19 +496,19 @@ fn a_conversion_killed_at_any_moment_is_whole_or_not_there(host: &Host) {
         // The next command sees one or the other, and nothing of both.
         if containers(host) == ["web"] {
             assert!(was_killed, "it was done, and the container is there");
-            assert_eq!(images(host), ["test _"]);
+            assert_eq!(host.images(), ["test _"]);
             host.cocker("set-version test").ok();
             is_tidy(host);
             host.cocker(line).ok();
         }
-        assert_eq!(images(host), ["app _", "test _"]);
+        assert_eq!(host.images(), ["app _", "test _"]);
         assert!(containers(host).is_empty());
         host.cocker("create -m app -c web -b").ok();
         assert_eq!(host.inside("web", "cat /word /srv/deep/.dot"), "web\nx");
         host.cocker("destroy --shutdown web").ok();
         host.cocker("rm-image app").ok();
         is_tidy(host);
-        assert_eq!(count(host, "ids"), 0);
+        assert_eq!(host.entries("ids").len(), 0);
         was_killed
     });
 }
@@ -552,12 +522,12 @@ fn a_conversion_back_killed_at_any_moment_is_whole_or_not_there(host: &Host) {
         let was_killed = host.killed_after(line, moment);
         if containers(host).is_empty() {
             assert!(was_killed, "it was done, and there is no container");
-            assert_eq!(images(host), ["app _", "test _"]);
+            assert_eq!(host.images(), ["app _", "test _"]);
             host.cocker("set-version test").ok();
             is_tidy(host);
             host.cocker(line).ok();
         }
-        assert_eq!(images(host), ["test _"]);
+        assert_eq!(host.images(), ["test _"]);
         host.cocker("boot web").ok();
         assert_eq!(host.inside("web", "cat /word /srv/deep/.dot"), "web\nx");
         host.cocker("destroy --shutdown web").ok();
@@ -574,7 +544,7 @@ fn a_copy_killed_at_any_moment_leaves_nothing(host: &Host) {
         host.cocker("set-version test").ok();
         is_tidy(host);
         assert_eq!(containers(host), ["web"]);
-        if images(host) == ["test _"] {
+        if host.images() == ["test _"] {
             assert!(was_killed, "it was done, and there is no image");
         } else {
             host.cocker("rm-image app").ok();
@@ -605,7 +575,7 @@ fn a_container_with_an_address_gives_it_back(host: &Host) {
     host.cocker("shutdown web").ok();
     host.cocker("to-image --from-container web --to-image app")
         .ok();
-    assert_eq!(count(host, "addresses"), 0);
+    assert_eq!(host.entries("addresses").len(), 0);
     host.cocker("to-container --from-image app --to-container web --net BRIDGE --vip 166.88.0.77 --port-mapping 8080:80")
         .ok();
     host.cocker("boot web").ok();

@@ -25,17 +25,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
 
 /// The ids of all layers, and what else lies beside them.
 fn layers(host: &Host) -> Vec<String> {
-    entries(host, "layers")
-}
-
-fn entries(host: &Host, folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(host.home().join(folder)).expect("the home is ours");
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.expect("the home is ours").file_name())
-        .map(|name| name.into_string().expect("names are text"))
-        .collect();
-    names.sort();
-    names
+    host.entries("layers")
 }
 
 /// Adds a layer that nothing refers to, with one file of 1,000 bytes.
@@ -119,10 +109,10 @@ fn what_dead_processes_left_goes(host: &Host) {
     ];
     assert_eq!(rest, expected);
     assert_eq!(layers(host), before);
-    assert_eq!(entries(host, "images"), ["test"]);
-    assert_eq!(entries(host, "containers"), ["web"]);
-    assert_eq!(entries(host, "ids"), ["0"]);
-    assert!(entries(host, "addresses").is_empty());
+    assert_eq!(host.entries("images"), ["test"]);
+    assert_eq!(host.entries("containers"), ["web"]);
+    assert_eq!(host.entries("ids"), ["0"]);
+    assert!(host.entries("addresses").is_empty());
     assert!(!half_written.exists());
     is_silent_on(host, "check");
     host.cocker("boot web").ok();
@@ -152,10 +142,10 @@ fn what_a_living_process_makes_stays(host: &Host) {
 fn a_dry_run_removes_nothing(host: &Host) {
     leave_things(host);
     add_unneeded_layer(host, "extra");
-    let before = ["layers", "images", "containers", "ids", "addresses"].map(|it| entries(host, it));
+    let before = ["layers", "images", "containers", "ids", "addresses"].map(|it| host.entries(it));
     let said = host.cocker("prune --dry-run").succeeds().stdout();
     let json = host.cocker("-a prune --dry-run --format json").succeeds();
-    let after = ["layers", "images", "containers", "ids", "addresses"].map(|it| entries(host, it));
+    let after = ["layers", "images", "containers", "ids", "addresses"].map(|it| host.entries(it));
     assert_eq!(before, after);
 
     let things: Value = serde_json::from_str(&json.stdout()).expect("it is JSON");
@@ -258,7 +248,7 @@ fn a_prune_killed_at_any_moment_leaves_a_sound_store(host: &Host) {
         host.cocker("set-version test").ok();
         host.cocker("check").succeeds();
         assert!(
-            entries(host, "layers")
+            host.entries("layers")
                 .iter()
                 .all(|name| !name.starts_with('.'))
         );

@@ -3,7 +3,6 @@
 
 use crate::host::{Host, at_every_moment, with_image_test};
 use std::fs;
-use std::path::Path;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -25,16 +24,6 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
     ]
 }
 
-/// `name version` of every image, as the listing has it.
-fn images(host: &Host) -> Vec<String> {
-    let listing = host.cocker("images").succeeds().stdout();
-    let words = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().take(2).collect();
-        words.join(" ")
-    };
-    listing.lines().skip(2).map(words).collect()
-}
-
 /// Adds an image with one file, `/word`, that holds its name.
 fn add(host: &Host, name: &str) {
     host.add_image(name, |tree| {
@@ -42,23 +31,15 @@ fn add(host: &Host, name: &str) {
     });
 }
 
-fn layers(host: &Host) -> usize {
-    count(&host.home().join("layers"))
-}
-
-fn count(folder: &Path) -> usize {
-    fs::read_dir(folder).expect("the home is ours").count()
-}
-
 fn an_image_gets_another_version(host: &Host) {
     host.cocker("-a version -m test --version 1.0").ok();
-    assert_eq!(images(host), ["test 1.0"]);
+    assert_eq!(host.images(), ["test 1.0"]);
     host.cocker("set-version test:1.0 --version 2").ok();
-    assert_eq!(images(host), ["test 2"]);
+    assert_eq!(host.images(), ["test 2"]);
     host.cocker("set-version test --version 2").ok();
-    assert_eq!(images(host), ["test 2"]);
+    assert_eq!(host.images(), ["test 2"]);
     host.cocker("-a version -m test:2").ok();
-    assert_eq!(images(host), ["test _"]);
+    assert_eq!(host.images(), ["test _"]);
 }
 
 fn a_version_is_not_given_twice(host: &Host) {
@@ -71,7 +52,7 @@ fn a_version_is_not_given_twice(host: &Host) {
             "Hint: choose another name or version",
         ],
     );
-    assert_eq!(images(host), ["test _", "test 1"]);
+    assert_eq!(host.images(), ["test _", "test 1"]);
 }
 
 fn a_container_boots_whatever_its_image_is_called(host: &Host) {
@@ -85,12 +66,12 @@ fn a_container_boots_whatever_its_image_is_called(host: &Host) {
 }
 
 fn a_copy_boots_and_outlives_what_it_was_copied_from(host: &Host) {
-    let before = layers(host);
+    let before = host.layers();
     host.cocker("-a copy_image --from-image test --to-image web:1")
         .ok();
-    assert_eq!(layers(host), before, "a copy shares the layers");
+    assert_eq!(host.layers(), before, "a copy shares the layers");
     host.cocker("-a del_image -m test").ok();
-    assert_eq!(images(host), ["web 1"]);
+    assert_eq!(host.images(), ["web 1"]);
     host.cocker("create -m web -b").ok();
     assert_eq!(host.inside("web", "echo works"), "works");
 }
@@ -101,17 +82,17 @@ fn a_copy_takes_no_name_from_another(host: &Host) {
     host.cocker("copy-image --from-image test --to-image other")
         .fails(1, &["image `other:_` exists already"]);
     assert_eq!(host.inside("web", "cat /word"), "other");
-    assert_eq!(images(host), ["other _", "test _"]);
+    assert_eq!(host.images(), ["other _", "test _"]);
 }
 
 fn an_image_that_is_removed_frees_its_place(host: &Host) {
-    let before = layers(host);
+    let before = host.layers();
     add(host, "extra");
-    assert_eq!(layers(host), before + 1);
+    assert_eq!(host.layers(), before + 1);
     host.cocker("rm-image extra").ok();
-    assert_eq!(images(host), ["test _"]);
-    assert_eq!(layers(host), before);
-    assert_eq!(count(&host.home().join("images")), 1);
+    assert_eq!(host.images(), ["test _"]);
+    assert_eq!(host.layers(), before);
+    assert_eq!(host.entries("images").len(), 1);
     host.cocker("create -m test -c web -b").ok();
     assert_eq!(host.inside("web", "echo works"), "works");
 }
@@ -141,7 +122,7 @@ fn an_image_with_containers_on_it_stays(host: &Host) {
     assert_eq!(host.inside("web", "echo works"), "works");
     host.cocker("destroy --shutdown web").ok();
     host.cocker("rm-image test").ok();
-    assert_eq!(layers(host), 0);
+    assert_eq!(host.layers(), 0);
 }
 
 fn an_image_below_another_stays_for_its_containers(host: &Host) {
@@ -157,14 +138,14 @@ fn an_image_below_another_stays_for_its_containers(host: &Host) {
 
 fn a_layer_goes_with_the_last_that_needs_it(host: &Host) {
     host.add_image_of_many_layers("many", 5);
-    assert_eq!(layers(host), 5);
+    assert_eq!(host.layers(), 5);
     host.cocker("rm-image test").ok();
-    assert_eq!(layers(host), 5, "`many` stands on its layer");
+    assert_eq!(host.layers(), 5, "`many` stands on its layer");
     host.cocker("create -m many -c web -b").ok();
     assert_eq!(host.inside("web", "cat /top"), "4");
     host.cocker("destroy --shutdown web").ok();
     host.cocker("rm-image many").ok();
-    assert_eq!(layers(host), 0);
+    assert_eq!(host.layers(), 0);
 }
 
 fn a_container_whose_image_went_as_a_copy_boots(host: &Host) {
@@ -187,13 +168,13 @@ fn a_damaged_container_keeps_images_from_removal_unless_forced(host: &Host) {
     let settings = host.home().join("containers/web/container.json");
     let text = fs::read(&settings).expect("it is there");
     fs::write(&settings, "{").expect("the home is ours");
-    let before = layers(host);
+    let before = host.layers();
     host.cocker("rm-image extra")
         .fails(1, &["the settings of container `web` are damaged"]);
-    assert_eq!(images(host), ["extra _", "test _"]);
+    assert_eq!(host.images(), ["extra _", "test _"]);
     host.cocker("rm-image extra -f").ok();
     host.cocker("rm-image test -f").ok();
-    assert_eq!(layers(host), before, "it may stand on any of them");
+    assert_eq!(host.layers(), before, "it may stand on any of them");
     fs::write(&settings, text).expect("the home is ours");
     host.cocker("boot web").ok();
     assert_eq!(host.inside("web", "echo works"), "works");
@@ -214,7 +195,7 @@ fn unknown_images_are_refused(host: &Host) {
         .refuses(&["a/b"]);
     host.cocker("set-version test --version a/b")
         .refuses(&["a/b"]);
-    assert_eq!(images(host), ["test _"]);
+    assert_eq!(host.images(), ["test _"]);
 }
 
 fn two_removals_at_once_remove_one_image_once(host: &Host) {
@@ -225,24 +206,24 @@ fn two_removals_at_once_remove_one_image_once(host: &Host) {
         let mut codes = ended.map(|code| code.expect("nobody kills them"));
         codes.sort_unstable();
         assert_eq!(codes, [0, 1]);
-        assert_eq!(images(host), ["test _"]);
+        assert_eq!(host.images(), ["test _"]);
     }
-    assert_eq!(layers(host), 1);
+    assert_eq!(host.layers(), 1);
 }
 
 /// Nothing else is there: no layer that nothing needs, nothing staged, nothing leaving.
 #[track_caller]
 fn holds_image_test_alone(host: &Host) {
-    assert_eq!(images(host), ["test _"]);
-    assert_eq!(count(&host.home().join("images")), 1);
-    assert_eq!(layers(host), 1);
+    assert_eq!(host.images(), ["test _"]);
+    assert_eq!(host.entries("images").len(), 1);
+    assert_eq!(host.layers(), 1);
 }
 
 fn a_removal_killed_at_any_moment_leaves_a_whole_image_or_none(host: &Host) {
     at_every_moment(|moment| {
         add(host, "extra");
         let was_killed = host.killed_after("rm-image extra", moment);
-        if images(host).contains(&"extra _".into()) {
+        if host.images().contains(&"extra _".into()) {
             assert!(was_killed, "it was done, and the image is there");
             host.cocker("create -m test,extra -c web -b").ok();
             assert_eq!(host.inside("web", "cat /word"), "extra");
@@ -260,7 +241,7 @@ fn a_copy_killed_at_any_moment_is_whole_or_not_there(host: &Host) {
     let line = "copy-image --from-image test --to-image copy:1";
     at_every_moment(|moment| {
         let was_killed = host.killed_after(line, moment);
-        if images(host).contains(&"copy 1".into()) {
+        if host.images().contains(&"copy 1".into()) {
             host.cocker("create -m copy -c web -b").ok();
             assert_eq!(host.inside("web", "echo works"), "works");
             host.cocker("destroy --shutdown web").ok();

@@ -57,7 +57,7 @@ fn go_round(host: &Host, round: u64) {
     host.cocker("rm-image tree").ok();
     host.cocker(&format!("import {one} -m tree --allow-devices"))
         .ok();
-    is_same(&tree_of(host, "tree"), "import");
+    is_same(&host.tree_of("tree", "_"), "import");
     host.cocker("to-container --from-image tree --to-container web")
         .ok();
     is_same(
@@ -66,7 +66,7 @@ fn go_round(host: &Host, round: u64) {
     );
     host.cocker("to-image --from-container web --to-image tree")
         .ok();
-    is_same(&tree_of(host, "tree"), "to-image");
+    is_same(&host.tree_of("tree", "_"), "to-image");
     export(&two);
     let (one, two) = (fs::read(one), fs::read(two));
     assert!(
@@ -74,15 +74,6 @@ fn go_round(host: &Host, round: u64) {
         "round {round}: the second file differs"
     );
     host.cocker("rm-image tree").ok();
-}
-
-/// The folder with the files of an image's own layer.
-fn tree_of(host: &Host, image: &str) -> PathBuf {
-    let record = host.home().join(format!("images/{image}/_/image.json"));
-    let text = fs::read(record).expect("the image is there");
-    let record: serde_json::Value = serde_json::from_slice(&text).expect("a record is JSON");
-    let layer = record["own_layer"].as_str().expect("a layer has an id");
-    host.home().join("layers").join(layer).join("tree")
 }
 
 /// Numbers that look random and are the same in every run.

@@ -1,9 +1,8 @@
 //! Images as files: what goes out comes back the same, what others make boots, and what an enemy made does nothing.
 
-use crate::host::{Host, at_every_moment, with_image_test};
+use crate::host::{Host, at_every_moment, entries, with_image_test};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
@@ -35,24 +34,6 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         an_export_killed_at_any_moment_leaves_no_file,
         a_terminal_is_told_how_far_it_has_come,
     ]
-}
-
-/// `name version` of every image, as the listing has it.
-fn images(host: &Host) -> Vec<String> {
-    let listing = host.cocker("images").succeeds().stdout();
-    let words = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().take(2).collect();
-        words.join(" ")
-    };
-    listing.lines().skip(2).map(words).collect()
-}
-
-fn count(folder: &Path) -> usize {
-    fs::read_dir(folder).expect("the home is ours").count()
-}
-
-fn layers(host: &Host) -> usize {
-    count(&host.home().join("layers"))
 }
 
 /// A file of the test's own.
@@ -90,9 +71,9 @@ pub fn is_app(host: &Host, image: &str) {
 fn holds_image_test_alone(host: &Host) {
     // A command that takes the lock sweeps.
     host.cocker("set-version test").ok();
-    assert_eq!(images(host), ["test _"]);
-    assert_eq!(layers(host), 1);
-    assert_eq!(count(&host.home().join("images")), 1);
+    assert_eq!(host.images(), ["test _"]);
+    assert_eq!(host.layers(), 1);
+    assert_eq!(host.entries("images").len(), 1);
 }
 
 #[track_caller]
@@ -100,19 +81,6 @@ pub fn run(program: &mut Command) {
     let output = program.output().expect("the program is there");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{program:?}: {said}");
-}
-
-fn tree_of(host: &Host, image: &str, version: &str) -> PathBuf {
-    let record = host
-        .home()
-        .join("images")
-        .join(image)
-        .join(version)
-        .join("image.json");
-    let record: serde_json::Value =
-        serde_json::from_slice(&fs::read(record).expect("the image is there")).expect("JSON");
-    let layer = record["own_layer"].as_str().expect("a layer has an id");
-    host.home().join("layers").join(layer).join("tree")
 }
 
 fn an_image_comes_back_from_its_file(host: &Host) {
@@ -125,9 +93,9 @@ fn an_image_comes_back_from_its_file(host: &Host) {
         .mode();
     assert_eq!(mode & 0o777, 0o600, "what is in an image is nobody else's");
     host.cocker("rm-image test").ok();
-    assert_eq!(layers(host), 0);
+    assert_eq!(host.layers(), 0);
     host.cocker(&format!("-a import --image-file {path}")).ok();
-    assert_eq!(images(host), ["test 3"]);
+    assert_eq!(host.images(), ["test 3"]);
     host.cocker("create -m test -c web -b").ok();
     assert_eq!(host.inside("web", "echo works"), "works");
 }
@@ -168,7 +136,7 @@ fn a_file_is_called_after_its_image(host: &Host) {
     host.cocker("rm-image app").ok();
     for name in ["app:1.0.oci.tar", "app:1.0.docker.tar"] {
         import(name).ok();
-        assert_eq!(images(host), ["app 1.0", "test _"], "{name}");
+        assert_eq!(host.images(), ["app 1.0", "test _"], "{name}");
         host.cocker("rm-image app").ok();
     }
     let path = folder.join("app:1.0.cockerimage");
@@ -184,7 +152,7 @@ fn a_file_is_called_after_its_image(host: &Host) {
         .ok();
     host.cocker(&format!("import {} -m other:2", path.display()))
         .ok();
-    assert_eq!(images(host), ["other 2", "test _"]);
+    assert_eq!(host.images(), ["other 2", "test _"]);
 }
 
 fn the_same_image_gives_the_same_bytes(host: &Host) {
@@ -230,7 +198,7 @@ fn an_image_is_found_under_what_was_built_on_it(host: &Host) {
     // As on another host: whatever the base is called there.
     host.cocker(&format!("import {test} -m base:7")).ok();
     host.cocker(&format!("import {app}")).ok();
-    assert_eq!(layers(host), 2);
+    assert_eq!(host.layers(), 2);
     is_app(host, "app");
     is_app(host, "base,app");
     host.cocker("rm-image base").ok();
@@ -250,9 +218,9 @@ fn a_base_that_is_not_there_is_named(host: &Host) {
             "Hint: import that first, or import this image's own files alone: --no-base",
         ],
     );
-    assert_eq!(layers(host), 0);
+    assert_eq!(host.layers(), 0);
     host.cocker(&format!("import {app} --no-base")).ok();
-    assert_eq!(layers(host), 1);
+    assert_eq!(host.layers(), 1);
 }
 
 fn a_base_is_known_by_what_it_holds_and_not_by_its_name(host: &Host) {
@@ -325,7 +293,7 @@ fn a_program_of_old_reads_our_file_and_we_read_its(host: &Host) {
     run(Command::new("sh").args(["-c", &pack]).current_dir(&there));
     host.cocker(&format!("-a import --image-file {theirs}"))
         .ok();
-    assert_eq!(images(host), ["app 1.0", "old 0.28", "test _"]);
+    assert_eq!(host.images(), ["app 1.0", "old 0.28", "test _"]);
     // Such a file says nothing of what it was built on, and tar keeps no mark of opaque folders.
     host.cocker("create -m test,old -c look -b").ok();
     assert_eq!(host.inside("look", "cat /word; cat /root/.new"), "app\nx");
@@ -340,7 +308,7 @@ fn a_root_file_system_becomes_an_image(host: &Host) {
     let tree = host.folder("tree");
     run(Command::new("cp")
         .arg("-a")
-        .arg(tree_of(host, "test", "_").join("."))
+        .arg(host.tree_of("test", "_").join("."))
         .arg(&tree));
     let path = file(host, "rootfs:12.tar.gz");
     run(Command::new("tar")
@@ -349,7 +317,7 @@ fn a_root_file_system_becomes_an_image(host: &Host) {
         .arg("."));
     host.cocker("rm-image test").ok();
     host.cocker(&format!("import {path}")).ok();
-    assert_eq!(images(host), ["rootfs 12"]);
+    assert_eq!(host.images(), ["rootfs 12"]);
     host.cocker("create -m rootfs -c web -b").ok();
     assert_eq!(host.inside("web", "echo works"), "works");
 }
@@ -376,10 +344,10 @@ fn other_formats_come_back_with_all_layers(host: &Host) {
         host.cocker(&format!("import {path} -m {name}")).ok();
         is_app(host, name);
         host.cocker(&format!("rm-image {name}")).ok();
-        assert_eq!(layers(host), 0);
+        assert_eq!(host.layers(), 0);
         // It says itself what it is called; the file's name says nothing.
         host.cocker(&format!("import {path}")).ok();
-        assert_eq!(images(host), ["app 1.0"], "{name}");
+        assert_eq!(host.images(), ["app 1.0"], "{name}");
         host.cocker("rm-image app").ok();
     }
     // A layout as a folder.
@@ -416,15 +384,15 @@ fn layers_that_are_there_are_not_unpacked_again(host: &Host) {
     let path = file(host, "app.tar");
     host.cocker(&format!("export app --format docker --image-file {path}"))
         .ok();
-    let before = layers(host);
+    let before = host.layers();
     host.cocker(&format!("import {path} -m one")).ok();
-    assert_eq!(layers(host), before + 2);
+    assert_eq!(host.layers(), before + 2);
     host.cocker(&format!("import {path} -m two")).ok();
-    assert_eq!(layers(host), before + 3, "the lower one is shared");
+    assert_eq!(host.layers(), before + 3, "the lower one is shared");
     host.cocker("rm-image one").ok();
     is_app(host, "two");
     host.cocker("rm-image two").ok();
-    assert_eq!(layers(host), before);
+    assert_eq!(host.layers(), before);
 }
 
 fn what_a_foreign_image_says_of_itself_goes_out_again(host: &Host) {
@@ -577,7 +545,7 @@ fn an_archive_of_an_enemy_reaches_nothing(host: &Host) {
         fs::write(&path, bytes).expect("the folder is ours");
         let outcome = host.cocker(&format!("import {path}"));
         assert_eq!(outcome.status.code(), Some(1), "{what}: {outcome}");
-        assert_eq!(count(&outside), 1, "{what}");
+        assert_eq!(entries(&outside).len(), 1, "{what}");
         assert_eq!(fs::read(&secret).expect("it stays"), b"secret", "{what}");
         holds_image_test_alone(host);
     }
@@ -592,7 +560,7 @@ fn an_archive_of_an_enemy_reaches_nothing(host: &Host) {
     host.cocker(&format!("import {path}")).ok();
     assert_eq!(fs::read(&secret).expect("it stays"), b"secret");
     assert_eq!(
-        fs::read(tree_of(host, "odd", "_").join("link")).expect("it is a file"),
+        fs::read(host.tree_of("odd", "_").join("link")).expect("it is a file"),
         b"replaced"
     );
 }
@@ -639,12 +607,12 @@ fn a_bomb_is_stopped(host: &Host) {
 fn a_full_disk_leaves_nothing(host: &Host) {
     let path = file(host, "big.tar");
     let content = vec![7u8; 3 << 20];
-    let entries: Vec<(String, u8)> = (0..4).map(|n| (format!("file{n}"), b'0')).collect();
-    let entries: Vec<(&str, u8, &str, &[u8])> = entries
+    let files: Vec<(String, u8)> = (0..4).map(|n| (format!("file{n}"), b'0')).collect();
+    let files: Vec<(&str, u8, &str, &[u8])> = files
         .iter()
         .map(|(name, kind)| (name.as_str(), *kind, "", content.as_slice()))
         .collect();
-    fs::write(&path, archive(&entries)).expect("the folder is ours");
+    fs::write(&path, archive(&files)).expect("the folder is ours");
     let home = host.folder("small");
     let small = std::ffi::CString::new("size=8M,mode=0700").expect("no NUL");
     rustix::mount::mount(
@@ -669,7 +637,7 @@ fn a_full_disk_leaves_nothing(host: &Host) {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("Hint: make room"), "{said}");
         for folder in ["layers", "images"] {
-            assert_eq!(count(&home.join(folder)), 0, "{folder}");
+            assert_eq!(entries(&home.join(folder)).len(), 0, "{folder}");
         }
     }
     rustix::mount::unmount(&home, rustix::mount::UnmountFlags::empty()).expect("nobody is in it");
@@ -729,8 +697,8 @@ fn two_imports_at_once_make_one_image(host: &Host) {
         let mut codes = both.map(|started| started.outcome().status.code());
         codes.sort_unstable();
         assert_eq!(codes, [Some(0), Some(1)]);
-        assert_eq!(images(host), ["new _", "test _"]);
-        assert_eq!(layers(host), 2);
+        assert_eq!(host.images(), ["new _", "test _"]);
+        assert_eq!(host.layers(), 2);
         host.cocker("rm-image new").ok();
     }
 }
@@ -754,8 +722,8 @@ fn an_import_killed_at_any_moment_is_whole_or_not_there(host: &Host) {
     for path in paths {
         at_every_moment(|moment| {
             let was_killed = host.killed_after(&format!("import {path} -m new"), moment);
-            if images(host).contains(&"new _".into()) {
-                assert_eq!(count(&tree_of(host, "new", "_").join("folder")), 30);
+            if host.images().contains(&"new _".into()) {
+                assert_eq!(entries(&host.tree_of("new", "_").join("folder")).len(), 30);
                 host.cocker("rm-image new").ok();
             } else {
                 assert!(was_killed, "it was done, and there is no image");
@@ -788,7 +756,7 @@ fn an_export_killed_at_any_moment_leaves_no_file(host: &Host) {
             }
             Err(_) => assert!(was_killed, "it was done, and there is no file"),
         }
-        assert_eq!(count(&folder), 0, "something is left");
+        assert_eq!(entries(&folder).len(), 0, "something is left");
         was_killed
     });
     // The layer's record is whole, whenever its digest was written.

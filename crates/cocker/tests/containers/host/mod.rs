@@ -375,6 +375,37 @@ impl Host {
             .to_string()
     }
 
+    /// `name version` of every image, as the listing has it.
+    #[track_caller]
+    pub fn images(&self) -> Vec<String> {
+        let listing = self.cocker("images").succeeds().stdout();
+        let words = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().take(2).collect();
+            words.join(" ")
+        };
+        listing.lines().skip(2).map(words).collect()
+    }
+
+    /// The names in a folder of the store, sorted.
+    pub fn entries(&self, folder: &str) -> Vec<String> {
+        entries(&self.home.join(folder))
+    }
+
+    /// How many layers the store has, needed or not.
+    pub fn layers(&self) -> usize {
+        self.entries("layers").len()
+    }
+
+    /// The folder with the files of an image's own layer.
+    #[track_caller]
+    pub fn tree_of(&self, image: &str, version: &str) -> PathBuf {
+        let record = format!("images/{image}/{version}/image.json");
+        let text = fs::read(self.home.join(record)).expect("the image is there");
+        let record: serde_json::Value = serde_json::from_slice(&text).expect("a record is JSON");
+        let layer = record["own_layer"].as_str().expect("a layer has an id");
+        self.home.join("layers").join(layer).join("tree")
+    }
+
     /// The status column of container `name`.
     #[track_caller]
     pub fn status(&self, name: &str) -> String {
@@ -553,6 +584,18 @@ impl Host {
             lab::unpin(pin);
         }
     }
+}
+
+/// The names in a folder, sorted.
+pub fn entries(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("the folder is ours");
+    let name =
+        |entry: std::io::Result<fs::DirEntry>| entry.expect("the folder is ours").file_name();
+    let mut names: Vec<String> = entries
+        .map(|entry| name(entry).to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 /// A number that no other store and no other lab of this run has.
