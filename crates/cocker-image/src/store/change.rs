@@ -10,6 +10,7 @@
 //! The record is on disk before the first rename and is removed after the last. Only the holder of the store's lock writes
 //! one, so whoever takes the lock and finds one knows that its writer is dead: where the commit was made, what comes
 //! afterwards is done, else what came before is taken back, newest first. Both may be done twice.
+//! What is one rename and no more needs no record.
 //! Nothing here knows what the folders hold. Paths are relative to the home and written by cocker alone; no link is followed.
 
 use super::publication::sync;
@@ -90,6 +91,13 @@ impl record::Record for ChangeJson {
     }
 }
 
+impl Change {
+    /// Then it is whole or not there without a record.
+    fn is_one_rename(&self) -> bool {
+        self.before.is_empty() && self.afterwards.is_empty()
+    }
+}
+
 impl Commit {
     pub(super) fn rename(&self) -> &Rename {
         match self {
@@ -139,8 +147,15 @@ impl Store {
     /// Returns the folders that have left their names by it, which are removed when that is dropped: the long part, for
     /// which the store's lock is not needed.
     pub fn carry_out(&self, _names: &StoreLock, change: &Change) -> Result<Leaving, StoreError> {
-        let record = self.record_of(change)?;
         let leaving = self.claim_leaving(change);
+        if change.is_one_rename() {
+            let made = self.make(change);
+            self.tidy(change);
+            made?;
+            tracing::debug!(?change, "changed one name");
+            return Ok(leaving);
+        }
+        let record = self.record_of(change)?;
         self.write_change(&record)?;
         if let Err(error) = self.make(change) {
             match self.take_back(&record) {
@@ -257,6 +272,15 @@ impl Store {
         }
         self.rename(commit, flags)?;
         self.sync_parents(std::slice::from_ref(commit))
+            .inspect_err(|_| self.undo(commit, flags))
+    }
+
+    /// What cannot be brought to disk has not been made.
+    fn undo(&self, commit: &Rename, flags: RenameFlags) {
+        let back = Rename::new(&commit.to, &commit.from);
+        if let Err(error) = self.rename(&back, flags) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot undo it");
+        }
     }
 
     /// Newest first, and no further than to the first that fails: an older rename may hold what a newer one brought.
