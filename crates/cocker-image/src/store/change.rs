@@ -242,7 +242,9 @@ impl Store {
         let failed = |source| StoreError::WriteChange { source };
         // What a dead writer left of its record, before it had its name.
         let _ = unlinkat(&self.folder, STAGED_RECORD, AtFlags::empty());
-        record::write(self.folder.as_fd(), STAGED_RECORD, record).map_err(failed)?;
+        record::write(self.folder.as_fd(), STAGED_RECORD, record)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)?;
         rustix::fs::renameat(&self.folder, STAGED_RECORD, &self.folder, RECORD)
             .map_err(|errno| failed(errno.into()))?;
         sync(self.folder.as_fd(), self.home.clone())

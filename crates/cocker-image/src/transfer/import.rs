@@ -268,7 +268,7 @@ fn unpack_archive(
             base = find_base(store, &description.base)?;
         }
     }
-    layer.seal()?;
+    layer.measure()?;
     Ok(Imported {
         base,
         layers: vec![layer],
@@ -305,7 +305,7 @@ fn unpack_foreign(
             None => origin.clone(),
         });
         layer.diff_id = Some(foreign.diff_id().clone());
-        layer.seal()?;
+        layer.measure()?;
         layers.push(layer);
         passed += foreign.size();
     }
