@@ -30,7 +30,8 @@ DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
 TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
                vi=vim-tiny less=less file=file nc=netcat-openbsd \
                nft=nftables iptables=iptables nsenter=util-linux
-BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables
+BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables \
+               /usr/bin/time=time zstd=zstd
 
 .PHONY: all build residents install uninstall demo test bench fuzz ci format lint clean
 
@@ -70,6 +71,7 @@ bench:
 	.ci/install-missing $(BENCH_NEEDS)
 	$(MAKE) build
 	$(AS_ROOT) bench/commands.sh $(COCKER)
+	$(AS_ROOT) bench/images.sh $(COCKER)
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench mappings
 
 # Nothing is installed here: what fuzzing needs is no Debian package. Leaks are not looked for, since a decoder's thread may
