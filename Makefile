@@ -32,7 +32,8 @@ TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=ipro
                nft=nftables iptables=iptables nsenter=util-linux
 # What images are exchanged with in the tests, which leave out what is not there.
 INTEROP_NEEDS := skopeo=skopeo podman=podman crun=crun buildah=buildah umoci=umoci xz=xz-utils zstd=zstd
-BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables
+BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables \
+               /usr/bin/time=time zstd=zstd
 
 .PHONY: all build residents install uninstall demo test bench fuzz ci interop-programs format lint clean
 
@@ -72,6 +73,7 @@ bench:
 	.ci/install-missing $(BENCH_NEEDS)
 	$(MAKE) build
 	$(AS_ROOT) bench/commands.sh $(COCKER)
+	$(AS_ROOT) bench/images.sh $(COCKER)
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench mappings
 
 # Nothing is installed here: what fuzzing needs is no Debian package. Leaks are not looked for, since a decoder's thread may

@@ -85,13 +85,13 @@ impl Engine {
         request: &ToImageRequest,
         afterwards: Vec<Afterwards>,
     ) -> Result<(), ConversionError> {
-        // The long part comes before the lock.
-        layer.seal()?;
         layer.origin = Some(LayerOrigin::Container(container.name.as_str().into()));
         let version = version_of(container, request);
         let base = &container.settings.layers;
         let mut image = NewImage::of(layer, &request.image, &version, base);
         image.config = container.settings.image_config.clone();
+        // The long part comes before the lock.
+        image.seal(&self.store)?;
         let names = self.store.lock()?;
         let published = self.store.publish(&names, image, afterwards)?;
         drop(names);

@@ -40,11 +40,11 @@ impl Engine {
                     source: Box::new(source),
                 }
             })?;
-        // The long part comes before the lock.
-        staged.seal()?;
         staged.origin = Some(LayerOrigin::HostPrograms);
         let mut image = NewImage::of(staged, &name, version, &[]);
         image.origin = Some(Origin::HostPrograms);
+        // The long part comes before the lock.
+        image.seal(&self.store)?;
         let names = self.store.lock()?;
         let leaving = self.unneeded_after_replacing(&name, version)?;
         let published = self.store.publish_or_replace(&names, image, leaving)?;

@@ -96,14 +96,10 @@ impl Engine {
             layers,
             config,
         } = source.unpack(&self.store, options, progress)?;
-        let image = NewImage {
-            name: name.clone(),
-            version: version.clone(),
-            base,
-            layers,
-            origin: None,
-            config,
-        };
+        let mut image = NewImage::of_layers(layers, &name, &version, &base);
+        image.config = config;
+        // The long part comes before the lock.
+        image.seal(&self.store)?;
         let names = self.store.lock()?;
         drop(self.store.publish(&names, image, Vec::new())?);
         Ok(Reference {

@@ -16,6 +16,7 @@ mod compression;
 mod decompress;
 mod entry;
 mod error;
+mod hashing;
 mod numbers;
 mod pack;
 mod reader;

@@ -445,14 +445,9 @@ impl Lab {
     }
 
     fn publish(&self, name: &str, imported: Imported) {
-        let image = NewImage {
-            name: Name::parse(name).unwrap(),
-            version: Version::none(),
-            base: imported.base,
-            layers: imported.layers,
-            origin: None,
-            config: None,
-        };
+        let name = Name::parse(name).unwrap();
+        let layers = imported.layers;
+        let image = NewImage::of_layers(layers, &name, &Version::none(), &imported.base);
         let names = self.store.lock().unwrap();
         drop(self.store.publish(&names, image, Vec::new()).unwrap());
     }

@@ -15,6 +15,7 @@
 
 mod head;
 mod links;
+mod output;
 
 use super::attributes::{self, Attributes, File};
 use super::error::{PackError, shown};
@@ -24,16 +25,15 @@ use super::{
     WHITEOUT_PREFIX, Whiteouts, padding, records,
 };
 use crate::descent::{self, Descent, open_again, open_beneath};
-use crate::digest::{Digest, Digester};
+use crate::digest::Digest;
 use head::{Head, Kind};
 use links::Links;
+use output::Output;
 use rustix::fs::{FileType, OFlags, Stat, fstat, readlinkat};
 use rustix::io::{Errno, pread, retry_on_intr};
 use std::ffi::CStr;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-const BUFFER: usize = 256 * 1024;
 
 #[derive(Clone, Copy, Debug)]
 pub struct PackOptions<'a> {
@@ -59,6 +59,7 @@ pub fn pack(
     if let Some(description) = options.description {
         write_description(description, to)?;
     }
+    let failed = |source| PackError::Write { source };
     let descent = open_again(tree)
         .and_then(|top| Descent::sorted(top, c".".into()))
         .map_err(|errno| PackError::reading(b".", errno))?;
@@ -68,19 +69,14 @@ pub fn pack(
         path: Vec::new(),
         links: Links::default(),
         attributes: Attributes::new(),
-        buffer: vec![0; BUFFER],
-        to: BufWriter::with_capacity(BUFFER, Digester::new(to)),
+        to: Output::new(to).map_err(failed)?,
         entries: 0,
     };
     packing.folder()?;
     while packing.next()? {}
     packing.write(&[0; 2 * BLOCK])?;
     let entries = packing.entries;
-    let digester = packing.to.into_inner().map_err(|error| PackError::Write {
-        source: error.into_error(),
-    })?;
-    let (digest, length, to) = digester.finish();
-    to.flush().map_err(|source| PackError::Write { source })?;
+    let (digest, length) = packing.to.finish().map_err(failed)?;
     Ok(Packed {
         entries,
         digest,
@@ -110,8 +106,7 @@ struct Packing<'a> {
     path: Vec<u8>,
     links: Links,
     attributes: Attributes,
-    buffer: Vec<u8>,
-    to: BufWriter<Digester<&'a mut dyn Write>>,
+    to: Output<'a>,
     entries: u64,
 }
 
@@ -326,16 +321,15 @@ impl Packing<'_> {
         for segment in segments {
             let (mut offset, end) = (segment.offset, segment.offset + segment.length);
             while offset < end {
-                let most = usize::try_from(end - offset)
-                    .unwrap_or(usize::MAX)
-                    .min(BUFFER);
-                let read = retry_on_intr(|| pread(file, &mut self.buffer[..most], offset))
+                let most = usize::try_from(end - offset).unwrap_or(usize::MAX);
+                let room = self.to.room(most);
+                let room = room.map_err(|source| PackError::Write { source })?;
+                let read = retry_on_intr(|| pread(file, &mut *room, offset))
                     .map_err(|errno| PackError::reading(path, errno))?;
                 if read == 0 {
                     return Err(PackError::Changed { path: shown(path) });
                 }
-                let written = self.to.write_all(&self.buffer[..read]);
-                written.map_err(|source| PackError::Write { source })?;
+                self.to.filled(read);
                 offset += read as u64;
             }
         }
@@ -345,7 +339,7 @@ impl Packing<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), PackError> {
         self.to
-            .write_all(bytes)
+            .write(bytes)
             .map_err(|source| PackError::Write { source })
     }
 

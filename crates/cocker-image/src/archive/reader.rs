@@ -6,7 +6,6 @@
 
 mod described;
 mod extensions;
-mod hashing;
 mod maps;
 mod stream;
 

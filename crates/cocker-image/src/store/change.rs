@@ -10,6 +10,7 @@
 //! The record is on disk before the first rename and is removed after the last. Only the holder of the store's lock writes
 //! one, so whoever takes the lock and finds one knows that its writer is dead: where the commit was made, what comes
 //! afterwards is done, else what came before is taken back, newest first. Both may be done twice.
+//! What is one rename and no more needs no record.
 //! Nothing here knows what the folders hold. Paths are relative to the home and written by cocker alone; no link is followed.
 
 use super::publication::sync;
@@ -20,7 +21,7 @@ use crate::descent::open_beneath;
 use crate::removal::remove_tree;
 use crate::staging::{self, is_staging_name};
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat_with, statat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat_with, statat,
     unlinkat,
 };
 use rustix::io::Errno;
@@ -150,8 +151,15 @@ impl Store {
     /// Returns the folders that have left their names by it, which are removed when that is dropped: the long part, for
     /// which the store's lock is not needed.
     pub fn carry_out(&self, _names: &StoreLock, change: &Change) -> Result<Leaving, StoreError> {
-        let record = self.record_of(change)?;
         let leaving = self.claim_leaving(change);
+        if self.is_one_rename(change) {
+            let made = self.make(change);
+            self.tidy(change);
+            made?;
+            tracing::debug!(?change, "changed one name");
+            return Ok(leaving);
+        }
+        let record = self.record_of(change)?;
         self.write_change(&record)?;
         if let Err(error) = self.make(change) {
             match self.take_back(&record) {
@@ -169,6 +177,26 @@ impl Store {
         self.forget_change();
         tracing::debug!(?change, "changed names");
         Ok(leaving)
+    }
+
+    /// Then it is whole or not there without a record: nothing else is made or left empty by it.
+    fn is_one_rename(&self, change: &Change) -> bool {
+        let Rename { from, to } = change.commit.rename();
+        let is_alone = change.before.is_empty() && change.afterwards.is_empty();
+        is_alone
+            && [from, to].into_iter().all(|path| {
+                folder_of_versions(path)
+                    .is_none_or(|versions| self.has_other_version(versions, leaf(path)))
+            })
+    }
+
+    fn has_other_version(&self, versions: &str, version: &str) -> bool {
+        let entries = self.open_folder(versions).and_then(Dir::read_from);
+        let mut names = entries.into_iter().flatten().flatten();
+        names.any(|entry| {
+            let name = entry.file_name().to_bytes();
+            !name.starts_with(b".") && name != version.as_bytes()
+        })
     }
 
     /// Locks what will leave its name, so that nobody takes it for a leftover while it is removed.
@@ -234,7 +262,9 @@ impl Store {
         let failed = |source| StoreError::WriteChange { source };
         // What a dead writer left of its record, before it had its name.
         let _ = unlinkat(&self.folder, STAGED_RECORD, AtFlags::empty());
-        record::write(self.folder.as_fd(), STAGED_RECORD, record).map_err(failed)?;
+        record::write(self.folder.as_fd(), STAGED_RECORD, record)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)?;
         rustix::fs::renameat(&self.folder, STAGED_RECORD, &self.folder, RECORD)
             .map_err(|errno| failed(errno.into()))?;
         sync(self.folder.as_fd(), self.home.clone())
@@ -264,6 +294,15 @@ impl Store {
         }
         self.rename(commit, flags)?;
         self.sync_parents(std::slice::from_ref(commit))
+            .inspect_err(|_| self.undo(commit, flags))
+    }
+
+    /// What cannot be brought to disk has not been made.
+    fn undo(&self, commit: &Rename, flags: RenameFlags) {
+        let back = Rename::new(&commit.to, &commit.from);
+        if let Err(error) = self.rename(&back, flags) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot undo it");
+        }
     }
 
     /// Newest first, and no further than to the first that fails: an older rename may hold what a newer one brought.

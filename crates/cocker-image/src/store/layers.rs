@@ -88,7 +88,9 @@ impl Store {
         // Whoever reads sees the old record or the new one; two that write at once write the same.
         let staged = format!(".new-{RECORD}.{}", std::process::id());
         let _ = rustix::fs::unlinkat(&folder, &staged, AtFlags::empty());
-        record::write(folder.as_fd(), &staged, &record).map_err(failed)?;
+        record::write(folder.as_fd(), &staged, &record)
+            .and_then(|file| file.sync_all())
+            .map_err(failed)?;
         rustix::fs::renameat(&folder, &staged, &folder, RECORD)
             .map_err(|errno| failed(errno.into()))
     }

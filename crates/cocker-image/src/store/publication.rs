@@ -7,6 +7,7 @@
 //!
 //! All of it is one [`Change`]: an image that can be seen has its layers, also after a power cut, and where the image does
 //! not come to be, its new layers vanish. A layer's files may also come from elsewhere in the home, by a rename.
+//! Files and records are written first, then one pass over the file system brings all of them to disk, then come the renames.
 
 use super::change::{Afterwards, Change, Commit, Rename};
 use super::record::{self, FORMAT, ImageJson, LayerJson};
@@ -18,6 +19,7 @@ use crate::{Digest, LayerId, Name, Reference, Version, measure_tree};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, mkdirat, openat, syncfs};
 use rustix::io::Errno;
 use serde_json::Value;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -56,19 +58,94 @@ pub struct NewImage {
     pub origin: Option<Origin>,
     /// What a foreign image says of how its program is run.
     pub config: Option<Value>,
+    sealed: Option<StagedImage>,
+}
+
+/// An image's record, written into `images/.new-<id>`.
+pub(super) struct StagedImage {
+    pub folder: StagedFolder,
+    pub file: File,
+    pub record: ImageRecord,
 }
 
 impl NewImage {
     /// An image of one new layer, of no origin, on `base`.
     pub fn of(layer: StagedLayer, name: &Name, version: &Version, base: &[LayerId]) -> NewImage {
+        NewImage::of_layers(vec![layer], name, version, base)
+    }
+
+    /// The same of several new layers, lowest first; one at least.
+    pub fn of_layers(
+        layers: Vec<StagedLayer>,
+        name: &Name,
+        version: &Version,
+        base: &[LayerId],
+    ) -> NewImage {
         NewImage {
             name: name.clone(),
             version: version.clone(),
             base: base.to_vec(),
-            layers: vec![layer],
+            layers,
             origin: None,
             config: None,
+            sealed: None,
         }
+    }
+
+    /// Writes the records and brings them and all files to disk; nothing of it may be changed after that.
+    ///
+    /// This is the long part of [`Store::publish`], which does it where it was not done. Who publishes does it before
+    /// taking the store's lock.
+    pub fn seal(&mut self, store: &Store) -> Result<(), StoreError> {
+        if self.sealed.is_none() {
+            let json = self.write_layers()?;
+            let staged = store.stage_record(&self.name, &self.version, json)?;
+            // One pass over the file system costs less than an fsync for each of thousands of files.
+            syncfs(staged.folder.folder()).map_err(|errno| StoreError::Sync {
+                path: store.home.clone(),
+                source: errno.into(),
+            })?;
+            self.sealed = Some(staged);
+        }
+        Ok(())
+    }
+
+    /// Writes the layers' records, still without names.
+    fn write_layers(&mut self) -> Result<ImageJson, StoreError> {
+        let modified = seconds_now();
+        let mut layers = self.base.clone();
+        let mut own_size = 0;
+        for layer in &mut self.layers {
+            own_size = layer.measure()?;
+            let json = LayerJson {
+                format: FORMAT,
+                made: modified,
+                size: own_size,
+                base: layers.clone(),
+                origin: layer.origin.clone(),
+                digest: layer.digest.clone(),
+                diff_id: layer.diff_id.clone(),
+            };
+            record::write(layer.folder.folder(), "layer.json", &json).map_err(|source| {
+                StoreError::WriteRecord {
+                    record: "layer.json",
+                    name: self.name.clone(),
+                    version: self.version.clone(),
+                    source,
+                }
+            })?;
+            layers.push(layer.layer.clone());
+        }
+        let own_layer = layers.last().expect("an image has a new layer").clone();
+        Ok(ImageJson {
+            format: FORMAT,
+            layers,
+            own_layer,
+            modified,
+            size: own_size,
+            origin: self.origin,
+            config: self.config.clone(),
+        })
     }
 }
 
@@ -91,11 +168,9 @@ impl StagedLayer {
         self.folder.name()
     }
 
-    /// Measures the files and brings them to disk; nothing may be written into the tree after that.
-    ///
-    /// This is the long part of [`Store::publish`], which does it where it was not done. Who publishes does it before
-    /// taking the store's lock. Returns the size in bytes.
-    pub fn seal(&mut self) -> Result<u64, StoreError> {
+    /// Measures the files, where that was not done; nothing may be written into the tree after that. Returns the size in
+    /// bytes.
+    pub fn measure(&mut self) -> Result<u64, StoreError> {
         if let Some(size) = self.size {
             return Ok(size);
         }
@@ -104,18 +179,9 @@ impl StagedLayer {
             layer: layer.clone(),
             source,
         })?;
-        self.sync_files()?;
-        tracing::debug!(%layer, size, "sealed a layer");
+        tracing::debug!(%layer, size, "measured a layer");
         self.size = Some(size);
         Ok(size)
-    }
-
-    /// One pass over the file system costs less than an fsync for each of thousands of files.
-    fn sync_files(&self) -> Result<(), StoreError> {
-        syncfs(self.folder.folder()).map_err(|errno| StoreError::Sync {
-            path: PathBuf::from(LAYERS).join(self.layer.as_str()),
-            source: errno.into(),
-        })
     }
 
     fn staged_path(&self) -> String {
@@ -154,10 +220,10 @@ impl Store {
     }
 
     /// Begins a new layer whose files, of `size` bytes, are a folder at `place` (seen from the home) until it is published,
-    /// and again where that fails. What of them is not on disk yet is brought there.
+    /// and again where that fails.
     pub fn stage_from(&self, place: String, size: u64) -> Result<StagedLayer, StoreError> {
         let (folder, layer) = self.stage_layer()?;
-        let staged = StagedLayer {
+        Ok(StagedLayer {
             folder,
             layer,
             files: Files::At(place),
@@ -165,9 +231,7 @@ impl Store {
             origin: None,
             digest: None,
             diff_id: None,
-        };
-        staged.sync_files()?;
-        Ok(staged)
+        })
     }
 
     fn stage_layer(&self) -> Result<(StagedFolder, LayerId), StoreError> {
@@ -225,8 +289,13 @@ impl Store {
         for layer in &image.base {
             self.open_layer(layer)?;
         }
-        let json = self.write_layers(&mut image)?;
-        let (mut staged, record) = self.stage_record(&image.name, &image.version, json)?;
+        image.seal(self)?;
+        let sealed = image.sealed.take().expect("it was sealed");
+        let StagedImage {
+            folder: mut staged,
+            record,
+            ..
+        } = sealed;
         let commit = commit(Rename::new(
             format!("{IMAGES}/{}", staged.name()),
             format!("{IMAGES}/{}/{}", image.name, image.version),
@@ -250,67 +319,25 @@ impl Store {
         Ok((record, leaving))
     }
 
-    /// Seals the layers and writes their records, still without names.
-    fn write_layers(&self, image: &mut NewImage) -> Result<ImageJson, StoreError> {
-        let modified = seconds_now();
-        let mut layers = image.base.clone();
-        let mut own_size = 0;
-        for layer in &mut image.layers {
-            own_size = layer.seal()?;
-            let json = LayerJson {
-                format: FORMAT,
-                made: modified,
-                size: own_size,
-                base: layers.clone(),
-                origin: layer.origin.clone(),
-                digest: layer.digest.clone(),
-                diff_id: layer.diff_id.clone(),
-            };
-            record::write(layer.folder.folder(), "layer.json", &json).map_err(|source| {
-                StoreError::WriteRecord {
-                    record: "layer.json",
-                    name: image.name.clone(),
-                    version: image.version.clone(),
-                    source,
-                }
-            })?;
-            // The entries in the staged folder have to be on disk before the folder's own name is.
-            sync(layer.folder.folder(), self.home.join(layer.staged_path()))?;
-            layers.push(layer.layer.clone());
-        }
-        let own_layer = layers.last().expect("an image has a new layer").clone();
-        Ok(ImageJson {
-            format: FORMAT,
-            layers,
-            own_layer,
-            modified,
-            size: own_size,
-            origin: image.origin,
-            config: image.config.take(),
-        })
-    }
-
-    /// Writes an image's record to disk, still without a name.
+    /// Writes an image's record, still without a name and not on disk for certain.
     pub(super) fn stage_record(
         &self,
         name: &Name,
         version: &Version,
         image_json: ImageJson,
-    ) -> Result<(StagedFolder, ImageRecord), StoreError> {
-        let image =
+    ) -> Result<StagedImage, StoreError> {
+        let folder =
             StagedFolder::make(self.images.as_fd()).map_err(|source| StoreError::Stage {
                 path: self.home.join(IMAGES),
                 source,
             })?;
-        record::write(image.folder(), "image.json", &image_json).map_err(|source| {
-            StoreError::WriteRecord {
-                record: "image.json",
-                name: name.clone(),
-                version: version.clone(),
-                source,
-            }
+        let written = record::write(folder.folder(), "image.json", &image_json);
+        let file = written.map_err(|source| StoreError::WriteRecord {
+            record: "image.json",
+            name: name.clone(),
+            version: version.clone(),
+            source,
         })?;
-        sync(image.folder(), self.home.join(IMAGES).join(image.name()))?;
         let record = ImageRecord {
             name: name.clone(),
             version: version.clone(),
@@ -320,7 +347,11 @@ impl Store {
             origin: image_json.origin,
             config: image_json.config,
         };
-        Ok((image, record))
+        Ok(StagedImage {
+            folder,
+            file,
+            record,
+        })
     }
 }
 

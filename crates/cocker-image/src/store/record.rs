@@ -84,18 +84,18 @@ struct Format {
     format: u32,
 }
 
-/// Writes a new file into `folder` and brings it to disk.
+/// Writes a new file into `folder`. Whoever calls this brings it to disk.
 pub(super) fn write<T: Serialize>(
     folder: BorrowedFd<'_>,
     name: &str,
     record: &T,
-) -> io::Result<()> {
+) -> io::Result<File> {
     let mut text = serde_json::to_vec_pretty(record)?;
     text.push(b'\n');
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?);
     file.write_all(&text)?;
-    file.sync_all()
+    Ok(file)
 }
 
 /// Reads the image record `name` below `folder`; `None` where there is none. `path` is for errors.

@@ -10,7 +10,7 @@
 //! pinned and taken away. Once one of these returns, what it did survives power loss.
 
 use super::change::{Change, Commit, Rename, leaving};
-use super::publication::{seconds_now, sync};
+use super::publication::{StagedImage, seconds_now, sync};
 use super::record::{FORMAT, ImageJson};
 use super::{Afterwards, IMAGES, ImageRecord, Leaving, Store, StoreError, StoreLock};
 use crate::{Name, Reference, Version};
@@ -85,7 +85,14 @@ impl Store {
             origin: None,
             config,
         };
-        let (mut staged, record) = self.stage_record(name, version, record)?;
+        let StagedImage {
+            folder: mut staged,
+            file,
+            record,
+        } = self.stage_record(name, version, record)?;
+        let path = self.home.join(IMAGES).join(staged.name());
+        sync(file.as_fd(), path.join("image.json"))?;
+        sync(staged.folder(), path)?;
         let change = Change {
             before: Vec::new(),
             commit: Commit::Rename(Rename::new(

@@ -43,7 +43,7 @@ pub(super) fn unpack_foreign(
             None => origin.clone(),
         });
         layer.diff_id = Some(foreign.diff_id().clone());
-        layer.seal()?;
+        layer.measure()?;
         layers.push(layer);
         passed += foreign.size();
     }

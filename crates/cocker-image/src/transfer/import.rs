@@ -278,7 +278,7 @@ fn unpack_archive(
             base = find_base(store, &description.base)?;
         }
     }
-    layer.seal()?;
+    layer.measure()?;
     Ok(Imported {
         base,
         layers: vec![layer],

@@ -1,8 +1,8 @@
 //! The bytes of an archive, with their offset and their digest.
 
 use super::super::error::{Malformation, UnpackError};
+use super::super::hashing::Hashing;
 use super::super::{BLOCK, MOST_RECORDS, padding};
-use super::hashing::Hashing;
 use crate::digest::Digest;
 use std::collections::VecDeque;
 use std::io::{self, Read};

@@ -1,4 +1,4 @@
-//! The digest of an archive, made in a thread of its own while files are written.
+//! The digest of an archive, made in a thread of its own while files are read or written.
 
 use crate::digest::{Digest, Digester};
 use std::io;
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 /// How many buffers wait at most.
 const QUEUE: usize = 4;
 
-/// Bytes to count; they are shared with who reads them.
+/// Bytes to count; they are shared with who passes them on.
 struct Job {
     bytes: Arc<Vec<u8>>,
     start: usize,
@@ -17,7 +17,7 @@ struct Job {
     is_new: bool,
 }
 
-/// The reader's end of the thread.
+/// The other end of the thread.
 pub(super) struct Hashing {
     jobs: SyncSender<Job>,
     counted: Receiver<()>,
