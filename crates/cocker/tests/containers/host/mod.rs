@@ -25,7 +25,7 @@ use lab::Lab;
 use libtest_mimic::Trial;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -495,15 +495,27 @@ impl Host {
     #[track_caller]
     pub fn settles(&self, name: &str) {
         let is_booted = || self.status(name).starts_with("RUNNING(");
-        eventually("a settled container", || {
-            is_booted() || (self.status(name) == "STOPPED" && self.contained().is_empty())
-        });
+        // A listing calls a container stopped also while it is being booted.
+        let is_stopped = || {
+            self.status(name) == "STOPPED" && !self.is_locked(name) && self.contained().is_empty()
+        };
+        eventually("a settled container", || is_booted() || is_stopped());
         if is_booted() {
             eventually("a shutdown", || {
                 let line = format!("-a shutdown -c {name} -f");
                 self.cocker(&line).status.success()
             });
         }
+    }
+
+    /// Whether the kernel knows a lock on the file by which container `name` is booted.
+    fn is_locked(&self, name: &str) -> bool {
+        let lock = self.home.join("containers").join(name).join("lock");
+        let inode = fs::metadata(lock).expect("it is there").ino();
+        let locks = fs::read_to_string("/proc/locks").expect("proc is there");
+        locks
+            .split_whitespace()
+            .any(|word| word.ends_with(&format!(":{inode}")))
     }
 
     /// Puts a handmade image of one layer into the store.
