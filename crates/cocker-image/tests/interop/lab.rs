@@ -1,5 +1,9 @@
 //! A folder in which the programs of others keep everything they need, and the way to run them.
 
+/// Covers what these programs write to besides their storage: locks, and what they know of blobs.
+const SURROUNDINGS: &str = "for folder in /run /dev/shm /var/lib; do mount -t tmpfs tmpfs $folder || exit; done; \
+     exec \"$@\"";
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -77,7 +81,8 @@ impl Lab {
         line(self.podman(arguments))
     }
 
-    /// Runs a program without network and with mounts of its own; it must succeed.
+    /// Runs a program without network and with mounts of its own; it must succeed. What it keeps in places that no option
+    /// moves goes with it.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Vec<u8> {
         let home = self.folder.path();
         let output = Command::new("unshare")
@@ -87,6 +92,10 @@ impl Lab {
                 "--propagation",
                 "private",
                 "--",
+                "sh",
+                "-c",
+                SURROUNDINGS,
+                "sh",
                 program,
             ])
             .args(arguments)

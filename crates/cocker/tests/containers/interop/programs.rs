@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// What a program is started by: nothing that it leaves in `/run` stays, and whatever control groups the machine has, it
+/// What a program is started by: nothing that it leaves outside its storage stays, and whatever control groups the machine has, it
 /// sees those of version 2, since no others are understood.
 const SURROUNDINGS: &str =
-    "mount -t tmpfs tmpfs /run && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
+    "for folder in /run /dev/shm /var/lib; do mount -t tmpfs tmpfs $folder || exit; done; \
+     mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
 
 pub struct Programs {
     folder: PathBuf,
