@@ -10,6 +10,10 @@ if [ -z "${COCKER_BENCH_INSIDE:-}" ]; then
     COCKER_BENCH_INSIDE=1 exec unshare --mount --net --propagation private -- "$0" "$program"
 fi
 
+# What other programs keep in places that no option moves goes with the namespace.
+for folder in /run /dev/shm /var/lib; do
+    mount -t tmpfs none $folder
+done
 place=$(mktemp -d /var/tmp/cocker-bench-XXXXXX)
 export COCKER_HOME=$place/home COCKER_CGROUP=${place##*/}
 mkdir -m 700 "$COCKER_HOME"

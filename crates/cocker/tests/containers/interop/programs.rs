@@ -9,8 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 /// What a program is started by: nothing that it leaves outside its storage stays, and whatever control groups the machine has, it
 /// sees those of version 2, since no others are understood.
-const SURROUNDINGS: &str =
-    "for folder in /run /dev/shm /var/lib; do mount -t tmpfs tmpfs $folder || exit; done; \
+const SURROUNDINGS: &str = "for folder in /run /dev/shm /var/lib; do mount -t tmpfs tmpfs $folder || exit; done; \
      mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"";
 
 pub struct Programs {
