@@ -281,7 +281,7 @@ impl Store {
             self.rename(rename, RenameFlags::NOREPLACE)?;
         }
         // In this order on disk as well: who finds the commit after a power cut finds all that it stands on.
-        self.sync_parents(&change.before)?;
+        self.sync_parents(change.before.iter())?;
         let (commit, flags) = match &change.commit {
             Commit::Rename(commit) => (commit, RenameFlags::NOREPLACE),
             Commit::Exchange(commit) => (commit, RenameFlags::EXCHANGE),
@@ -293,7 +293,7 @@ impl Store {
             }
         }
         self.rename(commit, flags)?;
-        self.sync_parents(std::slice::from_ref(commit))
+        self.sync_parents([commit].into_iter())
             .inspect_err(|_| self.undo(commit, flags))
     }
 
@@ -333,7 +333,8 @@ impl Store {
             }
         }
         self.tidy(change);
-        Ok(())
+        // Before the record goes: a file system need not bring to disk what was done in other folders before that.
+        self.sync_parents(change.decided().skip(1))
     }
 
     /// What is not there was renamed before, by whoever died, or never got there.
@@ -396,17 +397,24 @@ impl Store {
         renameat_with(&from, leaf(&rename.from), &to, leaf(&rename.to), flags).map_err(failed)
     }
 
-    fn sync_parents(&self, renames: &[Rename]) -> Result<(), StoreError> {
-        let ends = renames.iter().flat_map(|rename| [&rename.from, &rename.to]);
+    /// A folder that has left its name meanwhile means nothing any more.
+    fn sync_parents<'a>(
+        &self,
+        renames: impl Iterator<Item = &'a Rename>,
+    ) -> Result<(), StoreError> {
+        let ends = renames.flat_map(|rename| [&rename.from, &rename.to]);
         let parents: BTreeSet<&str> = ends.map(|path| parent(path)).collect();
         for path in parents {
-            let folder = self
-                .open_folder(path)
-                .map_err(|errno| StoreError::OpenFolder {
-                    path: self.home.join(path),
-                    source: errno.into(),
-                })?;
-            sync(folder.as_fd(), self.home.join(path))?;
+            match self.open_folder(path) {
+                Ok(folder) => sync(folder.as_fd(), self.home.join(path))?,
+                Err(Errno::NOENT) => {}
+                Err(errno) => {
+                    return Err(StoreError::OpenFolder {
+                        path: self.home.join(path),
+                        source: errno.into(),
+                    });
+                }
+            }
         }
         Ok(())
     }
