@@ -27,6 +27,20 @@ fn refused(entries: &[Vec<u8>], options: &UnpackOptions) -> Refusal {
 }
 
 #[test]
+fn the_longest_name_can_be_hidden() {
+    let outer = tempfile::tempdir().unwrap();
+    let name = "n".repeat(255);
+    let longest = format!(".wh.{name}");
+    let entry = [
+        pax(b'x', &[(b"path", longest.as_bytes())]),
+        file("short", b""),
+    ]
+    .concat();
+    unpacked(&archive(&[entry]), outer.path(), &FILES).unwrap();
+    assert!(is_whiteout(&outer.path().join(name)));
+}
+
+#[test]
 fn files_that_mean_whiteouts_become_devices_and_attributes() {
     let outer = tempfile::tempdir().unwrap();
     let bytes = archive(&[

@@ -1,7 +1,7 @@
 //! The names in an archive, taken apart. What could lead out of a tree never becomes a name.
 
-use super::super::LONGEST_NAME;
 use super::super::error::Refusal;
+use super::super::{LONGEST_NAME, WHITEOUT_PREFIX};
 use std::ffi::CString;
 
 /// The folders on the way to a file and the file itself; empty for the top folder (`./`).
@@ -18,7 +18,7 @@ pub(super) fn parts(name: &[u8], most: usize) -> Result<Vec<CString>, Refusal> {
         match part {
             b"" | b"." => continue,
             b".." => return Err(Refusal::DotDot),
-            part if part.len() > LONGEST_NAME => return Err(Refusal::LongName),
+            part if length(part) > LONGEST_NAME => return Err(Refusal::LongName),
             part => parts.push(CString::new(part).map_err(|_| Refusal::Nul)?),
         }
         if parts.len() > most {
@@ -26,6 +26,11 @@ pub(super) fn parts(name: &[u8], most: usize) -> Result<Vec<CString>, Refusal> {
         }
     }
     Ok(parts)
+}
+
+/// How long the name of a file may become: what hides the longest name has a still longer one, and makes no file of it.
+fn length(part: &[u8]) -> usize {
+    part.strip_prefix(WHITEOUT_PREFIX).unwrap_or(part).len()
 }
 
 #[cfg(test)]
@@ -45,11 +50,14 @@ mod tests {
         assert_eq!(named(b"./a//./b/"), [b"a", b"b"]);
         assert!(named(b"./").is_empty());
         assert!(named(b".").is_empty());
+        let longest = [&b".wh."[..], &[b'x'; 255]].concat();
+        assert_eq!(named(&longest).concat(), longest);
     }
 
     #[test]
     fn what_leads_elsewhere_is_refused() {
         let long = [b'x'; 256];
+        let hidden = [&b".wh."[..], &long].concat();
         for (name, refusal) in [
             (&b""[..], Refusal::NoName),
             (b"/", Refusal::Absolute),
@@ -59,6 +67,7 @@ mod tests {
             (b"./..", Refusal::DotDot),
             (b"a\0b", Refusal::Nul),
             (&long, Refusal::LongName),
+            (&hidden, Refusal::LongName),
             (b"a/b/c/d", Refusal::Deep(3)),
         ] {
             assert_eq!(parts(name, 3), Err(refusal), "{name:?}");
