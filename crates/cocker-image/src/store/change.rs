@@ -162,13 +162,12 @@ impl Store {
         let record = self.record_of(change)?;
         self.write_change(&record)?;
         if let Err(error) = self.make(change) {
-            match self.take_back(&record) {
-                Ok(()) => self.forget_change(),
-                // The first error stays the one that is told; the next command tries again.
-                Err(left) => tracing::warn!(
+            // The first error stays the one that is told; the next command tries again.
+            if let Err(left) = self.settle_change() {
+                tracing::warn!(
                     error = &left as &dyn std::error::Error,
-                    "cannot take a change back"
-                ),
+                    "a change stays half-way"
+                );
             }
             return Err(error);
         }
@@ -270,8 +269,11 @@ impl Store {
         sync(self.folder.as_fd(), self.home.clone())
     }
 
+    /// On disk as well: a record that came back after a power cut would be taken for one of now.
     fn forget_change(&self) {
-        if let Err(errno) = unlinkat(&self.folder, RECORD, AtFlags::empty()) {
+        let forgotten = unlinkat(&self.folder, RECORD, AtFlags::empty())
+            .and_then(|()| rustix::fs::fsync(&self.folder));
+        if let Err(errno) = forgotten {
             tracing::warn!(%errno, "cannot remove `{RECORD}`");
         }
     }
