@@ -25,7 +25,7 @@ use lab::Lab;
 use libtest_mimic::Trial;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -508,14 +508,12 @@ impl Host {
         }
     }
 
-    /// Whether the kernel knows a lock on the file by which container `name` is booted.
+    /// Whether the kernel knows a lock on the file by which container `name` is booted. (`/proc/locks` does not say it
+    /// reliably: it is read in pieces, and a lock released in between hides another.)
     fn is_locked(&self, name: &str) -> bool {
         let lock = self.home.join("containers").join(name).join("lock");
-        let inode = fs::metadata(lock).expect("it is there").ino();
-        let locks = fs::read_to_string("/proc/locks").expect("proc is there");
-        locks
-            .split_whitespace()
-            .any(|word| word.ends_with(&format!(":{inode}")))
+        let lock = fs::File::open(lock).expect("it is there");
+        cocker_sys::lock::is_locked(&lock).expect("a lock can be asked for")
     }
 
     /// Puts a handmade image of one layer into the store.
