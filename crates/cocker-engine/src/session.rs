@@ -240,6 +240,7 @@ fn what_failed(stage: Stage) -> &'static str {
         Stage::Execute => "execute",
         Stage::TooMany => "keep one more command:",
         Stage::InitGone => "ask the container's init for",
+        Stage::Streams => "open the container's /dev/null for",
     }
 }
 

@@ -195,7 +195,7 @@ impl Init {
             InitRequest::End { id } => self.signal_command(id, |kind| match kind {
                 // The client's end of the terminal closes as well; a shell that hears HUP can still tidy up.
                 Kind::Terminal => SIGHUP as i32,
-                Kind::Pipes => SIGKILL as i32,
+                Kind::Pipes | Kind::Detached => SIGKILL as i32,
             }),
             InitRequest::Shutdown { timeout_ms } => self.begin_shutdown(timeout_ms),
         }
@@ -225,7 +225,9 @@ fn start_command(
     }
     let started = spawn::start(DEVPTS, spawn, descriptors)?;
     let (pid, kind) = (started.pid, started.kind);
-    commands.insert(Command { pid, id, kind });
+    if kind != Kind::Detached {
+        commands.insert(Command { pid, id, kind });
+    }
     tell(InitReport::Started { id, pid }, started.master);
     Ok(())
 }

@@ -330,9 +330,35 @@ pub fn set_file_mask(mask: u32) {
     let _ = unsafe { call(kernel::__NR_umask, [mask as usize]) };
 }
 
-pub fn change_directory(path: &CStr) -> Result<()> {
-    // SAFETY: the kernel reads `path` up to its NUL.
-    unsafe { call(kernel::__NR_chdir, [path.as_ptr() as usize]) }.map(drop)
+/// Stands for the working folder where a folder is asked for.
+pub const CURRENT_FOLDER: Fd = Fd(kernel::AT_FDCWD);
+
+/// Opens a folder as a place only, close-on-exec, following no magic link (openat2(2), RESOLVE_NO_MAGICLINKS).
+pub fn open_folder(path: &CStr) -> Result<Descriptor> {
+    let how = kernel::open_how {
+        flags: u64::from(kernel::O_PATH | kernel::O_DIRECTORY | kernel::O_CLOEXEC),
+        mode: 0,
+        resolve: u64::from(kernel::RESOLVE_NO_MAGICLINKS),
+    };
+    let arguments = [
+        CURRENT_FOLDER.0 as usize,
+        path.as_ptr() as usize,
+        &raw const how as usize,
+        size_of::<kernel::open_how>(),
+    ];
+    // SAFETY: the kernel reads `path` up to its NUL, and one open_how, which `how` is.
+    unsafe { call(kernel::__NR_openat2, arguments) }.map(Descriptor::new)
+}
+
+pub fn change_directory(folder: Fd) -> Result<()> {
+    // SAFETY: fchdir takes a number only.
+    unsafe { call(kernel::__NR_fchdir, [folder.0 as usize]) }.map(drop)
+}
+
+/// Whether this is the device that swallows everything (null(4)).
+pub fn is_null_device(file: Fd) -> bool {
+    const NULL: (u32, u32) = (1, 3);
+    character_device(file) == Some(NULL)
 }
 
 /// Pointers to strings with a null at the end, as execve takes them.

@@ -35,6 +35,8 @@ pub enum Streams {
         master: Descriptor,
         slave: Descriptor,
     },
+    /// The command's process opens /dev/null itself: what stands there is the container's, and init opens nothing of it.
+    Nothing,
 }
 
 /// Starts a command with the descriptors that came along; what is not needed of them is closed.
@@ -56,6 +58,11 @@ pub fn start(
             kind: Kind::Terminal,
             master: Some(master),
         },
+        Streams::Nothing => Started {
+            pid,
+            kind: Kind::Detached,
+            master: None,
+        },
     })
 }
 
@@ -71,6 +78,7 @@ fn prepare_streams(
         (Stream::Pipes, _) => Err(Failure::new(Stage::Fork, Errno::INVAL)),
         (Stream::Terminal { rows, columns }, _) => open_terminal(devpts, rows, columns, spawn.uid)
             .map_err(|error| Failure::new(Stage::Terminal, error)),
+        (Stream::Nothing, _) => Ok(Streams::Nothing),
     }
 }
 

@@ -96,6 +96,96 @@ fn a_folder_that_is_not_required_gives_way_to_the_root() {
 }
 
 #[test]
+fn a_folder_that_only_a_descriptor_leads_to_is_not_entered() {
+    let init = Resident::as_first_child();
+    let magic = [
+        c"/proc/self/fd/4",
+        c"/proc/self/fd/4/..",
+        c"/proc/self/cwd",
+        c"/proc/self/root/etc",
+    ];
+    for (id, directory) in (1..).zip(magic) {
+        let request = Request {
+            directory,
+            ..Request::shell("pwd")
+        };
+        let expected = (Stage::Directory, errno(Errno::LOOP));
+        assert_eq!(init.fail(id, &request), expected, "{directory:?}");
+    }
+    let home = Request {
+        directory: c"/proc/self/cwd",
+        directory_required: false,
+        ..Request::shell("pwd -P")
+    };
+    assert_eq!(init.run(10, &home), (0, "/\n".into()));
+    // Links that are paths lead somewhere.
+    let link = Request {
+        directory: c"/proc/self/../self/../../etc/../etc",
+        ..Request::shell("pwd -P")
+    };
+    assert_eq!(init.run(11, &link), (0, "/etc\n".into()));
+    let file = Request {
+        directory: c"/etc/passwd",
+        ..Request::shell("pwd")
+    };
+    let expected = (Stage::Directory, errno(Errno::NOTDIR));
+    assert_eq!(init.fail(12, &file), expected);
+}
+
+#[test]
+fn a_folder_is_entered_with_the_rights_of_the_commands_user() {
+    let init = Resident::as_first_child();
+    let folder = std::env::temp_dir().join(format!("cockerinit-closed-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
+    let directory = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes()).unwrap();
+    let request = Request {
+        directory: &directory,
+        identity: (1234, 1234),
+        ..Request::shell("pwd")
+    };
+    let expected = (Stage::Directory, errno(Errno::ACCESS));
+    assert_eq!(init.fail(1, &request), expected);
+    std::fs::remove_dir(&folder).unwrap();
+}
+
+#[test]
+fn a_command_with_nothing_runs_on_dev_null_and_is_not_heard_of_again() {
+    let init = Resident::as_first_child();
+    let result = std::env::temp_dir().join(format!("cockerinit-nothing-{}", std::process::id()));
+    let script = format!(
+        "cat; echo out; echo err >&2; streams=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo \"$streams\" >{0}.new; mv {0}.new {0}",
+        result.display()
+    );
+    let request = Request {
+        stream: Stream::Nothing,
+        ..Request::shell(&script)
+    };
+    init.ask(request.spawn(1), &[]);
+    let (InitReport::Started { id: 1, .. }, None) = init.report() else {
+        panic!("not started");
+    };
+    while !result.exists() {
+        assert_eq!(init.run(2, &Request::shell("exit 7")).0, EXITED_WITH_7);
+    }
+    assert_eq!(
+        std::fs::read_to_string(&result).unwrap(),
+        "/dev/null\n/dev/null\n/dev/null\n"
+    );
+    std::fs::remove_file(&result).unwrap();
+    // Its number is free, and nothing was ever reported of it but its start.
+    assert_eq!(init.run(1, &Request::shell("exit 7")).0, EXITED_WITH_7);
+    let missing = Request {
+        stream: Stream::Nothing,
+        ..Request::new(c"/no/such/program", &["x"])
+    };
+    assert_eq!(
+        init.fail(3, &missing),
+        (Stage::Execute, errno(Errno::NOENT))
+    );
+}
+
+#[test]
 fn a_name_is_looked_for_in_every_folder_of_path() {
     let init = Resident::as_first_child();
     let folder = std::env::temp_dir().join(format!("cockerinit-path-{}", std::process::id()));

@@ -20,7 +20,8 @@ pub enum ClientRequest<'a> {
 pub enum ClientReply {
     /// The container runs (on the boot socket).
     Ready,
-    /// The command runs; `pid` is its number inside. For a terminal its master comes along.
+    /// The command runs; `pid` is its number inside. For a terminal its master comes along. With
+    /// [`crate::Stream::Nothing`] it is the last reply, and the command goes on without the connection.
     Started { pid: i32 },
     /// The command could not be started.
     NotStarted { stage: Stage, errno: i32 },

@@ -26,7 +26,7 @@ pub enum InitReport {
     Started { id: u32, pid: i32 },
     /// The command could not be started; nothing of it is left.
     NotStarted { id: u32, stage: Stage, errno: i32 },
-    /// The command ended with this status, as `wait4` gives it.
+    /// The command ended with this status, as `wait4` gives it; not told of one with [`crate::Stream::Nothing`].
     Exited { id: u32, wait_status: i32 },
 }
 

@@ -20,6 +20,8 @@ pub enum Stage {
     TooMany,
     /// init has ended, is ending, or does not answer.
     InitGone,
+    /// Opening /dev/null, which has to be the device that it is everywhere.
+    Streams,
 }
 
 /// Why the supervisor does not serve a client.
@@ -99,6 +101,7 @@ impl Stage {
             Self::Execute => 5,
             Self::TooMany => 6,
             Self::InitGone => 7,
+            Self::Streams => 8,
         }
     }
 
@@ -112,6 +115,7 @@ impl Stage {
             5 => Self::Execute,
             6 => Self::TooMany,
             7 => Self::InitGone,
+            8 => Self::Streams,
             _ => return None,
         })
     }

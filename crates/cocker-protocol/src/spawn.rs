@@ -43,6 +43,8 @@ pub enum Stream {
     Pipes,
     /// A new terminal of the container; its master travels back with `Started`.
     Terminal { rows: u16, columns: u16 },
+    /// The container's own /dev/null. Such a command is nobody's: `Started` is the last that is heard of it.
+    Nothing,
 }
 
 /// NUL-terminated strings laid end to end.
@@ -138,6 +140,7 @@ impl<'a> Spawn<'a> {
         let (stream, rows, columns) = match self.stream {
             Stream::Pipes => (0, 0, 0),
             Stream::Terminal { rows, columns } => (1, rows, columns),
+            Stream::Nothing => (2, 0, 0),
         };
         writer.u16(stream)?;
         writer.u16(rows)?;
@@ -157,6 +160,7 @@ impl<'a> Spawn<'a> {
             stream: match (reader.u16()?, reader.u16()?, reader.u16()?) {
                 (0, 0, 0) => Stream::Pipes,
                 (1, rows, columns) => Stream::Terminal { rows, columns },
+                (2, 0, 0) => Stream::Nothing,
                 _ => return Err(DecodeError::Malformed("an unknown kind of stream")),
             },
             directory_required: match reader.u16()? {

@@ -79,6 +79,10 @@ fn init_requests() -> Vec<InitRequest<'static>> {
             id: u32::MAX,
             spawn: spawn(TERMINAL),
         },
+        InitRequest::Spawn {
+            id: 1,
+            spawn: spawn(Stream::Nothing),
+        },
         InitRequest::Signal { id: 3, signal: 2 },
         InitRequest::End { id: 9 },
         InitRequest::Shutdown { timeout_ms: 1 },

@@ -218,6 +218,31 @@ pub fn is_open(descriptor: Fd) -> bool {
     unsafe { call(kernel::__NR_fcntl, [descriptor.0 as usize, operation]) }.is_ok()
 }
 
+/// The major and minor number where this is a character device. Asked without ever waiting for a file system behind the
+/// descriptor.
+pub fn character_device(descriptor: Fd) -> Option<(u32, u32)> {
+    const TYPE: u16 = kernel::S_IFMT as u16;
+    const CHARACTER_DEVICE: u16 = kernel::S_IFCHR as u16;
+    let mut found = [0u8; size_of::<kernel::statx>()];
+    let flags = kernel::AT_EMPTY_PATH | kernel::AT_STATX_DONT_SYNC;
+    let arguments = [
+        descriptor.0 as usize,
+        c"".as_ptr() as usize,
+        flags as usize,
+        kernel::STATX_TYPE as usize,
+        found.as_mut_ptr() as usize,
+    ];
+    // SAFETY: the kernel reads an empty name and writes one statx, and `found` is as long as one.
+    unsafe { call(kernel::__NR_statx, arguments) }.ok()?;
+    let number =
+        |at: usize| u32::from_ne_bytes([found[at], found[at + 1], found[at + 2], found[at + 3]]);
+    let mode_at = core::mem::offset_of!(kernel::statx, stx_mode);
+    let mode = u16::from_ne_bytes([found[mode_at], found[mode_at + 1]]);
+    let major = number(core::mem::offset_of!(kernel::statx, stx_rdev_major));
+    let minor = number(core::mem::offset_of!(kernel::statx, stx_rdev_minor));
+    (mode & TYPE == CHARACTER_DEVICE).then_some((major, minor))
+}
+
 /// Closes every descriptor from `first` on.
 pub fn close_from(first: u32) {
     // SAFETY: close_range takes numbers only; at the program's start no descriptor has an owner here yet.

@@ -120,6 +120,10 @@ impl Supervisor {
         if client.state != State::Starting || client.has_terminal != master.is_some() {
             return;
         }
+        if client.is_detached {
+            // From here on the command is nobody's: what init may say of it finds no client.
+            return self.answer(index, ClientReply::Started { pid });
+        }
         self.watch.client(index).state = State::Running;
         let master = master.as_ref().map(Descriptor::fd);
         if !self.tell(index, ClientReply::Started { pid }, master.as_slice()) {

@@ -59,9 +59,10 @@ impl Supervisor {
             .is_some_and(|client| reply(client, news, descriptors).is_ok())
     }
 
-    /// Lets a client go; where it has a command, that one ends.
+    /// Lets a client go; where it has a command that needs it, that one ends.
     pub fn forget(&mut self, index: usize) {
-        if self.watch.client(index).has_command() {
+        let client = self.watch.client(index);
+        if client.has_command() && !client.is_detached {
             self.ask_end(index);
         } else {
             self.watch.remove_client(index);
@@ -99,7 +100,7 @@ impl Supervisor {
                 pipes = [fd(input), fd(output), fd(error)];
                 &pipes
             }
-            (Stream::Terminal { .. }, None, None, None, None) => &[],
+            (Stream::Terminal { .. } | Stream::Nothing, None, None, None, None) => &[],
             _ => return self.refuse(index, Refusal::Malformed),
         };
         let id = self.unused_id();
@@ -109,6 +110,7 @@ impl Supervisor {
                 client.state = State::Starting;
                 client.id = id;
                 client.has_terminal = matches!(spawn.stream, Stream::Terminal { .. });
+                client.is_detached = spawn.stream == Stream::Nothing;
             }
             Err(Errno::TOO_BIG) => {
                 let (stage, errno) = (Stage::Execute, Errno::TOO_BIG.0);

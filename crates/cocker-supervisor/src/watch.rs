@@ -52,6 +52,8 @@ pub struct Client {
     pub id: u32,
     /// Whether the command has a terminal.
     pub has_terminal: bool,
+    /// Whether the command goes on without it.
+    pub is_detached: bool,
     /// A signal for the command that init had no room for yet; 0 is none.
     pub unsent_signal: i32,
 }
@@ -77,6 +79,7 @@ impl Client {
         state: State::New,
         id: 0,
         has_terminal: false,
+        is_detached: false,
         unsent_signal: 0,
     };
 

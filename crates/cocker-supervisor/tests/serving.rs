@@ -3,10 +3,12 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use cocker_protocol::{ClientReply, ClientRequest, Refusal, Stream};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Booted, is_readable, shell};
+use support::{Booted, PATIENCE, is_readable, shell};
 
 const EXITED_WITH_7: ClientReply = ClientReply::Exited {
     wait_status: 7 << 8,
@@ -82,6 +84,66 @@ fn a_client_that_hangs_up_takes_its_command_along() {
             .unwrap(),
         0
     );
+}
+
+#[test]
+fn a_detached_command_goes_on_without_its_client() {
+    let booted = Booted::with_init();
+    let open = || {
+        let folder = format!("/proc/{}/fd", booted.supervisor.id());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    // The command waits in a FIFO, and leaves a file behind when it ends.
+    let fifo = std::env::temp_dir().join(format!("cocker-detached-{}", std::process::id()));
+    let (left, mode) = (fifo.with_extension("left"), Mode::RWXU);
+    mknodat(CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+    let script = format!(
+        "sh\0-c\0read word <{}; echo $word >{}\0",
+        fifo.display(),
+        left.display()
+    );
+    let before = open();
+    let client = booted.connect();
+    let spawn = shell(script.as_bytes(), Stream::Nothing);
+    client.ask(ClientRequest::Spawn(spawn), &[]);
+    assert!(matches!(client.receive().0, ClientReply::Started { .. }));
+    client.closes();
+    drop(client);
+    // Whoever is served after the closing is served after it was noticed.
+    let witness = booted.connect();
+    let _pipes = witness.start(c"exit 7");
+    assert_eq!(witness.receive().0, EXITED_WITH_7);
+    witness.closes();
+    drop(witness);
+    eventually(|| open() == before);
+    // Waits until the command reads.
+    std::fs::write(&fifo, "here\n").unwrap();
+    eventually(|| std::fs::read(&left).is_ok_and(|text| text == b"here\n"));
+
+    // Not even before it has started is it the client's.
+    std::fs::remove_file(&left).unwrap();
+    let client = booted.connect();
+    client.ask(ClientRequest::Spawn(spawn), &[]);
+    drop(client);
+    std::fs::write(&fifo, "again\n").unwrap();
+    eventually(|| std::fs::read(&left).is_ok_and(|text| text == b"again\n"));
+    eventually(|| open() == before);
+    std::fs::remove_file(left).unwrap();
+    std::fs::remove_file(fifo).unwrap();
+
+    let surplus = booted.connect();
+    let pipes = support::pair();
+    let spawn = ClientRequest::Spawn(shell(b"sh\0", Stream::Nothing));
+    surplus.ask(spawn, &[pipes.0.as_fd()]);
+    assert_eq!(surplus.receive().0, refused(Refusal::Malformed));
+}
+
+fn eventually(mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "it never comes true");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
