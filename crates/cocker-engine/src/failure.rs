@@ -6,6 +6,7 @@ mod transfer;
 pub use conversion::ConversionError;
 pub use transfer::TransferError;
 
+use crate::config::ConfigError;
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::removal::RemovalError;
@@ -239,6 +240,20 @@ pub enum TalkError {
     Stuck { seconds: u64 },
 }
 
+/// Why a recording cannot be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error("cannot begin a file in its folder `recordings`")]
+    Begin {
+        #[source]
+        source: Errno,
+    },
+}
+
 /// What stands in the way of removing a container.
 #[derive(Debug, thiserror::Error)]
 pub enum DestroyError {
@@ -357,6 +372,12 @@ pub enum EngineError {
         #[source]
         source: Box<TalkError>,
     },
+    #[error("cannot record what happens in container `{container}`")]
+    Record {
+        container: Name,
+        #[source]
+        source: Box<RecordError>,
+    },
     #[error("cannot follow the command")]
     Follow {
         #[source]
@@ -463,6 +484,11 @@ impl EngineError {
                 DestroyError::Container(source) => source.hint(),
                 DestroyError::Shutdown(source) => talk_hint(source),
                 _ => None,
+            },
+            EngineError::Record { source, .. } => match &**source {
+                RecordError::Config(source) => source.hint(),
+                RecordError::Container(source) => source.hint(),
+                RecordError::Begin { .. } => None,
             },
             EngineError::Prune { source } => Some(prune_hint(source)),
             EngineError::List { .. }

@@ -25,11 +25,13 @@ mod images;
 mod listing;
 mod network;
 mod plan;
+mod recordings;
 mod release;
 mod request;
 mod resolv_conf;
 mod session;
 mod settings;
+mod size;
 mod stacks;
 mod state;
 mod transfer;
@@ -54,11 +56,13 @@ pub use housekeeping::{
 };
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
+pub use recordings::Recording;
 pub use request::{
     Boot, BootRequest, BridgeRequest, CreateRequest, ExportForm, ExportRequest, IfBooted,
     ImportRequest, Isolation, NetworkRequest, NewContainer, OnError, Original, Program,
     ToContainerRequest, ToImageRequest, VolumeAccess, VolumeRequest, WhileBooted, WindowSize,
 };
 pub use session::{Running, Session};
+pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};
 pub use transfer::Exported;

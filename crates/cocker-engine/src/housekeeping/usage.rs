@@ -5,6 +5,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::EngineError;
 use crate::images::LayerUsers;
+use crate::recordings;
 use crate::request::OnError;
 use crate::state::StateFile;
 use cocker_image::staging::{Leftover, staged_names};
@@ -23,6 +24,7 @@ pub struct Usage {
     pub layers: LayerSizes,
     /// The writable layers, as last measured.
     pub containers: KindUsage,
+    /// What consoles wrote, and recordings.
     pub logs: KindUsage,
     /// What is being made or removed.
     pub staging: KindUsage,
@@ -195,12 +197,13 @@ fn logs_of_all(containers: &[Container]) -> KindUsage {
     usage
 }
 
-/// The sizes of a container's logs.
+/// The sizes of a container's logs and recordings.
 fn logs(container: &Container) -> impl Iterator<Item = u64> {
     let stat = |name| statat(&container.folder, name, AtFlags::SYMLINK_NOFOLLOW);
     LOGS.into_iter()
         .filter_map(move |name| stat(name).ok())
         .map(|stat| u64::try_from(stat.st_size).unwrap_or(0))
+        .chain(recordings::sizes(container))
 }
 
 fn sum<'a>(sizes: &HashMap<LayerId, u64>, layers: impl IntoIterator<Item = &'a LayerId>) -> u64 {
