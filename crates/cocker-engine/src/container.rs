@@ -51,6 +51,9 @@ pub(crate) struct ContainerSettings {
     /// The version of the image whose own layer became the writable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted_from: Option<Version>,
+    /// What the images say of the environment of commands, `NAME=value` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
     /// What that image said of how its program is run, where it was a foreign one; an image made of this says it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<serde_json::Value>,
@@ -342,6 +345,7 @@ mod tests {
             id_slot: 0,
             root_process: None,
             converted_from: None,
+            environment: vec![],
             image_config: None,
         }
     }

@@ -208,6 +208,21 @@ pub enum TalkError {
     TooLong { most: usize },
     #[error("`{text}` cannot be an argument: it holds a NUL byte")]
     BadArgument { text: String },
+    #[error("`{name}` cannot be in an environment: its value holds a NUL byte")]
+    BadVariable { name: String },
+    #[error("there is no user `{name}` in its /etc/passwd")]
+    NoSuchUser { name: String },
+    #[error("there is no group `{name}` in its /etc/group")]
+    NoSuchGroup { name: String },
+    #[error("there is no {what} {id} in it: the numbers go from 0 to {most}")]
+    NoSuchId {
+        /// User or group.
+        what: &'static str,
+        id: u32,
+        most: u32,
+    },
+    #[error("user `{user}` is in more than {most} groups in its /etc/group")]
+    TooManyGroups { user: String, most: usize },
     #[error("no command was given")]
     NoCommand,
     #[error("cannot {what} `{program}`")]
@@ -589,6 +604,19 @@ fn talk_hint(error: &TalkError) -> Option<String> {
     match error {
         TalkError::Container(source) => source.hint(),
         TalkError::Stuck { .. } => Some("end it at once: cocker kill".into()),
+        TalkError::NoSuchUser { .. } => {
+            Some("whoever has no name there is said by number, as in --user 1000.".into())
+        }
+        TalkError::NoSuchGroup { .. } => {
+            Some("a group without a name there is said by number, as in --user 1000:1000.".into())
+        }
+        TalkError::NotStarted {
+            stage: Stage::Directory,
+            source: Errno::LOOP,
+            ..
+        } => Some(
+            "links that lead in circles are not followed, nor those in /proc that lead to what a process has open.".into(),
+        ),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@
 mod account;
 mod addresses;
 mod boot;
+mod command;
 mod config;
 mod connection;
 mod container;
@@ -16,6 +17,7 @@ mod create;
 mod destroy;
 mod end;
 mod engine;
+mod environment;
 mod failure;
 mod freezing;
 mod housekeeping;
@@ -47,6 +49,7 @@ pub use cocker_image::{
     Version,
 };
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
+pub use command::Running;
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
@@ -59,10 +62,11 @@ pub use network::Warning;
 pub use recordings::Recording;
 pub use request::{
     Boot, BootRequest, BridgeRequest, CreateRequest, ExportForm, ExportRequest, IfBooted,
-    ImportRequest, Isolation, NetworkRequest, NewContainer, OnError, Original, Program,
-    ToContainerRequest, ToImageRequest, VolumeAccess, VolumeRequest, WhileBooted, WindowSize,
+    ImportRequest, Isolation, NetworkRequest, NewContainer, OnError, Original, Program, RunRequest,
+    ToContainerRequest, ToImageRequest, UserRequest, Variable, VolumeAccess, VolumeRequest,
+    WhileBooted, Who, WindowSize,
 };
-pub use session::{Running, Session};
+pub use session::Session;
 pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};
 pub use transfer::Exported;

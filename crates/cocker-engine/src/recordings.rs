@@ -284,7 +284,7 @@ mod tests {
         File::from(file.try_clone().unwrap()).set_len(1000).unwrap();
         let next = recorded(&folder, 1, 100);
         make_room(folder.as_fd(), 100).unwrap();
-        assert_eq!(names(&folder), [oldest.clone()]);
+        assert_eq!(names(&folder), std::slice::from_ref(&oldest));
         drop(file);
         make_room(folder.as_fd(), 100).unwrap();
         assert_eq!(names(&folder), Vec::<String>::new());

@@ -7,6 +7,7 @@ use cocker_image::{Name, Reference, Version};
 use cocker_network::PortMapping;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -158,9 +159,52 @@ pub enum Boot {
     UnderWay,
 }
 
+/// A command that is to run in a booted container.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RunRequest {
+    pub program: Program,
+    /// None: the container's root.
+    pub user: Option<UserRequest>,
+    /// An absolute path in the container, which must be a folder there. None: the user's home, or `/` where there is none.
+    pub directory: Option<PathBuf>,
+    /// What is said over the container's own environment; of two with one name the later one counts.
+    pub environment: Vec<Variable>,
+}
+
+/// Who a command runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRequest {
+    pub user: Who,
+    /// None: those that the container's passwd and group give the user; else this one alone.
+    pub group: Option<Who>,
+}
+
+/// A user or a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Never looked up as a name.
+    Id(u32),
+    Name(String),
+}
+
+/// One variable of an environment. Its value may be a secret, and is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Not empty, and without `=`.
+    pub name: OsString,
+    pub value: OsString,
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}=…", self.name.display())
+    }
+}
+
 /// What `run` starts.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Program {
-    /// A line for the shell of the container's root.
+    /// A line for the user's shell; for /bin/sh where the user's is one that lets nobody in.
     Shell(OsString),
     /// A program and its arguments, looked for in the container's PATH.
     Arguments(Vec<OsString>),

@@ -77,6 +77,7 @@ fn make_container(engine: &Engine, container: &str, layers: &[LayerId], size: u6
         id_slot,
         root_process: None,
         converted_from: None,
+        environment: Vec::new(),
         image_config: None,
     };
     write_settings(&folder, &settings).unwrap();
