@@ -58,7 +58,7 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Create(creation) => return create::execute(creation),
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(container) => return attach::execute(&container),
-        Command::Run(container, program) => return run::execute(&container, program),
+        Command::Run(run) => return run::execute(*run),
         Command::Shutdown(container, timeout, on_error) => {
             shutdown::execute(&environment::engine()?, &container, timeout, on_error)?;
         }

@@ -1,5 +1,6 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
+use super::run::{self, Run};
 use super::said::{self, BootOptions, Everywhere, Said};
 use super::{network, stack, transfer, volume};
 use crate::failure::Failure;
@@ -54,7 +55,7 @@ pub enum Command {
     Create(Creation),
     Boot(Booting),
     Attach(Name),
-    Run(Name, RunProgram),
+    Run(Box<Run>),
     Shutdown(Name, Duration, OnError),
     Kill(Name, OnError),
     Destroy(Name, IfBooted, OnError),
@@ -111,12 +112,6 @@ pub struct Booting {
     pub root_process: Option<Vec<OsString>>,
     /// `-t`.
     pub then_attach: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum RunProgram {
-    Shell(OsString),
-    Arguments(Vec<OsString>),
 }
 
 impl Options {
@@ -183,7 +178,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Create(said) => create(said)?,
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
         Said::Attach(said) => attach(&said)?,
-        Said::Run(said) => Command::Run(name(said.container.name())?, run_program(said)),
+        Said::Run(said) => Command::Run(Box::new(run::run(said, on_error)?)),
         Said::Shutdown(said) => {
             let timeout = said
                 .timeout
@@ -377,13 +372,6 @@ fn output_form(said: &said::ForPrograms) -> OutputForm {
     }
 }
 
-fn run_program(said: said::Run) -> RunProgram {
-    match said.cmd {
-        Some(line) => RunProgram::Shell(line),
-        None => RunProgram::Arguments(said.arguments),
-    }
-}
-
 /// Splits as a shell would, with quotes and backslashes and without expansions.
 fn root_process(line: &OsStr) -> Result<Vec<OsString>, Failure> {
     let words = shlex::bytes::split(line.as_bytes());
@@ -412,7 +400,7 @@ fn volumes(said: &[OsString]) -> Result<Vec<VolumeRequest>, Failure> {
 }
 
 /// `10`, `2.5`; up to a year.
-fn timeout(text: &str) -> Result<Duration, Failure> {
+pub(super) fn timeout(text: &str) -> Result<Duration, Failure> {
     let is_plain = text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.');

@@ -12,6 +12,7 @@
 mod meaning;
 mod modern;
 mod network;
+mod run;
 mod said;
 mod seed;
 mod stack;
@@ -19,9 +20,10 @@ mod transfer;
 mod volume;
 
 pub use meaning::{
-    Booting, Command, Compared, Creation, ListingForm, Options, OutputForm, Pruning, RunProgram,
+    Booting, Command, Compared, Creation, ListingForm, Options, OutputForm, Pruning,
 };
 pub use modern::completion_script;
+pub use run::{Company, Run};
 
 use crate::failure::Failure;
 use std::ffi::OsString;

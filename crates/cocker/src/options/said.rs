@@ -347,6 +347,24 @@ pub struct Run {
         conflicts_with = "arguments"
     )]
     pub cmd: Option<OsString>,
+    /// As whom, by name or number; root by default
+    #[arg(long, value_name = "NAME|UID[:GROUP]", allow_hyphen_values = true)]
+    pub user: Option<String>,
+    /// In which folder of the container; the user's home by default
+    #[arg(long, value_name = "/DIR", allow_hyphen_values = true)]
+    pub workdir: Option<OsString>,
+    /// A variable of its environment; repeatable
+    #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
+    pub env: Vec<OsString>,
+    /// Come back once it runs; it goes on without streams for as long as the container does
+    #[arg(long)]
+    pub detach: bool,
+    /// End it after this time: TERM, 10 seconds later KILL; exit status 124
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub timeout: Option<String>,
+    /// Write what it prints into a file on the host too, for `asciinema play`; -f replaces the file
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<OsString>,
     /// The program and its arguments
     #[arg(last = true, value_name = "CMD", required_unless_present = "cmd")]
     pub arguments: Vec<OsString>,

@@ -2,9 +2,10 @@
 
 use super::*;
 use cocker_engine::{
-    Boot, BridgeRequest, CreateRequest, IfBooted, Isolation, Name, NetworkRequest, NewContainer,
-    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
-    ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
+    Boot, BridgeRequest, CreateRequest, IfBooted, IfThere, Isolation, Name, NetworkRequest,
+    NewContainer, OnError, Original, PortMapping, Program, PruneMode, Reference, RunRequest,
+    StackRequest, ToContainerRequest, ToImageRequest, UserRequest, Variable, Version, VolumeAccess,
+    VolumeRequest, WhileBooted, Who,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -110,6 +111,18 @@ const SPELLINGS: &[(&str, &str)] = &[
         "run C --cmd 'echo \"a  b\"'",
     ),
     ("-a run -c C --cmd=-x", "run C --cmd=-x"),
+    (
+        "-a run -c C --user bob:adm --workdir /w --env A=1 --env B= --cmd x",
+        "run C --env A=1 --user bob:adm --workdir /w --env B= --cmd x",
+    ),
+    (
+        "-a run -c C --detach --env=A==1 --cmd x",
+        "run C --detach --env=A==1 --cmd x",
+    ),
+    (
+        "-a run -c C --timeout 2.5 --record /r -f --cmd x",
+        "run C -f --record /r --timeout 2.5 --cmd x",
+    ),
     ("-a shutdown -c C", "shutdown C"),
     (
         "-a shutdown -c C -f --timeout 2.5",
@@ -231,10 +244,46 @@ fn what_is_said_is_what_is_meant() {
     let shutdown = Command::Shutdown(name("C"), Duration::from_millis(250), OnError::Stop);
     assert_eq!(meant("shutdown C --timeout .25"), shutdown);
     let words = ["a", "-b", "--", "--help"].map(OsString::from).to_vec();
+    let run = Run {
+        container: name("C"),
+        request: RunRequest {
+            program: Program::Arguments(words),
+            user: None,
+            directory: None,
+            environment: vec![],
+        },
+        company: Company::Attended {
+            timeout: None,
+            record: None,
+        },
+    };
     assert_eq!(
         meant("run C -- a -b -- --help"),
-        Command::Run(name("C"), RunProgram::Arguments(words))
+        Command::Run(Box::new(run))
     );
+    let Command::Run(run) = meant("-a run -c C --timeout .5 --record r.cast -f --cmd x") else {
+        panic!("not run");
+    };
+    let attended = Company::Attended {
+        timeout: Some(Duration::from_millis(500)),
+        record: Some(("r.cast".into(), IfThere::Replace)),
+    };
+    assert_eq!(run.company, attended);
+    assert_eq!(run.request.program, Program::Shell("x".into()));
+    let Command::Run(run) = meant("run C --user 7:g --env A=1 --detach -- x --env B=2") else {
+        panic!("not run");
+    };
+    assert_eq!(run.company, Company::Detached);
+    let user = UserRequest {
+        user: Who::Id(7),
+        group: Some(Who::Name("g".into())),
+    };
+    assert_eq!(run.request.user, Some(user));
+    let variable = Variable {
+        name: "A".into(),
+        value: "1".into(),
+    };
+    assert_eq!(run.request.environment, [variable]);
     assert_eq!(meant("release 256 done"), Command::Release(256, Boot::Done));
     assert_eq!(
         meant("release 9 under-way"),
@@ -518,6 +567,11 @@ fn wrong_usage_is_refused() {
         "-a boot -c C extra",
         "run C true",
         "run C --cmd x -- y",
+        "run C --detach --timeout 5 -- x",
+        "-a run -c C --detach --timeout 5 --cmd x",
+        "run C --detach --record f -- x",
+        "-a attach -c C --env A=1",
+        "-a boot -c C --user bob",
         "boot C -c C",
         // Said twice.
         "-a boot -c C -c C",
@@ -556,6 +610,22 @@ fn wrong_usage_is_refused() {
         "-a host_eth -c C --host-eth 0123456789abcdef",
         "set-volume C --volume /x:relative",
         "create -m a --host ../x",
+        "run C --user '' -- x",
+        "run C --user ' 0' -- x",
+        "run C --user +1 -- x",
+        "-a run -c C --user=0x0 --cmd x",
+        "-a run -c C --user -1 --cmd x",
+        "run C --user -1 -- x",
+        "run C --user 4294967296 -- x",
+        "run C --user a: -- x",
+        "-a run -c C --user :g --cmd x",
+        "run C --workdir w -- x",
+        "run C --workdir '' -- x",
+        "run C --env A -- x",
+        "-a run -c C --env =1 --cmd x",
+        "run C --timeout 0 -- x",
+        "run C --timeout 1m -- x",
+        "-a run -c C --timeout -1 --cmd x",
         "create -m a --host a..b",
         "create -m a --host 'a b'",
         "create -m a --volume x:y:z",

@@ -1,0 +1,261 @@
+//! What a command or a session shows, written into files on the host while it happens: the user's own (`--record`) and the
+//! one that the administrator wants of each (`[sessions]` of config.toml).
+//!
+//! A file that cannot be written any more is told of once, at the end, and stops nothing: what runs in the container is no
+//! worse for it. It ends with a whole line all the same, so what is there can be played.
+
+use crate::failure::Failure;
+use cocker_engine::{IfThere, Recording};
+use cocker_recording::{Encoder, Header, LEAST_ROOM};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The longest line, in bytes. A longer piece of output becomes several.
+const LINE: usize = 16 * 1024;
+
+/// The last word of a recording that reached its size, and the room kept for it.
+const FULL: &[u8] = b"the recording ends here: it is as large as it may get";
+const ROOM_FOR_LAST_WORD: u64 = 128;
+
+/// The size of the screen where nothing has one.
+const COLUMNS_AND_ROWS: (u16, u16) = (80, 24);
+
+/// Where output comes from. Each has an encoder of its own, so that halves of characters meet their other halves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    Output,
+    Errors,
+}
+
+/// What a recording says of itself.
+pub struct Title<'a> {
+    pub title: &'a str,
+    pub command: &'a [u8],
+    /// Columns and rows; 80 and 24 where there is no terminal.
+    pub size: Option<(u16, u16)>,
+}
+
+/// The recordings of one command or session; there may be none.
+pub struct Recorder {
+    files: Vec<RecordingFile>,
+    began: Instant,
+    encoders: [Encoder; 2],
+}
+
+struct RecordingFile {
+    file: File,
+    path: PathBuf,
+    owner: Owner,
+    /// Bytes of whole lines in it.
+    length: u64,
+    most: u64,
+    state: State,
+}
+
+#[derive(PartialEq, Eq)]
+enum Owner {
+    User,
+    Administrator,
+}
+
+enum State {
+    Open,
+    Full,
+    Failed(io::Error),
+}
+
+impl Recorder {
+    /// Makes the user's file, where one is wanted. The administrator's was made by the engine.
+    pub fn new(
+        wanted: Option<(&Path, IfThere)>,
+        recording: Option<Recording>,
+        title: &Title<'_>,
+    ) -> Result<Recorder, Failure> {
+        let mut files = Vec::new();
+        if let Some((path, if_there)) = wanted {
+            let file = make(path, if_there)?;
+            files.push(RecordingFile::new(file, path.into(), Owner::User, u64::MAX));
+        }
+        files.extend(recording.map(|recording| {
+            let Recording {
+                file,
+                path,
+                most_bytes,
+            } = recording;
+            RecordingFile::new(file, path, Owner::Administrator, most_bytes)
+        }));
+        let mut recorder = Recorder {
+            files,
+            began: Instant::now(),
+            encoders: [Encoder::new(); 2],
+        };
+        if recorder.is_on() {
+            recorder.write_line(&header(title));
+        }
+        Ok(recorder)
+    }
+
+    pub fn is_on(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// What was shown just now.
+    pub fn output(&mut self, stream: Stream, bytes: &[u8]) {
+        let (mut line, mut rest) = ([0; LINE], bytes);
+        while !rest.is_empty() && self.is_on() {
+            let micros = self.micros();
+            let encoded = self.encoders[stream as usize].output(micros, rest, &mut line);
+            self.write_line(&line[..encoded.written]);
+            rest = &rest[encoded.consumed..];
+        }
+    }
+
+    /// The terminal has another size.
+    pub fn resize(&mut self, columns: u16, rows: u16) {
+        if !self.is_on() {
+            return;
+        }
+        let mut line = [0; LEAST_ROOM];
+        if let Ok(length) = cocker_recording::resize(self.micros(), columns, rows, &mut line) {
+            self.write_line(&line[..length]);
+        }
+    }
+
+    /// The command did not start, so there is nothing to keep for the user. The administrator sees that it was tried.
+    pub fn withdraw(mut self) {
+        for file in &self.files {
+            if file.owner == Owner::User {
+                // Ours: it was not there before.
+                let _ = fs::remove_file(&file.path);
+            }
+        }
+        self.files.retain(|file| file.owner == Owner::Administrator);
+        self.mark(b"it could not be started");
+        self.end();
+    }
+
+    /// Writes what is still held back, and tells of the files that are not whole.
+    pub fn end(mut self) {
+        let (mut line, micros) = ([0; LEAST_ROOM], self.micros());
+        for index in 0..self.encoders.len() {
+            let length = self.encoders[index].end(micros, &mut line);
+            self.write_line(&line[..length]);
+        }
+        for file in self.files {
+            if let State::Failed(error) = file.state {
+                let message = format!("cannot write recording `{}`", file.path.display());
+                Failure::not_done(message).caused_by(&error).report();
+            }
+        }
+    }
+
+    fn mark(&mut self, label: &[u8]) {
+        let mut line = [0; 256];
+        if let Ok(length) = cocker_recording::marker(self.micros(), label, &mut line) {
+            self.write_line(&line[..length]);
+        }
+    }
+
+    fn write_line(&mut self, line: &[u8]) {
+        let micros = self.micros();
+        for file in &mut self.files {
+            file.write_line(line, micros);
+        }
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl RecordingFile {
+    fn new(file: File, path: PathBuf, owner: Owner, most: u64) -> RecordingFile {
+        RecordingFile {
+            file,
+            path,
+            owner,
+            length: 0,
+            most,
+            state: State::Open,
+        }
+    }
+
+    fn write_line(&mut self, line: &[u8], micros: u64) {
+        if line.is_empty() || !matches!(self.state, State::Open) {
+            return;
+        }
+        let needed = (line.len() as u64).saturating_add(ROOM_FOR_LAST_WORD);
+        if needed <= self.most.saturating_sub(self.length) {
+            return self.write(line);
+        }
+        let mut last = [0; ROOM_FOR_LAST_WORD as usize];
+        if let Ok(length) = cocker_recording::marker(micros, FULL, &mut last) {
+            self.write(&last[..length]);
+        }
+        if matches!(self.state, State::Open) {
+            self.state = State::Full;
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) {
+        match self.file.write_all(line) {
+            Ok(()) => self.length += line.len() as u64,
+            Err(error) => {
+                // Half a line would spoil what is whole.
+                let _ = self.file.set_len(self.length);
+                self.state = State::Failed(error);
+            }
+        }
+    }
+}
+
+fn header(title: &Title<'_>) -> Vec<u8> {
+    let (columns, rows) = title.size.unwrap_or(COLUMNS_AND_ROWS);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let header = Header {
+        columns,
+        rows,
+        timestamp: now.ok().map(|since| since.as_secs()),
+        title: Some(title.title.as_bytes()),
+        command: Some(title.command),
+        ..Header::default()
+    };
+    // Six bytes for each, as it may be, and the rest of the line.
+    let mut line = vec![0; 6 * (title.title.len() + title.command.len()) + 256];
+    let length = header.encode(&mut line).expect("there is room for it");
+    line.truncate(length);
+    line
+}
+
+/// A new file that only its owner may read: passwords are shown now and then.
+fn make(path: &Path, if_there: IfThere) -> Result<File, Failure> {
+    let failed = || Failure::not_done(format!("cannot record into `{}`", path.display()));
+    let create = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).open(path)
+    };
+    match (create(), if_there) {
+        (Ok(file), _) => Ok(file),
+        (Err(error), IfThere::Replace) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let there = fs::symlink_metadata(path).map_err(|error| failed().caused_by(&error))?;
+            // A device or a FIFO stands there for something else.
+            if !there.is_file() && !there.is_symlink() {
+                let error = io::Error::other("it is not a regular file");
+                return Err(failed().caused_by(&error));
+            }
+            fs::remove_file(path)
+                .and_then(|()| create())
+                .map_err(|error| failed().caused_by(&error))
+        }
+        (Err(error), IfThere::Refuse) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let error = io::Error::other("it exists already");
+            Err(failed()
+                .caused_by(&error)
+                .hint("say another file, or replace it with --forcely."))
+        }
+        (Err(error), _) => Err(failed().caused_by(&error)),
+    }
+}
