@@ -24,6 +24,7 @@ mod lab;
 mod looks;
 mod network;
 mod quick_start;
+mod recording;
 mod roundtrip;
 mod run;
 mod sessions;
@@ -65,7 +66,10 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         boot::trials(),
         failing_boot::trials(),
         sessions::trials(),
+        recording::trials(),
         run::trials(),
+        run::identity::trials(),
+        run::detached::trials(),
         shutdown::trials(),
         isolation::trials(),
         stacking::trials(),

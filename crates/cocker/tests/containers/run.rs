@@ -1,5 +1,8 @@
 //! `run`: a command's streams, its exit status, and its signals, as if it ran on the host.
 
+pub mod detached;
+pub mod identity;
+
 use crate::host::{Host, with_image_test};
 use rustix::process::Signal;
 use std::time::Duration;
@@ -16,10 +19,12 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_child_in_the_background_does_not_hold_run,
         run_works_with_closed_standard_input_and_without_a_terminal,
         run_at_a_terminal_copies_and_holds_no_terminal,
-        fifty_runs_at_once_each_get_their_own,
+        a_hundred_runs_at_once_each_get_their_own,
         run_in_a_stopped_container_is_cockers_own_failure,
         signals_to_the_client_reach_the_command,
         a_command_ends_with_its_client,
+        a_command_that_takes_too_long_is_ended,
+        a_command_that_ignores_its_end_is_killed,
         a_command_is_reaped_and_leaves_no_zombie,
     ]
 }
@@ -171,9 +176,9 @@ fn run_at_a_terminal_copies_and_holds_no_terminal(host: &Host) {
     terminal.exits(0);
 }
 
-fn fifty_runs_at_once_each_get_their_own(host: &Host) {
+fn a_hundred_runs_at_once_each_get_their_own(host: &Host) {
     host.booted("web");
-    let started: Vec<_> = (0..50)
+    let started: Vec<_> = (0..100)
         .map(|n| host.start(&format!("run web -- sh -c 'cat; echo {n}; exit {n}'")))
         .collect();
     for (n, started) in started.into_iter().enumerate() {
@@ -198,6 +203,8 @@ fn signals_to_the_client_reach_the_command(host: &Host) {
         (Signal::TERM, "TERM"),
         (Signal::INT, "INT"),
         (Signal::HUP, "HUP"),
+        (Signal::QUIT, "QUIT"),
+        (Signal::WINCH, "WINCH"),
     ] {
         let line = format!(
             "run web -- sh -c 'trap \"echo got {name}; exit 3\" {name}; echo ready; while :; do sleep 0.05; done'"
@@ -228,6 +235,44 @@ fn a_command_ends_with_its_client(host: &Host) {
     host.cocker("run web -- echo works")
         .succeeds()
         .prints("works\n");
+}
+
+fn a_command_that_takes_too_long_is_ended(host: &Host) {
+    host.booted("web");
+    host.cocker("run web --timeout 0.3 -- sh -c 'echo begun; exec sleep 1000'")
+        .exits(124)
+        .prints("begun\n")
+        .complains("Error: the command in container `web` was ended: it took longer than 0.3 s\n")
+        .within(Duration::from_secs(9));
+    host.until_inside_is_gone("sleep");
+    // Its own status does not count, nor that it stands still.
+    host.cocker("run web --timeout .3 -- sh -c 'trap \"echo bye; exit 0\" TERM; while :; do sleep 0.05; done'")
+        .exits(124)
+        .prints("bye\n");
+    host.cocker("-a run -c web --timeout 1 --cmd 'kill -STOP $$'")
+        .exits(124)
+        .within(Duration::from_secs(9));
+    // Who ends in time has nothing to do with it.
+    host.cocker("run web --timeout 1000 -- sh -c 'exit 7'")
+        .exits(7)
+        .complains("");
+    let mut started = host.start("run web --timeout 1000 -- sh -c 'echo ready; exec sleep 1000'");
+    started.until_prints("ready");
+    started.signal(Signal::INT);
+    started.outcome().exits(128 + 2).complains("");
+    host.shell("cocker run web --timeout 0.5 -- seq 1 200000 | (sleep 1; wc -l)")
+        .succeeds()
+        .prints("200000\n");
+}
+
+fn a_command_that_ignores_its_end_is_killed(host: &Host) {
+    host.booted("web");
+    let outcome = host
+        .cocker("run web --timeout 0.2 -- sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'")
+        .exits(124)
+        .within(Duration::from_secs(19));
+    assert!(outcome.took >= Duration::from_secs(10), "{outcome}");
+    host.until_inside_is_gone("sh");
 }
 
 fn a_command_is_reaped_and_leaves_no_zombie(host: &Host) {
