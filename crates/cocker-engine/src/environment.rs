@@ -22,8 +22,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What belongs to the user, or to the terminal, whatever an image says.
 const NOT_THE_IMAGES: [&str; 5] = ["HOME", "USER", "LOGNAME", "SHELL", "TERM"];
 
-/// The most that images may say together, in bytes: a third of what fits into one request.
-const MOST_OF_IMAGES: usize = 64 * 1024;
+/// The most that images may say together, in bytes of JSON: it goes into the config of images made of the container, of
+/// which no more than 64 KiB are kept, and leaves room in a request for what the user says.
+const MOST_OF_IMAGES: usize = 48 * 1024;
 
 /// What one image says of how its program is run has this key for the environment (OCI image specification, config).
 const KEY: &str = "Env";
@@ -71,7 +72,7 @@ pub(crate) fn of_images<'a>(configs: impl IntoIterator<Item = &'a Value>) -> Vec
                 with_this.push(variable.into());
             }
         }
-        if with_this.iter().map(String::len).sum::<usize>() <= MOST_OF_IMAGES {
+        if json!(with_this).to_string().len() <= MOST_OF_IMAGES {
             together = with_this;
         } else {
             tracing::warn!("what an image says of its environment is too long and does not count");

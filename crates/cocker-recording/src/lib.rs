@@ -175,6 +175,61 @@ pub fn marker(micros: u64, label: &[u8], out: &mut [u8]) -> Result<usize, NoRoom
     Ok(line.length())
 }
 
+/// How much a recording may still grow. One that may not grow any more ends with a word on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    left: u64,
+    is_over: bool,
+}
+
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It is written.
+    ForLine,
+    /// The last line is written instead, see [`last_line`].
+    ForLastLine,
+    /// The recording has ended.
+    None,
+}
+
+impl Allowance {
+    /// Of a recording that may have this many bytes in all, its last line included.
+    pub const fn of(most_bytes: u64) -> Allowance {
+        Allowance {
+            left: most_bytes.saturating_sub(LAST_LINE as u64),
+            is_over: false,
+        }
+    }
+
+    /// Takes the room for a line of this many bytes.
+    pub fn take(&mut self, length: usize) -> Room {
+        if self.is_over {
+            return Room::None;
+        }
+        match self.left.checked_sub(length as u64) {
+            Some(left) => {
+                self.left = left;
+                Room::ForLine
+            }
+            None => {
+                self.is_over = true;
+                Room::ForLastLine
+            }
+        }
+    }
+}
+
+/// How many bytes [`last_line`] takes at most.
+pub const LAST_LINE: usize = 128;
+
+/// Writes the last line of a recording that may not grow any more, and returns its length.
+pub fn last_line(micros: u64, out: &mut [u8; LAST_LINE]) -> usize {
+    const LABEL: &[u8] = b"the recording ends here: it is as large as it may get";
+    // It is shorter than that by far, so there is room for it.
+    marker(micros, LABEL, out).unwrap_or(0)
+}
+
 const END: &[u8] = b"\"]\n";
 
 /// An event up to its text: at most 30 bytes.

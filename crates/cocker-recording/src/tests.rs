@@ -1,4 +1,6 @@
-use crate::{Encoder, Header, LEAST_ROOM, NoRoom, marker, resize};
+use crate::{
+    Allowance, Encoder, Header, LAST_LINE, LEAST_ROOM, NoRoom, Room, last_line, marker, resize,
+};
 use serde_json::{Value, json};
 use std::string::String;
 use std::vec;
@@ -188,6 +190,35 @@ fn the_first_line_says_what_it_is_given() {
         assert_eq!(out[length - 1], b'\n');
         assert_eq!(said.get("env").is_some(), header != Header::default());
     }
+}
+
+#[test]
+fn a_recording_never_outgrows_its_allowance() {
+    for most in [0, 127, 128, 129, 200, 1000] {
+        let (mut allowance, mut written) = (Allowance::of(most), 0);
+        let mut last = [0; LAST_LINE];
+        let mut lines = 0;
+        loop {
+            match allowance.take(50) {
+                Room::ForLine => written += 50,
+                Room::ForLastLine => {
+                    written += last_line(u64::MAX, &mut last);
+                    lines += 1;
+                }
+                Room::None => break,
+            }
+        }
+        assert_eq!(lines, 1);
+        assert!(
+            written as u64 <= most.max(LAST_LINE as u64),
+            "{written} of {most}"
+        );
+        assert_eq!(allowance.take(0), Room::None);
+    }
+    let mut last = [0; LAST_LINE];
+    let length = last_line(0, &mut last);
+    assert!(last[..length].starts_with(b"[0.000000,\"m\",\"the recording ends here"));
+    assert!(last[..length].ends_with(b"\"]\n"));
 }
 
 #[test]

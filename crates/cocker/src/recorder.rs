@@ -6,7 +6,8 @@
 
 use crate::failure::Failure;
 use cocker_engine::{IfThere, Recording};
-use cocker_recording::{Encoder, Header, LEAST_ROOM};
+use cocker_recording::{Allowance, Encoder, Header, LAST_LINE, LEAST_ROOM, Room, last_line};
+use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,10 +16,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The longest line, in bytes. A longer piece of output becomes several.
 const LINE: usize = 16 * 1024;
-
-/// The last word of a recording that reached its size, and the room kept for it.
-const FULL: &[u8] = b"the recording ends here: it is as large as it may get";
-const ROOM_FOR_LAST_WORD: u64 = 128;
 
 /// The size of the screen where nothing has one.
 const COLUMNS_AND_ROWS: (u16, u16) = (80, 24);
@@ -49,22 +46,19 @@ struct RecordingFile {
     file: File,
     path: PathBuf,
     owner: Owner,
+    /// Where it lies until the command has started, when it is to replace another.
+    staged: Option<PathBuf>,
     /// Bytes of whole lines in it.
     length: u64,
-    most: u64,
-    state: State,
+    allowance: Allowance,
+    /// Why nothing more can be written.
+    fault: Option<io::Error>,
 }
 
 #[derive(PartialEq, Eq)]
 enum Owner {
     User,
     Administrator,
-}
-
-enum State {
-    Open,
-    Full,
-    Failed(io::Error),
 }
 
 impl Recorder {
@@ -76,8 +70,9 @@ impl Recorder {
     ) -> Result<Recorder, Failure> {
         let mut files = Vec::new();
         if let Some((path, if_there)) = wanted {
-            let file = make(path, if_there)?;
-            files.push(RecordingFile::new(file, path.into(), Owner::User, u64::MAX));
+            let (file, staged) = make(path, if_there)?;
+            let file = RecordingFile::new(file, path.into(), Owner::User, u64::MAX);
+            files.push(RecordingFile { staged, ..file });
         }
         files.extend(recording.map(|recording| {
             let Recording {
@@ -124,12 +119,24 @@ impl Recorder {
         }
     }
 
+    /// The command has started, so what is to be replaced may go.
+    pub fn started(&mut self) {
+        for file in &mut self.files {
+            if let Some(staged) = file.staged.take()
+                && let Err(error) = fs::rename(&staged, &file.path)
+            {
+                let _ = fs::remove_file(staged);
+                file.fault = Some(error);
+            }
+        }
+    }
+
     /// The command did not start, so there is nothing to keep for the user. The administrator sees that it was tried.
     pub fn withdraw(mut self) {
         for file in &self.files {
             if file.owner == Owner::User {
                 // Ours: it was not there before.
-                let _ = fs::remove_file(&file.path);
+                let _ = fs::remove_file(file.staged.as_ref().unwrap_or(&file.path));
             }
         }
         self.files.retain(|file| file.owner == Owner::Administrator);
@@ -145,7 +152,7 @@ impl Recorder {
             self.write_line(&line[..length]);
         }
         for file in self.files {
-            if let State::Failed(error) = file.state {
+            if let Some(error) = file.fault {
                 let message = format!("cannot write recording `{}`", file.path.display());
                 Failure::not_done(message).caused_by(&error).report();
             }
@@ -172,41 +179,43 @@ impl Recorder {
 }
 
 impl RecordingFile {
-    fn new(file: File, path: PathBuf, owner: Owner, most: u64) -> RecordingFile {
+    fn new(file: File, path: PathBuf, owner: Owner, most_bytes: u64) -> RecordingFile {
         RecordingFile {
             file,
             path,
             owner,
+            staged: None,
             length: 0,
-            most,
-            state: State::Open,
+            allowance: Allowance::of(most_bytes),
+            fault: None,
         }
     }
 
     fn write_line(&mut self, line: &[u8], micros: u64) {
-        if line.is_empty() || !matches!(self.state, State::Open) {
+        if line.is_empty() {
             return;
         }
-        let needed = (line.len() as u64).saturating_add(ROOM_FOR_LAST_WORD);
-        if needed <= self.most.saturating_sub(self.length) {
-            return self.write(line);
-        }
-        let mut last = [0; ROOM_FOR_LAST_WORD as usize];
-        if let Ok(length) = cocker_recording::marker(micros, FULL, &mut last) {
-            self.write(&last[..length]);
-        }
-        if matches!(self.state, State::Open) {
-            self.state = State::Full;
+        match self.allowance.take(line.len()) {
+            Room::ForLine => self.write(line),
+            Room::ForLastLine => {
+                let mut last = [0; LAST_LINE];
+                let length = last_line(micros, &mut last);
+                self.write(&last[..length]);
+            }
+            Room::None => {}
         }
     }
 
     fn write(&mut self, line: &[u8]) {
+        if self.fault.is_some() {
+            return;
+        }
         match self.file.write_all(line) {
             Ok(()) => self.length += line.len() as u64,
             Err(error) => {
                 // Half a line would spoil what is whole.
                 let _ = self.file.set_len(self.length);
-                self.state = State::Failed(error);
+                self.fault = Some(error);
             }
         }
     }
@@ -230,32 +239,34 @@ fn header(title: &Title<'_>) -> Vec<u8> {
     line
 }
 
-/// A new file that only its owner may read: passwords are shown now and then.
-fn make(path: &Path, if_there: IfThere) -> Result<File, Failure> {
-    let failed = || Failure::not_done(format!("cannot record into `{}`", path.display()));
-    let create = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600).open(path)
+/// A new file that only its owner may read: passwords are shown now and then. Where it is to replace another it lies beside
+/// that one at first, and the second value says where.
+fn make(path: &Path, if_there: IfThere) -> Result<(File, Option<PathBuf>), Failure> {
+    let failed = |error: &(dyn Error + 'static)| {
+        Failure::not_done(format!("cannot record into `{}`", path.display())).caused_by(error)
     };
-    match (create(), if_there) {
-        (Ok(file), _) => Ok(file),
+    match (create(path), if_there) {
+        (Ok(file), _) => Ok((file, None)),
         (Err(error), IfThere::Replace) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let there = fs::symlink_metadata(path).map_err(|error| failed().caused_by(&error))?;
+            let there = fs::symlink_metadata(path).map_err(|error| failed(&error))?;
             // A device or a FIFO stands there for something else.
             if !there.is_file() && !there.is_symlink() {
-                let error = io::Error::other("it is not a regular file");
-                return Err(failed().caused_by(&error));
+                return Err(failed(&io::Error::other("it is not a regular file")));
             }
-            fs::remove_file(path)
-                .and_then(|()| create())
-                .map_err(|error| failed().caused_by(&error))
+            let name = path.file_name().unwrap_or_default().display();
+            let staged = path.with_file_name(format!(".new-{}-{name}", std::process::id()));
+            let file = create(&staged).map_err(|error| failed(&error))?;
+            Ok((file, Some(staged)))
         }
         (Err(error), IfThere::Refuse) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let error = io::Error::other("it exists already");
-            Err(failed()
-                .caused_by(&error)
-                .hint("say another file, or replace it with --forcely."))
+            let failure = failed(&io::Error::other("it exists already"));
+            Err(failure.hint("say another file, or replace it with --forcely."))
         }
-        (Err(error), _) => Err(failed().caused_by(&error)),
+        (Err(error), _) => Err(failed(&error)),
     }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)
 }

@@ -56,7 +56,7 @@ fn attend(
     // Before the command starts: a command that must be recorded and cannot be is not run.
     let record = record.as_ref();
     let record = record.map(|(file, if_there)| (file.as_path(), *if_there));
-    let recorder = recorder(engine, container, request, record)?;
+    let mut recorder = recorder(engine, container, request, record)?;
     let running = match engine.run(container, request) {
         Ok(running) => running,
         Err(error) => {
@@ -64,6 +64,7 @@ fn attend(
             return Err(not_started(error));
         }
     };
+    recorder.started();
     let companion = Companion { timeout, recorder };
     streams::carry(running, container, companion)
         .map_err(|failure| failure.exit_with(failure::COCKER_FAILED))

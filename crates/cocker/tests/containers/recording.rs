@@ -194,6 +194,7 @@ fn a_file_that_is_there_is_replaced_only_when_told(host: &Host) {
     host.cocker(&line("-f", &link)).succeeds();
     assert_eq!(fs::read(&kept).expect("it is there"), b"kept");
     assert_eq!(played(&link).text(), "");
+    assert_eq!(crate::host::entries(&folder), ["kept", "link", "run.cast"]);
     // What is no file is never replaced.
     host.cocker("run web -- rm /ran").succeeds();
     for other in [Path::new("/dev/null"), &folder, &folder.join("no/such")] {
@@ -217,7 +218,14 @@ fn a_command_that_does_not_start_leaves_no_recording(host: &Host) {
         host.cocker(&format!("run {name} --record {}{rest}", file.display()))
             .exits(status);
         assert!(!file.exists(), "{line}");
+        // What is there already is not lost for nothing.
+        fs::write(&file, "old").expect("the folder is ours");
+        host.cocker(&format!("run {name} -f --record {}{rest}", file.display()))
+            .exits(status);
+        assert_eq!(fs::read(&file).expect("it is there"), b"old");
+        fs::remove_file(&file).expect("the folder is ours");
     }
+    assert_eq!(crate::host::entries(&host.folder("casts")).len(), 0);
 }
 
 fn a_recording_that_cannot_be_written_stops_nothing(host: &Host) {
@@ -375,9 +383,12 @@ fn recordings_are_no_part_of_a_containers_files(host: &Host) {
     assert_eq!(recordings(host, "web").len(), 2);
     let same = |what: &dyn Fn(&str) -> String| assert_eq!(what("web"), what("off"));
     same(&|name| host.cocker(&format!("diff {name}")).succeeds().stdout());
-    let listing = host.cocker("containers --format json").succeeds().stdout();
-    let listing: Value = serde_json::from_str(&listing).expect("JSON");
-    assert_eq!(listing[0]["size"], listing[1]["size"]);
+    // The size is written down a moment after the shutdown.
+    crate::host::eventually("both have the same size", || {
+        let listing = host.cocker("containers --format json").succeeds().stdout();
+        let listing: Value = serde_json::from_str(&listing).expect("JSON");
+        listing[0]["size"] == listing[1]["size"] && listing[0]["size"] != 0
+    });
     same(&|name| {
         let image = format!("of-{name}");
         host.cocker(&format!(

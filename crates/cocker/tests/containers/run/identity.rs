@@ -388,6 +388,17 @@ fn what_images_say_of_the_environment_holds(host: &Host) {
         .ok();
     host.cocker("-a boot -c web").ok();
     assert_eq!(host.inside("web", show), expected);
+    // As it was said in a foreign image, and not by our own record of it.
+    let file = host.folder("files").join("high.oci.tar");
+    let file = file.to_str().expect("text");
+    host.cocker_words(&["export", "high", "--format", "oci", "--image-file", file])
+        .ok();
+    host.cocker_words(&["import", file, "-m", "imported"]).ok();
+    host.cocker("-a create -m test,imported -c foreign -b").ok();
+    assert_eq!(
+        host.inside("foreign", "echo $LEVEL $HIGH $HOME"),
+        "high a=b /root"
+    );
     // Of what stands below without saying anything there is nothing.
     host.booted("plain");
     assert_eq!(host.inside("plain", "echo ${LEVEL-unset}"), "unset");
