@@ -29,7 +29,7 @@ pub(crate) struct Account {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
-    /// The supplementary groups.
+    /// The supplementary groups. All ids are some that the container has.
     pub groups: Vec<u32>,
     pub home: String,
     pub shell: String,
@@ -63,8 +63,9 @@ fn open_root(container: &Container) -> Result<OwnedFd, TalkError> {
 pub(crate) fn root_account(container: &Container) -> Result<Account, TalkError> {
     let root = open_root(container)?;
     let passwd = read_or_nothing(&root, PASSWD)?;
-    let found = find(&passwd, &Who::Id(0));
-    Ok(with_shell(&root, found.unwrap_or_else(|| nameless(0))))
+    let account = find(&passwd, &Who::Id(0)).unwrap_or_else(|| nameless(0));
+    check_ids(&account, container.settings.isolation)?;
+    Ok(with_shell(&root, account))
 }
 
 /// The account of whoever is asked for, with their groups.

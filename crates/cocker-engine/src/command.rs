@@ -32,13 +32,15 @@ impl Engine {
     pub fn run(&self, container: &Name, request: &RunRequest) -> Result<Running, EngineError> {
         let started = || {
             let container = Container::open(&self.store, container)?;
-            let pipes = Pipes::new(&container).map_err(|source| TalkError::Pipes { source })?;
+            let account = account_of(&container, request)?;
+            let pipes = Pipes::new(&container, &account);
+            let pipes = pipes.map_err(|source| TalkError::Pipes { source })?;
             let theirs = [
                 pipes.stdin.0.as_fd(),
                 pipes.stdout.1.as_fd(),
                 pipes.stderr.1.as_fd(),
             ];
-            let connection = start_command(&container, request, Stream::Pipes, &theirs)?;
+            let connection = start_command(&container, &account, request, Stream::Pipes, &theirs)?;
             // Their ends are closed with `pipes`, so that an end of file is seen when the command's copies are gone.
             Ok(Running {
                 connection,
@@ -55,7 +57,8 @@ impl Engine {
     pub fn run_detached(&self, container: &Name, request: &RunRequest) -> Result<(), EngineError> {
         let started = || {
             let container = Container::open(&self.store, container)?;
-            start_command(&container, request, Stream::Nothing, &[]).map(drop)
+            let account = account_of(&container, request)?;
+            start_command(&container, &account, request, Stream::Nothing, &[]).map(drop)
         };
         started().map_err(failing(container))
     }
@@ -69,19 +72,23 @@ fn failing(container: &Name) -> impl FnOnce(TalkError) -> EngineError {
     }
 }
 
+fn account_of(container: &Container, request: &RunRequest) -> Result<Account, TalkError> {
+    match &request.user {
+        Some(user) => account(container, user),
+        None => root_account(container),
+    }
+}
+
 fn start_command(
     container: &Container,
+    account: &Account,
     request: &RunRequest,
     stream: Stream,
     streams: &[BorrowedFd<'_>],
 ) -> Result<Connection, TalkError> {
-    let account = match &request.user {
-        Some(user) => account(container, user)?,
-        None => root_account(container)?,
-    };
-    let arguments = arguments(&request.program, &account)?;
+    let arguments = arguments(&request.program, account)?;
     let program = arguments.first().ok_or(TalkError::NoCommand)?.clone();
-    let environment = environment(&container.settings, &account, &request.environment)?;
+    let environment = environment(&container.settings, account, &request.environment)?;
     let directory = request.directory.as_ref();
     let directory = directory
         .map(|directory| c_string(b"", directory.as_os_str().as_bytes()))
@@ -93,7 +100,7 @@ fn start_command(
         environment: &environment,
         directory: directory.as_deref(),
     };
-    let (connection, _none) = start(container, &account, command, streams)?;
+    let (connection, _none) = start(container, account, command, streams)?;
     Ok(connection)
 }
 
@@ -119,19 +126,23 @@ struct Pipes {
 }
 
 impl Pipes {
-    fn new(container: &Container) -> Result<Pipes, Errno> {
+    /// They belong to the command's user: a program that opens /dev/stdout and its like anew needs the rights of their owner.
+    fn new(container: &Container, account: &Account) -> Result<Pipes, Errno> {
         let pipe = || pipe_with(PipeFlags::CLOEXEC);
         let pipes = Pipes {
             stdin: pipe()?,
             stdout: pipe()?,
             stderr: pipe()?,
         };
-        if container.settings.isolation == Isolation::Contained {
-            // Root inside opens /dev/stdout and its like anew, which asks for the rights of the pipe's owner.
-            let first = ids::range(container.settings.id_slot).first.0;
-            for pipe in [&pipes.stdin.0, &pipes.stdout.0, &pipes.stderr.0] {
-                rustix::fs::fchown(pipe, Some(Uid::from_raw(first)), Some(Gid::from_raw(first)))?;
-            }
+        let first = match container.settings.isolation {
+            Isolation::Contained => ids::range(container.settings.id_slot).first.0,
+            Isolation::Privileged => 0,
+        };
+        // The account's ids are those of the container, so the sums are ids of its range.
+        let owner = Some(Uid::from_raw(first + account.uid));
+        let group = Some(Gid::from_raw(first + account.gid));
+        for pipe in [&pipes.stdin.0, &pipes.stdout.0, &pipes.stderr.0] {
+            rustix::fs::fchown(pipe, owner, group)?;
         }
         Ok(pipes)
     }

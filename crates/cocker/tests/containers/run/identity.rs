@@ -78,6 +78,17 @@ fn a_command_is_who_the_containers_files_say(host: &Host) {
     host.cocker_words(&["-a", "run", "-c", "web", "--user", "bob", "--cmd", who])
         .succeeds()
         .prints("1000\n50\n50 4 60\n/home/bob\n/home/bob bob bob\n");
+    // Its streams are its own, also where it opens them by name.
+    let line = "cat /dev/stdin >/dev/stdout; echo err >/dev/stderr";
+    for user in ["bob", "4242", "root"] {
+        let line = format!("run web --user {user} -- sh -c '{line}'");
+        host.start(&line)
+            .feed(b"in\n")
+            .outcome()
+            .succeeds()
+            .prints("in\n")
+            .complains("err\n");
+    }
     // What root may, others may not.
     host.cocker("run web --user bob -- sh -c ': >/etc/passwd'")
         .exits(2);
@@ -205,6 +216,26 @@ fn accounts_are_read_without_trust(host: &Host) {
             }
             let _ = fs::rename(&other, &path);
         }
+    }
+    // Numbers that no user or group of a container has.
+    for (uid, gid) in [
+        ("0", "70000"),
+        ("0", "4294967295"),
+        ("0", "4294967296"),
+        ("65536", "0"),
+    ] {
+        let text = format!("bob:x:{uid}:{gid}::/:/bin/sh\n");
+        fs::write(in_etc(host, "passwd"), text).expect("the store is ours");
+        host.cocker("-a boot -c web").ok();
+        host.cocker("run web --user bob -- true")
+            .fails(125, &["web"]);
+        let root = host.cocker("run web -- id -u");
+        match (uid, gid) {
+            ("0", "70000" | "4294967295") => root.fails(125, &["there is no group"]),
+            // Root has no line there.
+            _ => root.succeeds().prints("0\n"),
+        };
+        host.cocker("-a shutdown -c web").ok();
     }
     // Links lead inside: what is meant is not there.
     let passwd = in_etc(host, "passwd");
