@@ -225,9 +225,10 @@ pub enum TalkError {
     TooManyGroups { user: String, most: usize },
     #[error("no command was given")]
     NoCommand,
-    #[error("cannot {what} `{program}`")]
+    #[error("cannot {what} `{object}`")]
     NotStarted {
-        program: String,
+        /// The program, or the folder.
+        object: String,
         what: &'static str,
         stage: Stage,
         #[source]

@@ -140,7 +140,14 @@ pub(crate) fn start(
             reply: ClientReply::NotStarted { stage, errno },
             ..
         }) => Err(TalkError::NotStarted {
-            program: command.program.to_string_lossy().escape_debug().collect(),
+            object: match stage {
+                // One that is not required gives way to the root.
+                Stage::Directory => command.directory.unwrap_or(c"/"),
+                _ => &command.program,
+            }
+            .to_string_lossy()
+            .escape_debug()
+            .collect(),
             what: what_failed(stage),
             stage,
             source: Errno::from_raw_os_error(errno),
@@ -158,7 +165,7 @@ fn what_failed(stage: Stage) -> &'static str {
         Stage::Terminal => "open a terminal for",
         Stage::Fork => "make a process for",
         Stage::Identity => "take on the user of",
-        Stage::Directory => "enter the working folder of",
+        Stage::Directory => "enter the working folder",
         Stage::Execute => "execute",
         Stage::TooMany => "keep one more command:",
         Stage::InitGone => "ask the container's init for",

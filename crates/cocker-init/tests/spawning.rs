@@ -118,6 +118,9 @@ fn a_folder_that_only_a_descriptor_leads_to_is_not_entered() {
         ..Request::shell("pwd -P")
     };
     assert_eq!(init.run(10, &home), (0, "/\n".into()));
+    // Whoever follows such a link does get somewhere.
+    let followed = Request::shell("cd /proc/$PPID/fd/4 && pwd -P");
+    assert_eq!(init.run(13, &followed), (0, "/dev/pts\n".into()));
     // Links that are paths lead somewhere.
     let link = Request {
         directory: c"/proc/self/../self/../../etc/../etc",

@@ -21,6 +21,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         run_at_a_terminal_copies_and_holds_no_terminal,
         a_hundred_runs_at_once_each_get_their_own,
         run_in_a_stopped_container_is_cockers_own_failure,
+        a_command_that_fits_into_no_request_is_refused,
         signals_to_the_client_reach_the_command,
         a_command_ends_with_its_client,
         a_command_that_takes_too_long_is_ended,
@@ -195,6 +196,15 @@ fn run_in_a_stopped_container_is_cockers_own_failure(host: &Host) {
     host.cocker("-a run -c web --cmd true").fails(125, &["web"]);
     host.cocker("run web -- true").fails(125, &["web"]);
     host.cocker("run nobody -- true").fails(125, &["nobody"]);
+}
+
+fn a_command_that_fits_into_no_request_is_refused(host: &Host) {
+    host.booted("web");
+    let long = format!("LONG={}", "x".repeat(100_000));
+    let line = ["run", "web", "--env", &long, "--", "true"];
+    host.cocker_words(&line).succeeds();
+    let line = ["run", "web", "--", "true", &long, &long];
+    host.cocker_words(&line).fails(125, &["web", "too long"]);
 }
 
 fn signals_to_the_client_reach_the_command(host: &Host) {

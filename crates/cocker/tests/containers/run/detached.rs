@@ -11,6 +11,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_command_that_cannot_start_is_told_of_as_ever,
         detached_commands_cost_the_supervisor_nothing,
         something_else_at_dev_null_is_not_written_to,
+        a_detached_command_below_a_root_process_of_ones_own_leaves_no_zombie,
     ]
 }
 
@@ -109,6 +110,23 @@ fn detached_commands_cost_the_supervisor_nothing(host: &Host) {
             .all(|process| process.name() != "sleep")
     });
     assert_eq!(open(), before);
+    host.cocker("run web -- echo works")
+        .succeeds()
+        .prints("works\n");
+}
+
+fn a_detached_command_below_a_root_process_of_ones_own_leaves_no_zombie(host: &Host) {
+    host.cocker("create -m test -c web -b -e 'sleep 1000'").ok();
+    host.cocker("run web --detach -- tail -f /dev/null")
+        .succeeds();
+    let pid = host.until_inside_runs("tail");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process has a number");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    eventually("nothing is left of it", || {
+        host.contained()
+            .iter()
+            .all(|process| process.name() != "tail")
+    });
     host.cocker("run web -- echo works")
         .succeeds()
         .prints("works\n");

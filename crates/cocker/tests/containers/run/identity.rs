@@ -272,6 +272,7 @@ fn a_command_begins_in_the_folder_that_is_said(host: &Host) {
         .prints("/usr/bin\n");
     // Never somewhere else instead.
     for (options, named) in [
+        ("--workdir /no/such", "folder `/no/such`"),
         ("--workdir /no/such", "No such file"),
         ("--workdir /etc/passwd", "Not a directory"),
         ("--user bob --workdir /closed", "Permission denied"),
