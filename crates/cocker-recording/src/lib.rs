@@ -100,11 +100,35 @@ pub struct Encoded {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Encoder {
     utf8: Utf8,
+    line_ends: LineEnds,
+}
+
+/// What a line feed becomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum LineEnds {
+    /// Itself: what a terminal shows has its carriage returns.
+    #[default]
+    AsTheyAre,
+    /// Carriage return and line feed, as a terminal's ONLCR makes it (termios(3)).
+    AsOnATerminal,
 }
 
 impl Encoder {
+    /// For what a terminal shows.
     pub const fn new() -> Encoder {
-        Encoder { utf8: Utf8::NEW }
+        Encoder {
+            utf8: Utf8::NEW,
+            line_ends: LineEnds::AsTheyAre,
+        }
+    }
+
+    /// For the output of a command that has no terminal. A line feed becomes what a terminal would have made of it: a
+    /// player, which is one, would not go back to the beginning of the line else.
+    pub const fn of_plain_output() -> Encoder {
+        Encoder {
+            utf8: Utf8::NEW,
+            line_ends: LineEnds::AsOnATerminal,
+        }
     }
 
     /// Writes one event with as many of `bytes` as there is room for, `micros` microseconds after the beginning.
@@ -130,6 +154,9 @@ impl Encoder {
                 break;
             }
             // There is room for whatever a byte can become.
+            if byte == b'\n' && self.line_ends == LineEnds::AsOnATerminal {
+                let _ = self.utf8.take(b'\r', &mut line);
+            }
             let _ = self.utf8.take(byte, &mut line);
             consumed += 1;
         }

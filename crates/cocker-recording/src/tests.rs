@@ -120,6 +120,21 @@ fn every_byte_alone_and_after_every_other_is_as_the_standard_library_has_it() {
 }
 
 #[test]
+fn plain_output_goes_back_to_the_beginning_of_the_line() {
+    let (mut encoder, mut out) = (Encoder::of_plain_output(), [0; LEAST_ROOM]);
+    let encoded = encoder.output(0, b"a\xc3\nb\r\n", &mut out);
+    assert_eq!(encoded.consumed, 6);
+    assert_eq!(played(&out[..encoded.written]), "a\u{fffd}\r\nb\r\r\n");
+    let mut rest = &b"\xc3\n".repeat(20)[..];
+    while !rest.is_empty() {
+        let encoded = encoder.output(u64::MAX, rest, &mut out);
+        assert!(encoded.consumed > 0);
+        assert!(out[..encoded.written].ends_with(b"\"]\n"));
+        rest = &rest[encoded.consumed..];
+    }
+}
+
+#[test]
 fn a_character_in_two_writes_is_shown_once_it_is_whole() {
     let (mut encoder, mut out) = (Encoder::new(), [0; 128]);
     let crab = "🦀".as_bytes();

@@ -62,8 +62,10 @@ enum Owner {
 }
 
 impl Recorder {
-    /// Makes the user's file, where one is wanted. The administrator's was made by the engine.
+    /// Makes the user's file, where one is wanted. The administrator's was made by the engine. `encoder` is one for what is
+    /// recorded: [`Encoder::new`] or [`Encoder::of_plain_output`].
     pub fn new(
+        encoder: Encoder,
         wanted: Option<(&Path, IfThere)>,
         recording: Option<Recording>,
         title: &Title<'_>,
@@ -85,7 +87,7 @@ impl Recorder {
         let mut recorder = Recorder {
             files,
             began: Instant::now(),
-            encoders: [Encoder::new(); 2],
+            encoders: [encoder; 2],
         };
         if recorder.is_on() {
             recorder.write_line(&header(title));

@@ -6,6 +6,7 @@ use crate::options::{Company, Run};
 use crate::recorder::{Recorder, Title};
 use crate::streams::{self, Companion};
 use cocker_engine::{Engine, EngineError, IfThere, Name, Program, RunRequest};
+use cocker_recording::Encoder;
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,8 @@ fn recorder(
         command: &as_typed(&request.program),
         size: streams::terminal_size(),
     };
-    Recorder::new(record, recording, &title).map_err(failed)
+    let encoder = Encoder::of_plain_output();
+    Recorder::new(encoder, record, recording, &title).map_err(failed)
 }
 
 /// The command as one line. Its environment is no part of it.
