@@ -25,6 +25,7 @@ mod ending;
 mod raw;
 mod reports;
 mod requests;
+mod times;
 mod watch;
 
 use core::ffi::CStr;

@@ -111,12 +111,17 @@ pub fn reap(pidfd: Fd) -> Result<i32> {
 
 /// Opens a file of the folder to append to it, close-on-exec; it is made where it is missing, and never a link.
 pub fn open_log(folder: Fd, name: &CStr) -> Result<Descriptor> {
-    let flags = kernel::O_WRONLY
-        | kernel::O_APPEND
-        | kernel::O_CREAT
-        | kernel::O_NOFOLLOW
-        | kernel::O_NONBLOCK
-        | kernel::O_CLOEXEC;
+    open_own(folder, name, kernel::O_WRONLY | kernel::O_APPEND)
+}
+
+/// The same to read and write it at any place.
+pub fn open_records(folder: Fd, name: &CStr) -> Result<Descriptor> {
+    open_own(folder, name, kernel::O_RDWR)
+}
+
+fn open_own(folder: Fd, name: &CStr, access: u32) -> Result<Descriptor> {
+    let flags =
+        access | kernel::O_CREAT | kernel::O_NOFOLLOW | kernel::O_NONBLOCK | kernel::O_CLOEXEC;
     let arguments = [
         folder.0 as usize,
         name.as_ptr() as usize,
@@ -127,9 +132,79 @@ pub fn open_log(folder: Fd, name: &CStr) -> Result<Descriptor> {
     unsafe { call(kernel::__NR_openat, arguments) }.map(Descriptor::new)
 }
 
+/// Reads from a place of a file, in bytes from its beginning.
+pub fn read_at(file: Fd, buffer: &mut [u8], place: u64) -> Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr() as usize, buffer.len());
+    let arguments = [file.0 as usize, start, length, place as usize];
+    // SAFETY: the kernel writes at most `length` bytes, which is what `buffer` holds.
+    unsafe { call(kernel::__NR_pread64, arguments) }
+}
+
+/// Writes at a place of a file, in bytes from its beginning.
+pub fn write_at(file: Fd, bytes: &[u8], place: u64) -> Result<usize> {
+    let (start, length) = (bytes.as_ptr() as usize, bytes.len());
+    let arguments = [file.0 as usize, start, length, place as usize];
+    // SAFETY: the kernel reads at most `length` bytes, which is what `bytes` holds.
+    unsafe { call(kernel::__NR_pwrite64, arguments) }
+}
+
+/// Cuts a file off behind `length` bytes.
+pub fn cut(file: Fd, length: u64) -> Result<()> {
+    // SAFETY: ftruncate takes numbers only.
+    unsafe { call(kernel::__NR_ftruncate, [file.0 as usize, length as usize]) }.map(drop)
+}
+
+/// Removes a file of the folder, where it is there.
+pub fn remove(folder: Fd, name: &CStr) {
+    // SAFETY: the kernel reads `name` up to its NUL.
+    let _ = unsafe {
+        call(
+            kernel::__NR_unlinkat,
+            [folder.0 as usize, name.as_ptr() as usize, 0],
+        )
+    };
+}
+
+/// CLOCK_REALTIME in milliseconds since the epoch.
+pub fn wall_clock_ms() -> u64 {
+    let mut time = kernel::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let clock = kernel::CLOCK_REALTIME as usize;
+    // SAFETY: the kernel writes one timespec, and `time` is one.
+    let _ = unsafe { call(kernel::__NR_clock_gettime, [clock, &raw mut time as usize]) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// The number by which the file system knows an open file.
+pub fn inode(file: Fd) -> Result<u64> {
+    let found = status(file, kernel::STATX_INO)?;
+    let at = core::mem::offset_of!(kernel::statx, stx_ino);
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&found[at..at + 8]);
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// statx(2) of an open file, as the kernel wrote it. Asked without ever waiting for a file system behind the descriptor.
+fn status(file: Fd, wanted: u32) -> Result<[u8; size_of::<kernel::statx>()]> {
+    let mut found = [0u8; size_of::<kernel::statx>()];
+    let flags = kernel::AT_EMPTY_PATH | kernel::AT_STATX_DONT_SYNC;
+    let arguments = [
+        file.0 as usize,
+        c"".as_ptr() as usize,
+        flags as usize,
+        wanted as usize,
+        found.as_mut_ptr() as usize,
+    ];
+    // SAFETY: the kernel reads an empty name and writes one statx, and `found` is as long as one.
+    unsafe { call(kernel::__NR_statx, arguments) }?;
+    Ok(found)
+}
+
 /// The length of an open file in bytes.
 pub fn file_length(file: Fd) -> Result<u64> {
-    // SAFETY: lseek takes numbers only; a file opened to append is not written at the position.
+    // SAFETY: lseek takes numbers only; nothing here reads or writes at the position.
     let end = unsafe {
         call(
             kernel::__NR_lseek,
@@ -195,24 +270,14 @@ pub fn set_nonblocking(descriptor: Fd) -> Result<()> {
     .map(drop)
 }
 
-/// Whether this is the master of a terminal. Asked without ever waiting for a file system behind the descriptor.
+/// Whether this is the master of a terminal.
 pub fn is_terminal_master(descriptor: Fd) -> bool {
     const MASTER: (u32, u32) = (5, 2);
     const TYPE: u16 = kernel::S_IFMT as u16;
     const CHARACTER_DEVICE: u16 = kernel::S_IFCHR as u16;
-    let mut found = [0u8; size_of::<kernel::statx>()];
-    let flags = kernel::AT_EMPTY_PATH | kernel::AT_STATX_DONT_SYNC;
-    let arguments = [
-        descriptor.0 as usize,
-        c"".as_ptr() as usize,
-        flags as usize,
-        kernel::STATX_TYPE as usize,
-        found.as_mut_ptr() as usize,
-    ];
-    // SAFETY: the kernel reads an empty name and writes one statx, and `found` is as long as one.
-    if unsafe { call(kernel::__NR_statx, arguments) }.is_err() {
+    let Ok(found) = status(descriptor, kernel::STATX_TYPE) else {
         return false;
-    }
+    };
     let number =
         |at: usize| u32::from_ne_bytes([found[at], found[at + 1], found[at + 2], found[at + 3]]);
     let mode_at = core::mem::offset_of!(kernel::statx, stx_mode);

@@ -4,8 +4,12 @@ mod support;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use cocker_protocol::{ClientReply, ClientRequest, InitReport, InitRequest, Stage, Stream};
+use cocker_protocol::{
+    ClientReply, ClientRequest, InitReport, InitRequest, LogTime, RECORD, Stage, Stream, times_head,
+};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use support::{Booted, Channel, shell};
 
@@ -268,26 +272,143 @@ fn a_root_process_that_does_not_listen_is_killed_at_the_deadline() {
 #[test]
 fn the_console_is_logged_within_bounds() {
     const MOST: u64 = 8 << 20;
-    let booted = Booted::with_played_init("exec sleep 1000", SIGUSR1);
-    let (master, slave) = terminal();
-    report(booted.init(), InitReport::Console, &[master.as_fd()]);
-    report(booted.init(), InitReport::Ready, &[]);
-    assert_eq!(booted.boot.receive().0, ClientReply::Ready);
-    // The supervisor has the only master now, as it has in a container.
-    drop(master);
-    let mut console = File::from(slave);
+    let (booted, mut console) = with_console();
     let line = [&[b'x'; 4095][..], b"\n"].concat();
     for _ in 0..(2 * MOST + MOST / 2) / 4096 {
         console.write_all(&line).unwrap();
     }
     console.write_all(b"the last line\n").unwrap();
-    drop(console);
-    let killer = booted.connect();
-    killer.ask(ClientRequest::Kill, &[]);
-    killer.closes();
+    end(&booted, console);
     let log = std::fs::read(booted.folder.join("console.log")).unwrap();
     let old = std::fs::metadata(booted.folder.join("console.log.1")).unwrap();
     assert!(log.ends_with(b"the last line\r\n"));
     assert!(log.len() as u64 <= MOST + 4096);
     assert!(old.len() >= MOST && old.len() <= MOST + 4096);
+    assert_eq!(times(&booted, ".1").0, inode(&booted, "console.log.1"));
+    assert_eq!(times(&booted, "").0, inode(&booted, "console.log"));
+}
+
+#[test]
+fn the_log_has_the_times_of_what_is_in_it() {
+    let before = now_ms();
+    let (booted, mut console) = with_console();
+    console.write_all(b"one\n").unwrap();
+    let log = booted.folder.join("console.log");
+    until(|| std::fs::read(&log).is_ok_and(|log| log == b"one\r\n"));
+    let begun = now_ms();
+    // The clock itself is what is waited for: within a second there is no second record.
+    until(|| now_ms() >= begun + 1000);
+    console.write_all(b"two\n").unwrap();
+    until(|| std::fs::read(&log).is_ok_and(|log| log.len() == 10));
+    console.write_all(b"three\n").unwrap();
+    end(&booted, console);
+    let (of, records) = times(&booted, "");
+    assert_eq!(of, inode(&booted, "console.log"));
+    let offsets: Vec<u64> = records.iter().map(|record| record.offset).collect();
+    assert_eq!(offsets[..2], [0, 5]);
+    assert!((before..=begun).contains(&records[0].time_ms));
+    assert!((begun + 1000..=now_ms()).contains(&records[1].time_ms));
+}
+
+#[test]
+fn times_that_do_not_fit_the_log_are_dropped() {
+    let (booted, mut console) = with_console();
+    let [log, path] = ["console.log", "console.times"].map(|name| booted.folder.join(name));
+    std::fs::write(&log, "old\n").unwrap();
+    let mut written = times_head(inode(&booted, "console.log")).to_vec();
+    for (offset, time_ms) in [(0, 1), (4, 2), (5, 3), (u64::MAX, 4)] {
+        written.extend(LogTime { offset, time_ms }.encode());
+    }
+    // And one that is not whole.
+    written.extend([7; 7]);
+    std::fs::write(&path, written).unwrap();
+    console.write_all(b"new\n").unwrap();
+    end(&booted, console);
+    assert_eq!(std::fs::read(&log).unwrap(), b"old\nnew\r\n");
+    let (_, records) = times(&booted, "");
+    let [first, second, third] = records[..] else {
+        panic!("{records:?}")
+    };
+    assert_eq!((first.time_ms, second.time_ms), (1, 2));
+    assert!(third.offset == 4 && third.time_ms > 4);
+}
+
+#[test]
+fn the_times_of_another_log_are_not_gone_on_with() {
+    let (booted, mut console) = with_console();
+    std::fs::write(booted.folder.join("console.log"), "old\n").unwrap();
+    let another = [times_head(1), [0; RECORD]].concat();
+    std::fs::write(booted.folder.join("console.times"), another).unwrap();
+    console.write_all(b"new\n").unwrap();
+    end(&booted, console);
+    let (of, records) = times(&booted, "");
+    assert_eq!(of, inode(&booted, "console.log"));
+    let [record] = records[..] else {
+        panic!("{records:?}")
+    };
+    assert_eq!(record.offset, 4);
+}
+
+#[test]
+fn a_log_whose_times_are_full_is_rotated_early() {
+    const MOST: usize = 1 << 17;
+    let (booted, mut console) = with_console();
+    std::fs::write(booted.folder.join("console.log"), "old\n").unwrap();
+    let mut written = times_head(inode(&booted, "console.log")).to_vec();
+    written.resize((MOST + 1) * RECORD, 0);
+    std::fs::write(booted.folder.join("console.times"), written).unwrap();
+    console.write_all(b"new\n").unwrap();
+    end(&booted, console);
+    let content = |name: &str| std::fs::read(booted.folder.join(name)).unwrap();
+    assert_eq!(content("console.log.1"), b"old\n");
+    assert_eq!(content("console.times.1").len(), (MOST + 1) * RECORD);
+    assert_eq!(content("console.log"), b"new\r\n");
+    assert_eq!(content("console.times").len(), 2 * RECORD);
+}
+
+/// A supervisor that has the only master of a console, as it has in a container, and the console's other end.
+fn with_console() -> (Booted, File) {
+    let booted = Booted::with_played_init("exec sleep 1000", SIGUSR1);
+    let (master, slave) = terminal();
+    report(booted.init(), InitReport::Console, &[master.as_fd()]);
+    report(booted.init(), InitReport::Ready, &[]);
+    assert_eq!(booted.boot.receive().0, ClientReply::Ready);
+    (booted, File::from(slave))
+}
+
+/// Ends the container when everything that was written is there to be logged.
+fn end(booted: &Booted, console: File) {
+    drop(console);
+    let killer = booted.connect();
+    killer.ask(ClientRequest::Kill, &[]);
+    killer.closes();
+}
+
+/// The inode that times belong to, and the records.
+fn times(booted: &Booted, ending: &str) -> (u64, Vec<LogTime>) {
+    let bytes = std::fs::read(booted.folder.join(format!("console.times{ending}"))).unwrap();
+    let (head, records) = bytes.split_first_chunk::<RECORD>().unwrap();
+    let inode = u64::from_le_bytes(*head.last_chunk().unwrap());
+    assert_eq!(*head, times_head(inode));
+    let (records, rest) = records.as_chunks::<RECORD>();
+    assert!(rest.is_empty());
+    (inode, records.iter().map(LogTime::decode).collect())
+}
+
+fn inode(booted: &Booted, name: &str) -> u64 {
+    std::fs::metadata(booted.folder.join(name)).unwrap().ino()
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_millis()).unwrap()
+}
+
+#[track_caller]
+fn until(is_true: impl Fn() -> bool) {
+    let deadline = Instant::now() + support::PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "it never comes true");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }

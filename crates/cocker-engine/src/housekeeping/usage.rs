@@ -14,8 +14,13 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, statat};
 use std::collections::HashMap;
 use std::ffi::CStr;
 
-/// The logs of a container's console.
-const LOGS: [&str; 2] = ["console.log", "console.log.1"];
+/// The logs of a container's console, and their times.
+const LOGS: [&str; 4] = [
+    "console.log",
+    "console.log.1",
+    "console.times",
+    "console.times.1",
+];
 
 /// What takes room, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
