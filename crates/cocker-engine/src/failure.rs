@@ -239,6 +239,34 @@ pub enum TalkError {
     Stuck { seconds: u64 },
 }
 
+/// What stands in the way of reading the log of a console.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("cannot open `{file}`")]
+    Open {
+        file: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot read its files")]
+    Read {
+        #[source]
+        source: Errno,
+    },
+    #[error("it is written to faster than its files can be opened")]
+    Rotating,
+    #[error("cannot watch its files")]
+    Watch {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot find out whether the container is booted")]
+    Standing {
+        #[source]
+        source: Errno,
+    },
+}
+
 /// What stands in the way of removing a container.
 #[derive(Debug, thiserror::Error)]
 pub enum DestroyError {
@@ -380,6 +408,12 @@ pub enum EngineError {
         #[source]
         source: Box<DestroyError>,
     },
+    #[error("cannot read the console log of container `{container}`")]
+    ConsoleLog {
+        container: Name,
+        #[source]
+        source: Box<LogError>,
+    },
     #[error("cannot list the containers in `{}`", folder.display())]
     List {
         folder: PathBuf,
@@ -465,7 +499,8 @@ impl EngineError {
                 _ => None,
             },
             EngineError::Prune { source } => Some(prune_hint(source)),
-            EngineError::List { .. }
+            EngineError::ConsoleLog { .. }
+            | EngineError::List { .. }
             | EngineError::RemoveLayer { .. }
             | EngineError::FreeSpace { .. }
             | EngineError::Release { .. }

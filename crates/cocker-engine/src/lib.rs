@@ -9,6 +9,7 @@ mod addresses;
 mod boot;
 mod config;
 mod connection;
+mod console_log;
 mod container;
 mod container_to_image;
 mod control;
@@ -46,6 +47,7 @@ pub use cocker_image::{
 };
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
+pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
 pub use housekeeping::{

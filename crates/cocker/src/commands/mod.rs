@@ -10,6 +10,7 @@ mod image;
 mod install_test;
 mod kill;
 mod list;
+mod logs;
 mod root;
 mod run;
 mod set;
@@ -59,6 +60,7 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(container) => return attach::execute(&container),
         Command::Run(container, program) => return run::execute(&container, program),
+        Command::Logs(said) => logs::execute(&environment::engine()?, &said)?,
         Command::Shutdown(container, timeout, on_error) => {
             shutdown::execute(&environment::engine()?, &container, timeout, on_error)?;
         }

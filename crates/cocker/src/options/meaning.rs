@@ -1,13 +1,14 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
 use super::said::{self, BootOptions, Everywhere, Said};
+use super::since::{Since, since};
 use super::{network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, CreateRequest, ExportRequest, IfBooted, ImportRequest, Isolation, Name, NewContainer,
-    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
-    ToImageRequest, Version, ViewPath, VolumeRequest, WhileBooted,
+    Boot, CreateRequest, ExportRequest, Follow, IfBooted, ImportRequest, Isolation, Name,
+    NewContainer, OnError, Original, PortMapping, PruneMode, Reference, StackRequest,
+    ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest, WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -55,6 +56,7 @@ pub enum Command {
     Boot(Booting),
     Attach(Name),
     Run(Name, RunProgram),
+    Logs(Logs),
     Shutdown(Name, Duration, OnError),
     Kill(Name, OnError),
     Destroy(Name, IfBooted, OnError),
@@ -94,6 +96,15 @@ pub enum OutputForm {
 pub struct Pruning {
     pub mode: PruneMode,
     pub on_error: OnError,
+    pub form: OutputForm,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Logs {
+    pub container: Name,
+    pub follow: Follow,
+    pub tail: Option<u64>,
+    pub since: Option<Since>,
     pub form: OutputForm,
 }
 
@@ -184,6 +195,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
         Said::Attach(said) => attach(&said)?,
         Said::Run(said) => Command::Run(name(said.container.name())?, run_program(said)),
+        Said::Logs(said) => Command::Logs(logs(&said, on_error)?),
         Said::Shutdown(said) => {
             let timeout = said
                 .timeout
@@ -343,6 +355,28 @@ fn attach(said: &said::Attach) -> Result<Command, Failure> {
     Ok(match said.session {
         None => Command::Attach(container),
         Some(_) => Command::NotBuilt("`--session`".into()),
+    })
+}
+
+/// `-f` is `--follow` here, wherever it stands.
+fn logs(said: &said::Logs, on_error: OnError) -> Result<Logs, Failure> {
+    let tail = said.tail.as_deref().map(|text| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| is_plain);
+        number.ok_or_else(|| Failure::usage(format!("`--tail {text}` is not a number of lines")))
+    });
+    Ok(Logs {
+        container: name(said.container.name())?,
+        follow: match said.follow || on_error == OnError::GoOn {
+            true => Follow::ToTheEnd,
+            false => Follow::No,
+        },
+        tail: tail.transpose()?,
+        since: said.since.as_deref().map(since).transpose()?,
+        form: match said.format {
+            Some(said::Format::Json) => OutputForm::Json,
+            None => OutputForm::Plain,
+        },
     })
 }
 

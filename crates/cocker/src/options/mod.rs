@@ -14,14 +14,17 @@ mod modern;
 mod network;
 mod said;
 mod seed;
+mod since;
 mod stack;
 mod transfer;
 mod volume;
 
 pub use meaning::{
-    Booting, Command, Compared, Creation, ListingForm, Options, OutputForm, Pruning, RunProgram,
+    Booting, Command, Compared, Creation, ListingForm, Logs, Options, OutputForm, Pruning,
+    RunProgram,
 };
 pub use modern::completion_script;
+pub use since::{LocalTime, Since, TimeOfDay};
 
 use crate::failure::Failure;
 use std::ffi::OsString;

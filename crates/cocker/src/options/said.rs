@@ -2,7 +2,7 @@
 //!
 //! Nothing is checked here beyond which options a command has; `meaning.rs` does the rest.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::OsString;
 
@@ -65,6 +65,15 @@ pub enum Said {
     Attach(Attach),
     /// Run a command in a booted container, with its output and its exit status
     Run(Run),
+    /// Print what the root process wrote to the container's console; harmless to a terminal, else as it was written
+    // -f is what everybody types to follow a log, and there is nothing to force: by its name this option stands in for the
+    // one that is allowed everywhere, and its value comes as that one's.
+    #[command(arg = Arg::new("forcely")
+        .short('f')
+        .long("follow")
+        .action(ArgAction::SetTrue)
+        .help("Go on with what is written from now on, until the container has ended"))]
+    Logs(Logs),
     /// Shut a container down: TERM, wait, KILL
     Shutdown(Shutdown),
     /// Kill a container at once
@@ -350,6 +359,24 @@ pub struct Run {
     /// The program and its arguments
     #[arg(last = true, value_name = "CMD", required_unless_present = "cmd")]
     pub arguments: Vec<OsString>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Logs {
+    #[command(flatten)]
+    pub container: TheContainer,
+    // In the seed's spelling.
+    #[arg(skip)]
+    pub follow: bool,
+    /// Print the last N lines only
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub tail: Option<String>,
+    /// Print what was written since then: 90s, 10m, 2h, 3d; 20:00, 2026-11-25, 2026-11-25T20:00:00[+01:00]
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Print for a program: an object a line, with the time
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

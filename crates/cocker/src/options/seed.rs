@@ -87,6 +87,9 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--no-base", "", Takes::Nothing),
     ("--allow-devices", "", Takes::Nothing),
     ("--max-size", "", Takes::Value),
+    ("--follow", "", Takes::Nothing),
+    ("--tail", "", Takes::Value),
+    ("--since", "", Takes::Value),
     ("--srepo", "", Takes::Value),
     ("--match", "", Takes::Value),
     ("--template-file", "", Takes::Value),
@@ -169,6 +172,13 @@ impl Words {
                 image: self.image()?,
                 listing: self.listing()?,
             }),
+            "logs" => Said::Logs(said::Logs {
+                container: self.container()?,
+                follow: self.flag("--follow"),
+                tail: self.text("--tail")?,
+                since: self.text("--since")?,
+                format: self.format()?,
+            }),
             "diff" => self.diff()?,
             "whence" => self.whence()?,
             "ssearch" => Said::Ssearch(said::Ssearch {
@@ -177,7 +187,7 @@ impl Words {
                 listing: self.listing()?,
             }),
             unknown => {
-                let hint = "`-s` knows images, containers, container_root, history, diff, whence, df, check, ssearch.";
+                let hint = "`-s` knows images, containers, container_root, logs, history, diff, whence, df, check, ssearch.";
                 return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
             }
         })

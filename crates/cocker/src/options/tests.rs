@@ -2,9 +2,9 @@
 
 use super::*;
 use cocker_engine::{
-    Boot, BridgeRequest, CreateRequest, IfBooted, Isolation, Name, NetworkRequest, NewContainer,
-    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
-    ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
+    Boot, BridgeRequest, CreateRequest, Follow, IfBooted, Isolation, Name, NetworkRequest,
+    NewContainer, OnError, Original, PortMapping, PruneMode, Reference, StackRequest,
+    ToContainerRequest, ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -110,6 +110,14 @@ const SPELLINGS: &[(&str, &str)] = &[
         "run C --cmd 'echo \"a  b\"'",
     ),
     ("-a run -c C --cmd=-x", "run C --cmd=-x"),
+    ("-s logs -c C", "logs C"),
+    ("-s logs -c C -f", "logs C -f"),
+    ("-s logs -c C --follow", "logs -c C --follow"),
+    ("-f -s logs -c C", "-f logs C"),
+    (
+        "-s logs -c C --tail 10 --since 2h --format json",
+        "logs C --tail=10 --since=2h --format json",
+    ),
     ("-a shutdown -c C", "shutdown C"),
     (
         "-a shutdown -c C -f --timeout 2.5",
@@ -244,6 +252,42 @@ fn what_is_said_is_what_is_meant() {
     assert_eq!(meant("images -q"), Command::Images(ListingForm::Names));
     assert!(understood("-d images").unwrap().debug);
     assert!(!understood("images").unwrap().debug);
+}
+
+#[test]
+fn a_log_is_read_as_it_was_said() {
+    let whole = Logs {
+        container: name("C"),
+        follow: Follow::No,
+        tail: None,
+        since: None,
+        form: OutputForm::Plain,
+    };
+    assert_eq!(meant("logs C"), Command::Logs(whole));
+    let followed = || Logs {
+        container: name("C"),
+        follow: Follow::ToTheEnd,
+        tail: Some(0),
+        since: Some(Since::Ago(Duration::from_secs(600))),
+        form: OutputForm::Json,
+    };
+    for line in [
+        "logs C -f --tail 0 --since 10m --format json",
+        "-s logs -c C -f --tail 0 --since 10m --format json",
+        "-s logs -c C --follow --tail 0 --since 10m --format json",
+    ] {
+        assert_eq!(meant(line), Command::Logs(followed()), "{line}");
+    }
+    // Elsewhere the option is what it was.
+    assert!(understood("boot C --follow").is_err());
+    assert_eq!(meant("kill C -f"), Command::Kill(name("C"), OnError::GoOn));
+    let Command::Help(page) = meant("logs --help") else {
+        panic!("help is help")
+    };
+    assert!(
+        page.contains("-f, --follow") && !page.contains("--forcely"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -563,6 +607,19 @@ fn wrong_usage_is_refused() {
         "boot C -e ''",
         "boot C -e '\"open'",
         "-a boot -c C -e '   '",
+        "logs",
+        "-s logs",
+        "-a logs -c C",
+        "logs C --tail",
+        "logs C --tail -1",
+        "-s logs -c C --tail many",
+        "logs C --tail 1.5",
+        "logs C --since ''",
+        "-s logs -c C --since yesterday",
+        "logs C --since 2026-02-30",
+        "logs C -f --follow",
+        "logs C --format xml",
+        "logs C -q",
         "shutdown C --timeout soon",
         "shutdown C --timeout -1",
         "shutdown C --timeout inf",

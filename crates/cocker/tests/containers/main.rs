@@ -21,6 +21,7 @@ mod images;
 mod interop;
 mod isolation;
 mod lab;
+mod logs;
 mod looks;
 mod network;
 mod quick_start;
@@ -66,6 +67,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         failing_boot::trials(),
         sessions::trials(),
         run::trials(),
+        logs::trials(),
         shutdown::trials(),
         isolation::trials(),
         stacking::trials(),
