@@ -3,9 +3,9 @@
 
 use crate::container::Container;
 use crate::failure::TalkError;
-use crate::state::Standing;
+use crate::files::open_booted_root;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::path::PathBuf;
 
@@ -30,28 +30,9 @@ pub(crate) fn root_path(pid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/root"))
 }
 
-/// Opens the root of a booted container.
-fn open_root(container: &Container) -> Result<OwnedFd, TalkError> {
-    let pid = container.booted_pid()?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, root_path(pid), flags, Mode::empty());
-    // While the lock is held with this pid in its record, the process exists and its number cannot be another's.
-    let standing = container.state.standing().map(|(standing, _)| standing);
-    match (root, standing) {
-        (Ok(root), Ok(Standing::Booted { pid: now })) if now == pid => Ok(root),
-        (Err(source), Ok(Standing::Booted { .. })) => {
-            Err(TalkError::ReadAccount { file: "/", source })
-        }
-        _ => {
-            let container = container.name.clone();
-            Err(crate::failure::ContainerError::NotBooted { container }.into())
-        }
-    }
-}
-
 /// The account of the container's root, with a shell that exists: the one it names, else bash, else sh.
 pub(crate) fn root_account(container: &Container) -> Result<Account, TalkError> {
-    let root = open_root(container)?;
+    let root = open_booted_root(container)?;
     let file = "/etc/passwd";
     let named = match read(&root, file) {
         Ok(text) => find(&text, 0),
@@ -140,6 +121,7 @@ fn exact_id(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::CWD;
 
     #[test]
     fn accounts_are_found_by_exact_id() {

@@ -1,9 +1,11 @@
 //! What the engine could not do, to which container, and what the user can do about it.
 
 mod conversion;
+mod files;
 mod transfer;
 
 pub use conversion::ConversionError;
+pub use files::FilesError;
 pub use transfer::TransferError;
 
 use crate::network::NetworkFailure;

@@ -18,6 +18,7 @@ mod destroy;
 mod end;
 mod engine;
 mod failure;
+mod files;
 mod freezing;
 mod housekeeping;
 mod ids;

@@ -95,7 +95,8 @@ impl Engine {
     }
 }
 
-fn measure_upper(folder: &OwnedFd) -> Result<u64, Errno> {
+/// Bytes of the writable layer of the container whose folder this is.
+pub(crate) fn measure_upper(folder: &OwnedFd) -> Result<u64, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let upper = rustix::fs::openat(folder, crate::container::UPPER, flags, Mode::empty())?;
     measure_tree(upper.as_fd()).map_err(|_| Errno::IO)

@@ -224,7 +224,7 @@ fn depth_costs_neither_descriptors_nor_stack() {
 }
 
 #[test]
-fn the_error_names_the_folder() {
+fn the_error_names_the_entry() {
     let outer = tempfile::tempdir_in("/var/tmp").unwrap();
     let source = outer.path().join("source");
     fs::create_dir_all(source.join("a/b")).unwrap();
@@ -234,5 +234,5 @@ fn the_error_names_the_folder() {
         StdFile::open(outer.path().join("copy")).unwrap(),
     );
     let error = copy_tree(from.as_fd(), to.as_fd()).unwrap_err();
-    assert_eq!(error.to_string(), "cannot copy `.`");
+    assert_eq!(error.to_string(), "cannot copy `./a`");
 }
