@@ -24,6 +24,7 @@ mod housekeeping;
 mod ids;
 mod image_to_container;
 mod images;
+mod instantiation;
 mod listing;
 mod network;
 mod plan;
