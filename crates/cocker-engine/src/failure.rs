@@ -2,10 +2,12 @@
 
 mod conversion;
 mod files;
+mod instantiation;
 mod transfer;
 
 pub use conversion::ConversionError;
 pub use files::FilesError;
+pub use instantiation::InstantiateError;
 pub use transfer::TransferError;
 
 use crate::network::NetworkFailure;
@@ -410,6 +412,12 @@ pub enum EngineError {
         #[source]
         source: Box<DestroyError>,
     },
+    #[error("cannot instantiate templates in container `{container}`")]
+    Instantiate {
+        container: Name,
+        #[source]
+        source: Box<InstantiateError>,
+    },
     #[error("cannot read the console log of container `{container}`")]
     ConsoleLog {
         container: Name,
@@ -481,6 +489,7 @@ impl EngineError {
                 source.hint()
             }
             EngineError::Settings { source, .. } => settings_hint(source),
+            EngineError::Instantiate { source, .. } => source.hint(),
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),
                 BootError::Network(source) => source.hint(),

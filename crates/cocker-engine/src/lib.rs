@@ -56,6 +56,10 @@ pub use housekeeping::{
     ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
     PrunedKind, Usage,
 };
+pub use instantiation::{
+    BadRules, InstanceChange, InstancePreview, InstantiateRequest, MOST_MAPPING_BYTES, Rules,
+    Unruled,
+};
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
 pub use request::{

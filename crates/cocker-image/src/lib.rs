@@ -9,6 +9,7 @@ pub mod archive;
 mod copying;
 mod descent;
 mod digest;
+mod finding;
 pub mod host_image;
 pub mod inspection;
 mod layer;
@@ -31,6 +32,7 @@ pub use copying::{
     Copied, CopyError, CopyRules, CopySource, LeftOut, Privileges, copy_files, copy_tree,
 };
 pub use digest::{BadDigest, Digest, Digester};
+pub use finding::{FindError, FoundFile, find_files};
 pub use layer::{BadLayerId, LayerId};
 pub use measure::{MeasureError, measure_tree};
 pub use name::{BadName, Name};

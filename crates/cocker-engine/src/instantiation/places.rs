@@ -5,7 +5,7 @@
 /// The most bytes of a name; what is longer is none.
 const LONGEST_NAME: usize = 256;
 /// So many places are remembered; the others are counted.
-const MOST: usize = 20;
+pub(super) const MOST: usize = 20;
 
 /// A place without a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod destroy;
 mod housekeeping;
 mod image;
 mod install_test;
+mod instantiate;
 mod kill;
 mod list;
 mod logs;
@@ -61,6 +62,7 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Attach(container) => return attach::execute(&container),
         Command::Run(container, program) => return run::execute(&container, program),
         Command::Logs(said) => logs::execute(&environment::engine()?, &said)?,
+        Command::Instantiate(said) => instantiate::execute(&said)?,
         Command::Shutdown(container, timeout, on_error) => {
             shutdown::execute(&environment::engine()?, &container, timeout, on_error)?;
         }

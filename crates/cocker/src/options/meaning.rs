@@ -1,8 +1,9 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
+use super::instantiation::Instantiation;
 use super::said::{self, BootOptions, Everywhere, Said};
 use super::since::{Since, since};
-use super::{network, stack, transfer, volume};
+use super::{instantiation, network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
@@ -57,6 +58,7 @@ pub enum Command {
     Attach(Name),
     Run(Name, RunProgram),
     Logs(Logs),
+    Instantiate(Instantiation),
     Shutdown(Name, Duration, OnError),
     Kill(Name, OnError),
     Destroy(Name, IfBooted, OnError),
@@ -196,6 +198,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Attach(said) => attach(&said)?,
         Said::Run(said) => Command::Run(name(said.container.name())?, run_program(said)),
         Said::Logs(said) => Command::Logs(logs(&said, on_error)?),
+        Said::Instantiate(said) => Command::Instantiate(instantiation::of(said)?),
         Said::Shutdown(said) => {
             let timeout = said
                 .timeout
@@ -248,7 +251,6 @@ fn later_release(said: Said) -> Result<String, Failure> {
         Said::Ssearch(_) => "ssearch",
         Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
         Said::Spull(said) => (reference(said.image.reference())?, "spull").1,
-        Said::Instantiate(said) => (name(said.container.name())?, "instantiate").1,
         Said::Put(said) => (name(said.container.name())?, "put").1,
         Said::Get(said) => (name(said.container.name())?, "get").1,
         built => unreachable!("{built:?} is built"),

@@ -9,6 +9,7 @@
 //! What was *said* is text, option by option; what is *meant* has names, versions and paths checked. Both spellings
 //! meet at what was said, so they cannot drift apart.
 
+mod instantiation;
 mod meaning;
 mod modern;
 mod network;
@@ -19,6 +20,7 @@ mod stack;
 mod transfer;
 mod volume;
 
+pub use instantiation::Instantiation;
 pub use meaning::{
     Booting, Command, Compared, Creation, ListingForm, Logs, Options, OutputForm, Pruning,
     RunProgram,

@@ -74,6 +74,8 @@ pub enum Said {
         .action(ArgAction::SetTrue)
         .help("Go on with what is written from now on, until the container has ended"))]
     Logs(Logs),
+    /// Replace keys in files of a container by values: all of them, or nothing
+    Instantiate(Instantiate),
     /// Shut a container down: TERM, wait, KILL
     Shutdown(Shutdown),
     /// Kill a container at once
@@ -105,8 +107,6 @@ pub enum Said {
     Spush(Transfer),
     /// Pull an image from the ssh repository (not built yet)
     Spull(Transfer),
-    /// Replace keys in a file of a container (not built yet)
-    Instantiate(Instantiate),
     /// Copy files into a container (not built yet)
     Put(FileTransfer),
     /// Copy files out of a container (not built yet)
@@ -562,15 +562,27 @@ pub struct Transfer {
 pub struct Instantiate {
     #[command(flatten)]
     pub container: TheContainer,
-    /// The file with keys in it
-    #[arg(long, value_name = "T")]
-    pub template_file: OsString,
-    /// The file that gives each key its value
+    /// A file with keys in it, or a folder, of which every *.tpl is one; inside the container; repeatable
+    #[arg(long, value_name = "T", required = true)]
+    pub template_file: Vec<OsString>,
+    /// A file of the host that gives keys their values: KEY, blanks, VALUE on each line
     #[arg(long, value_name = "M")]
-    pub mapping_file: OsString,
-    /// Where the result goes; by default in place
+    pub mapping_file: Option<OsString>,
+    /// A key and its value, which has the last word; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub set: Vec<OsString>,
+    /// Every variable of this command's environment that begins with P: the rest of its name, in ${}, is a key
+    #[arg(long, value_name = "P")]
+    pub env_prefix: Option<OsString>,
+    /// Where the one template's result goes; by default in place, and of a folder beside each, without .tpl
     #[arg(long, value_name = "F")]
     pub instance_file: Option<OsString>,
+    /// Do nothing where a place ${NAME} in a template has no rule
+    #[arg(long)]
+    pub strict: bool,
+    /// Only show what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

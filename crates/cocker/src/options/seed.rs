@@ -92,9 +92,12 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--since", "", Takes::Value),
     ("--srepo", "", Takes::Value),
     ("--match", "", Takes::Value),
-    ("--template-file", "", Takes::Value),
+    ("--template-file", "", Takes::Values),
     ("--mapping-file", "", Takes::Value),
     ("--instance-file", "", Takes::Value),
+    ("--set", "", Takes::Values),
+    ("--env-prefix", "", Takes::Value),
+    ("--strict", "", Takes::Nothing),
     ("--src-file", "", Takes::Value),
     ("--dst-file", "", Takes::Value),
 ];
@@ -291,6 +294,20 @@ impl Words {
                 allow_devices: self.flag("--allow-devices"),
                 max_size: self.text("--max-size")?,
             }),
+            "rplfile" => {
+                let mut template_file = vec![self.needed("--template-file")?];
+                template_file.extend(self.every("--template-file"));
+                Said::Instantiate(said::Instantiate {
+                    container: self.container()?,
+                    template_file,
+                    mapping_file: self.value("--mapping-file"),
+                    set: self.every("--set"),
+                    env_prefix: self.value("--env-prefix"),
+                    instance_file: self.value("--instance-file"),
+                    strict: self.flag("--strict"),
+                    dry_run: self.flag("--dry-run"),
+                })
+            }
             _ => return self.action_of_a_later_release(action),
         })
     }
@@ -299,12 +316,6 @@ impl Words {
         Ok(match action {
             "spush" => Said::Spush(self.transfer()?),
             "spull" => Said::Spull(self.transfer()?),
-            "rplfile" => Said::Instantiate(said::Instantiate {
-                container: self.container()?,
-                template_file: self.needed("--template-file")?,
-                mapping_file: self.needed("--mapping-file")?,
-                instance_file: self.value("--instance-file"),
-            }),
             "putfile" => Said::Put(self.file_transfer()?),
             "getfile" => Said::Get(self.file_transfer()?),
             unknown => return Err(Failure::usage(format!("there is no action `{unknown}`"))),

@@ -4,7 +4,7 @@ use super::*;
 use cocker_engine::{
     Boot, BridgeRequest, CreateRequest, Follow, IfBooted, Isolation, Name, NetworkRequest,
     NewContainer, OnError, Original, PortMapping, PruneMode, Reference, StackRequest,
-    ToContainerRequest, ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
+    ToContainerRequest, ToImageRequest, Unruled, Version, VolumeAccess, VolumeRequest, WhileBooted,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -176,6 +176,10 @@ const SPELLINGS: &[(&str, &str)] = &[
         "instantiate C --template-file t --mapping-file m --instance-file i",
     ),
     (
+        "-a rplfile -c C --template-file t --template-file u --set 'a=b c' --set d= --env-prefix P_ --strict --dry-run",
+        "instantiate C --template-file t --template-file u --set 'a=b c' --set d= --env-prefix P_ --strict --dry-run",
+    ),
+    (
         "-a putfile -c C --src-file s --dst-file d",
         "put C --src-file s --dst-file d",
     ),
@@ -288,6 +292,36 @@ fn a_log_is_read_as_it_was_said() {
         page.contains("-f, --follow") && !page.contains("--forcely"),
         "{page}"
     );
+}
+
+#[test]
+fn keys_are_replaced_as_it_was_said() {
+    let pair = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let said = Instantiation {
+        container: name("C"),
+        templates: vec!["/etc/a".into(), "b".into()],
+        instance: None,
+        mapping_file: Some("m".into()),
+        set: vec![pair("${A}", "x=y"), pair("-B", "")],
+        env_prefix: Some("APP_".into()),
+        unruled: Unruled::Refused,
+        is_dry_run: true,
+    };
+    let line = "instantiate C --template-file /etc/a --template-file b --mapping-file m --set '${A}=x=y' \
+                --set -B= --env-prefix APP_ --strict --dry-run";
+    assert_eq!(meant(line), Command::Instantiate(said));
+    let alone = Instantiation {
+        container: name("C"),
+        templates: vec!["t".into()],
+        instance: Some("i".into()),
+        mapping_file: Some("m".into()),
+        set: vec![],
+        env_prefix: None,
+        unruled: Unruled::Stays,
+        is_dry_run: false,
+    };
+    let line = "-a rplfile -c C --template-file t --mapping-file m --instance-file i";
+    assert_eq!(meant(line), Command::Instantiate(alone));
 }
 
 #[test]
@@ -607,6 +641,18 @@ fn wrong_usage_is_refused() {
         "boot C -e ''",
         "boot C -e '\"open'",
         "-a boot -c C -e '   '",
+        "instantiate C --mapping-file m",
+        "-a rplfile -c C --mapping-file m",
+        "instantiate C --template-file t",
+        "-a rplfile -c C --template-file t --strict",
+        "instantiate C --template-file t --set x",
+        "instantiate C --template-file t --set =x",
+        "-a rplfile -c C --template-file t --set a=1 --set a=2",
+        "instantiate C --template-file t --env-prefix ''",
+        "instantiate C --template-file '' --set a=1",
+        "instantiate C --template-file t --template-file u --set a=1 --instance-file i",
+        "instantiate C --template-file t --set a=1 --instance-file i --instance-file j",
+        "instantiate --template-file t --set a=1",
         "logs",
         "-s logs",
         "-a logs -c C",

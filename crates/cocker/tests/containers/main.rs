@@ -18,6 +18,7 @@ mod failing_boot;
 mod host;
 mod housekeeping;
 mod images;
+mod instantiate;
 mod interop;
 mod isolation;
 mod lab;
@@ -68,6 +69,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         sessions::trials(),
         run::trials(),
         logs::trials(),
+        instantiate::trials(),
         shutdown::trials(),
         isolation::trials(),
         stacking::trials(),
