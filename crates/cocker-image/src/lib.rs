@@ -28,7 +28,7 @@ pub mod transfer;
 mod version;
 
 pub use copying::{
-    Copied, CopyError, CopyRules, CopySource, LeftOut, Privileges, copy_files, copy_tree,
+    Copied, CopyError, CopyRules, CopySource, LeftOut, Nodes, Privileges, copy_files, copy_tree,
 };
 pub use digest::{BadDigest, Digest, Digester};
 pub use layer::{BadLayerId, LayerId};

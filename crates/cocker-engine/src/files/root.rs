@@ -19,7 +19,7 @@ use crate::state::Standing;
 use cocker_image::{IdShift, Name, Others};
 use cocker_sandbox::{Access, IdRange, stack_alone};
 use cocker_sys::credentials::ActingAs;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::path::Path;
@@ -132,10 +132,6 @@ impl ContainerFiles {
         }
     }
 
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
     /// From the container's ids, as the user means them, to those that files get by this root. A container with ids of its
     /// own has no others.
     pub(crate) fn ids_in(&self) -> IdShift {
@@ -192,11 +188,6 @@ impl ContainerFiles {
             }
         }
         answer
-    }
-
-    /// Opens the folder that a user's path leads to, for paths below it.
-    pub(crate) fn open_folder(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.open(path, OFlags::PATH | OFlags::DIRECTORY)
     }
 
     /// Writes down how much the files of a stopped container are by now. Listing never counts them; for a booted one

@@ -9,6 +9,7 @@
 //! What was *said* is text, option by option; what is *meant* has names, versions and paths checked. Both spellings
 //! meet at what was said, so they cannot drift apart.
 
+mod files;
 mod meaning;
 mod modern;
 mod network;
@@ -19,7 +20,8 @@ mod transfer;
 mod volume;
 
 pub use meaning::{
-    Booting, Command, Compared, Creation, ListingForm, Options, OutputForm, Pruning, RunProgram,
+    Booting, Command, Compared, Creation, GetTarget, ListingForm, Options, OutputForm, Pruning,
+    PutSource, RunProgram,
 };
 pub use modern::completion_script;
 

@@ -281,6 +281,8 @@ impl Words {
                 allow_devices: self.flag("--allow-devices"),
                 max_size: self.text("--max-size")?,
             }),
+            "putfile" => Said::Put(self.file_transfer()?),
+            "getfile" => Said::Get(self.file_transfer()?),
             _ => return self.action_of_a_later_release(action),
         })
     }
@@ -295,8 +297,6 @@ impl Words {
                 mapping_file: self.needed("--mapping-file")?,
                 instance_file: self.value("--instance-file"),
             }),
-            "putfile" => Said::Put(self.file_transfer()?),
-            "getfile" => Said::Get(self.file_transfer()?),
             unknown => return Err(Failure::usage(format!("there is no action `{unknown}`"))),
         })
     }
@@ -404,9 +404,10 @@ impl Words {
 
     fn file_transfer(&mut self) -> Result<said::FileTransfer, Failure> {
         Ok(said::FileTransfer {
-            container: self.container()?,
-            src_file: self.needed("--src-file")?,
-            dst_file: self.needed("--dst-file")?,
+            words: Vec::new(),
+            container: Some(self.needed_text("--container")?),
+            src_file: Some(self.needed("--src-file")?),
+            dst_file: Some(self.needed("--dst-file")?),
         })
     }
 
