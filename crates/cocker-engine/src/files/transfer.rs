@@ -3,7 +3,7 @@
 //! What is copied is made beside its place, and moved there when it is whole: see [`cocker_image::Stage`]. Into the container all
 //! is made as its own root; out of it comes nothing that has more rights on the host than its reader gives it.
 
-use super::root::{ContainerFiles, Purpose};
+use super::root::{Purpose, Root};
 use super::way::{Source, Target, Way};
 use crate::engine::Engine;
 use crate::failure::{EngineError, FilesError};
@@ -96,17 +96,8 @@ impl Engine {
     }
 
     fn put_files(&self, request: &PutRequest, told: Told<'_>) -> Result<(), FilesError> {
-        let source = Way::Host.source(&request.source)?;
         let files = self.open_files(&request.container, Purpose::Write)?;
-        let target = Way::Inside(&files).target(&request.target, &source)?;
-        let acting = files.act_as_root_inside()?;
-        let rules = CopyRules {
-            owners: files.ids_in(),
-            privileges: Privileges::Kept,
-            nodes: nodes(request.on_error),
-        };
-        copy(&source, target, &rules, told)?;
-        drop(acting);
+        put_into(files.root(), request, told)?;
         files.settle()
     }
 
@@ -116,22 +107,13 @@ impl Engine {
         from: Box<dyn Read + Send>,
     ) -> Result<(), FilesError> {
         let files = self.open_files(&request.container, Purpose::Write)?;
-        let target = Way::Inside(&files).folder(&request.target)?;
-        let acting = files.act_as_root_inside()?;
-        let stage = Stage::make(target.as_fd())?;
-        unpack(from, &stage, files.ids_in())?;
-        stage.place_contents(STAGED, target.as_fd(), Merged::Kept, c".")?;
-        drop(stage);
-        drop(target);
-        drop(acting);
+        unpack_into(files.root(), request, from)?;
         files.settle()
     }
 
     fn get_files(&self, request: &GetRequest, told: Told<'_>) -> Result<(), FilesError> {
         let files = self.open_files(&request.container, Purpose::Read)?;
-        let source = Way::Inside(&files).source(&request.source)?;
-        let target = Way::Host.target(&request.target, &source)?;
-        copy(&source, target, &rules_out(&files, request), told)
+        get_from(files.root(), request, told)
     }
 
     fn pack_out_of(
@@ -141,20 +123,67 @@ impl Engine {
         told: Told<'_>,
     ) -> Result<(), FilesError> {
         let files = self.open_files(&request.container, Purpose::Read)?;
-        let source = Way::Inside(&files).source(&request.source)?;
-        // An archive has no rights; whoever unpacks it decides what it gives.
-        let rules = CopyRules {
-            privileges: Privileges::Kept,
-            ..rules_out(&files, request)
-        };
-        pack_files(&source.files, source.called(), &rules, to, told)?;
-        Ok(())
+        pack_from(files.root(), request, to, told)
     }
 }
 
-fn rules_out(files: &ContainerFiles, request: &GetRequest) -> CopyRules {
+pub(super) fn put_into(
+    root: &Root,
+    request: &PutRequest,
+    told: Told<'_>,
+) -> Result<(), FilesError> {
+    let source = Way::Host.source(&request.source)?;
+    let target = Way::Inside(root).target(&request.target, &source)?;
+    let _acting = root.act_as_root_inside()?;
+    let rules = CopyRules {
+        owners: root.ids_in(),
+        privileges: Privileges::Kept,
+        nodes: nodes(request.on_error),
+    };
+    copy(&source, target, &rules, told)
+}
+
+pub(super) fn unpack_into(
+    root: &Root,
+    request: &PutRequest,
+    from: Box<dyn Read + Send>,
+) -> Result<(), FilesError> {
+    let target = Way::Inside(root).folder(&request.target)?;
+    let _acting = root.act_as_root_inside()?;
+    let stage = Stage::make(target.as_fd())?;
+    unpack(from, &stage, root.ids_in())?;
+    Ok(stage.place_contents(STAGED, target.as_fd(), Merged::Kept, c".")?)
+}
+
+pub(super) fn get_from(
+    root: &Root,
+    request: &GetRequest,
+    told: Told<'_>,
+) -> Result<(), FilesError> {
+    let source = Way::Inside(root).source(&request.source)?;
+    let target = Way::Host.target(&request.target, &source)?;
+    copy(&source, target, &rules_out(root, request), told)
+}
+
+pub(super) fn pack_from(
+    root: &Root,
+    request: &GetRequest,
+    to: &mut dyn Write,
+    told: Told<'_>,
+) -> Result<(), FilesError> {
+    let source = Way::Inside(root).source(&request.source)?;
+    // An archive has no rights; whoever unpacks it decides what it gives.
+    let rules = CopyRules {
+        privileges: Privileges::Kept,
+        ..rules_out(root, request)
+    };
+    pack_files(&source.files, source.called(), &rules, to, told)?;
+    Ok(())
+}
+
+fn rules_out(root: &Root, request: &GetRequest) -> CopyRules {
     CopyRules {
-        owners: files.ids_out(),
+        owners: root.ids_out(),
         privileges: Privileges::Dropped,
         nodes: nodes(request.on_error),
     }

@@ -4,7 +4,7 @@
 //! own (`/`, `.`, `..`) it is what is in the folder that counts. A target that is a folder, or a link to one, takes the source
 //! into it; any other is the new name itself, and a link in its place is replaced and not followed.
 
-use super::root::ContainerFiles;
+use super::root::Root;
 use crate::failure::FilesError;
 use cocker_image::CopySource;
 use rustix::fd::OwnedFd;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub(super) enum Way<'a> {
     /// The host's, which we trust as every other program does.
     Host,
-    Inside(&'a ContainerFiles),
+    Inside(&'a Root),
 }
 
 /// What a user's path leads to.
@@ -102,7 +102,7 @@ impl Way<'_> {
     fn open(self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         match self {
             Way::Host => rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()),
-            Way::Inside(files) => files.open(path, flags),
+            Way::Inside(root) => root.open(path, flags),
         }
     }
 }
