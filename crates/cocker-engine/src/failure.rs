@@ -364,6 +364,20 @@ pub enum EngineError {
         #[source]
         source: Box<TransferError>,
     },
+    #[error("cannot put {what} into container `{container}`")]
+    Put {
+        what: String,
+        container: Name,
+        #[source]
+        source: Box<FilesError>,
+    },
+    #[error("cannot get `{}` out of container `{container}`", what.display())]
+    Get {
+        what: PathBuf,
+        container: Name,
+        #[source]
+        source: Box<FilesError>,
+    },
     #[error("cannot set the {what} of container `{container}`")]
     Settings {
         container: Name,
@@ -488,6 +502,7 @@ impl EngineError {
             EngineError::Export { source, .. } | EngineError::Import { source, .. } => {
                 source.hint()
             }
+            EngineError::Put { source, .. } | EngineError::Get { source, .. } => source.hint(),
             EngineError::Settings { source, .. } => settings_hint(source),
             EngineError::Instantiate { source, .. } => source.hint(),
             EngineError::Boot { source, .. } => match &**source {

@@ -21,7 +21,7 @@ pub use rules::{BadRules, MOST_MAPPING_BYTES, Rules};
 
 use crate::engine::Engine;
 use crate::failure::{EngineError, InstantiateError};
-use crate::files::{ContainerFiles, Purpose};
+use crate::files::Purpose;
 use cocker_image::Name;
 use locating::Template;
 use places::Places;
@@ -74,8 +74,8 @@ impl Engine {
         let files = self.open_files(&request.container, Purpose::Write)?;
         {
             // From here on we are the container's root, as far as files are concerned.
-            let _acting = files.act_as_root_inside()?;
-            let jobs = locating::locate_all(&files, request)?;
+            let _acting = files.root().act_as_root_inside()?;
+            let jobs = locating::locate_all(files.root(), request)?;
             let mut staged = Staged::new();
             let mut unruled = UnruledPlaces::default();
             for job in jobs {
@@ -95,8 +95,8 @@ impl Engine {
         told: &mut dyn FnMut(InstancePreview),
     ) -> Result<(), InstantiateError> {
         let replacer = Replacer::new(&request.rules)?;
-        let files: ContainerFiles = self.open_files(&request.container, Purpose::Read)?;
-        let jobs = locating::locate_all(&files, request)?;
+        let files = self.open_files(&request.container, Purpose::Read)?;
+        let jobs = locating::locate_all(files.root(), request)?;
         if request.unruled == Unruled::Refused {
             // Before anything is told, as nothing would be done.
             let mut unruled = UnruledPlaces::default();

@@ -44,14 +44,15 @@ pub use cocker_image::stack::{
 };
 pub use cocker_image::transfer::{Base, IfThere, ImportOptions, Progress};
 pub use cocker_image::{
-    BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord, Name, Reference,
-    Version,
+    BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord, LeftOut, Name,
+    Reference, Version,
 };
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
 pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
+pub use files::{GetRequest, PutRequest};
 pub use housekeeping::{
     ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
     PrunedKind, Usage,

@@ -60,16 +60,26 @@ pub enum LeftOut {
     Socket,
     /// What another file system, mounted there, has in it; the folder itself is made.
     Mounted,
+    /// With [`Nodes::LeftOut`].
+    Device,
     /// Attributes that the target's file system cannot carry; told once.
     Attributes,
 }
 
-/// How files are copied for a user: devices are refused, sockets and mounts are left out, of extended attributes `user.`
-/// ones and access lists go along.
+/// How files are copied for a user: sockets and mounts are left out, of extended attributes `user.` ones and access lists go
+/// along.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyRules {
     pub owners: IdShift,
     pub privileges: Privileges,
+    pub nodes: Nodes,
+}
+
+/// Device nodes, which are never copied for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    Refused,
+    LeftOut,
 }
 
 /// Set-id bits and file capabilities.
@@ -309,7 +319,7 @@ fn of_source(errno: Errno) -> Failure {
 }
 
 /// Who is told what a user's copy leaves out.
-type Told<'a> = &'a mut dyn FnMut(LeftOut, &str);
+pub(crate) type Told<'a> = &'a mut dyn FnMut(LeftOut, &str);
 
 /// Copies one file after the other.
 struct Copier<'a> {
@@ -357,6 +367,11 @@ impl<'a> Copier<'a> {
             .map_or(IdShift::SAME, |(rules, _)| rules.owners)
     }
 
+    /// `None`: device nodes are copied.
+    fn nodes(&self) -> Option<Nodes> {
+        self.rules.as_ref().map(|(rules, _)| rules.nodes)
+    }
+
     fn drops_privileges(&self) -> bool {
         let rules = self.rules.as_ref();
         rules.is_some_and(|(rules, _)| rules.privileges == Privileges::Dropped)
@@ -387,9 +402,14 @@ impl<'a> Copier<'a> {
                 self.tell(LeftOut::Socket, &path());
                 return Ok(());
             }
-            FileType::CharacterDevice | FileType::BlockDevice if self.is_for_user() => {
-                return Err(Failure::Device);
-            }
+            FileType::CharacterDevice | FileType::BlockDevice => match self.nodes() {
+                Some(Nodes::Refused) => return Err(Failure::Device),
+                Some(Nodes::LeftOut) => {
+                    self.tell(LeftOut::Device, &path());
+                    return Ok(());
+                }
+                None => {}
+            },
             _ => {}
         }
         if stat.st_nlink > 1 && self.links.link(&stat, to, name)? {
@@ -615,7 +635,7 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// Gives the open folder or file `to` owner, mode, extended attributes and times of `from`, which is on the same side.
+/// Gives the open folder or file `to` owner, mode and extended attributes of `from`, which is on the same side.
 pub(crate) fn dress_like(
     attributes: &mut Attributes,
     from: BorrowedFd<'_>,
@@ -635,21 +655,21 @@ pub(crate) fn dress_like(
             attributes::set(File::Open(to), &name, value)?;
         }
     }
-    futimens(to, &times_of(&stat))
+    Ok(())
 }
 
 /// Opens the contents of a held regular file: what was looked at and nothing that has taken its name.
-fn open_held(held: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_held(held: &OwnedFd) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path_of(held), flags, Mode::empty())
 }
 
 /// The name by which the kernel knows the inode that a descriptor of this process holds.
-fn path_of(held: &OwnedFd) -> String {
+pub(crate) fn path_of(held: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", held.as_raw_fd())
 }
 
-fn times_of(stat: &Stat) -> Timestamps {
+pub(crate) fn times_of(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec {
             tv_sec: stat.st_atime,

@@ -29,7 +29,7 @@ pub mod transfer;
 mod version;
 
 pub use copying::{
-    Copied, CopyError, CopyRules, CopySource, LeftOut, Privileges, copy_files, copy_tree,
+    Copied, CopyError, CopyRules, CopySource, LeftOut, Nodes, Privileges, copy_files, copy_tree,
 };
 pub use digest::{BadDigest, Digest, Digester};
 pub use finding::{FindError, FoundFile, find_files};

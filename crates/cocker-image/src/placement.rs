@@ -14,15 +14,15 @@
 //! nothing is followed, and what is replaced is a name and never the contents of a file.
 
 use crate::archive::attributes::{self, Attributes, File};
-use crate::copying::dress_like;
+use crate::copying::{dress_like, times_of};
 use crate::descent::{Descent, open_beneath};
 use crate::quote::quote;
 use crate::removal::remove_tree;
 use crate::staging::random_name;
 use crate::trail::Trail;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with,
-    statat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Timestamps, fchmod, fstat, futimens, mkdirat,
+    openat, renameat, renameat_with, statat,
 };
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -139,12 +139,14 @@ impl Stage {
             let target = crate::descent::open_again(target)
                 .and_then(Trail::new)
                 .map_err(failed)?;
+            let times = times_of(&fstat(source.current()).map_err(failed)?);
             let mut merging = Merging {
                 pass,
                 merged,
                 source,
                 target,
                 attributes: Attributes::new(),
+                times: vec![times],
             };
             merging.run()?;
         }
@@ -177,7 +179,8 @@ fn open_folder(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 /// Gives the open file or folder `to` owner, mode, extended attributes and times of the open `from`, which shows ids by the
 /// same mount or one like it.
 pub fn dress_as(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    dress_like(&mut Attributes::new(), from, to)
+    dress_like(&mut Attributes::new(), from, to)?;
+    futimens(to, &times_of(&fstat(from)?))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -231,6 +234,8 @@ struct Merging {
     source: Descent,
     target: Trail,
     attributes: Attributes,
+    /// Those of the staged folders on the way, before anything was moved out of them.
+    times: Vec<Timestamps>,
 }
 
 impl Merging {
@@ -258,6 +263,7 @@ impl Merging {
         if standing == Standing::BothFolders {
             self.target.enter(name)?;
             self.source.enter(name.into())?;
+            self.times.push(times_of(&fstat(self.source.current())?));
         }
         Ok(())
     }
@@ -267,7 +273,13 @@ impl Merging {
         if self.pass == Pass::Move && self.merged == Merged::Dressed {
             let (from, to) = (self.source.current(), self.target.current());
             dress_like(&mut self.attributes, from, to)?;
+            let times = self
+                .times
+                .last()
+                .expect("every folder on the way has times");
+            futimens(to, times)?;
         }
+        self.times.pop();
         if self.source.leave()?.is_none() {
             return Ok(true);
         }

@@ -71,7 +71,7 @@ pub enum InstantiateError {
 impl InstantiateError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            InstantiateError::Files(FilesError::Container(source)) => source.hint(),
+            InstantiateError::Files(source) => source.hint(),
             InstantiateError::FolderWithInstance { .. } => Some(
                 "without `--instance-file`, each becomes the file of its name without `.tpl`, beside it."
                     .into(),

@@ -19,7 +19,7 @@ use crate::state::Standing;
 use cocker_image::{IdShift, Name, Others};
 use cocker_sandbox::{Access, IdRange, stack_alone};
 use cocker_sys::credentials::ActingAs;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::path::Path;
@@ -38,13 +38,27 @@ pub(crate) enum Purpose {
 /// A container's files, held.
 pub(crate) struct ContainerFiles {
     /// Goes first: a mount of our own is gone before anybody else can stack the layers.
-    root: OwnedFd,
+    root: Root,
     container: Container,
-    /// The ids by which this root shows those of the container.
-    range: Option<IdRange>,
     is_booted: bool,
-    is_contained: bool,
     _lock: WorkLock,
+}
+
+/// The folder that the container's processes have, or would have, as their root.
+pub(crate) struct Root {
+    pub(super) folder: OwnedFd,
+    pub(super) ids: Ids,
+}
+
+/// How a root shows the ids of its container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// As the host's ids of the container's range.
+    Mapped(IdRange),
+    /// As they are, from 0 to 65,535.
+    Own,
+    /// The container has the host's.
+    Hosts,
 }
 
 impl Engine {
@@ -89,11 +103,13 @@ impl Engine {
             Purpose::Write => Access::ReadWrite,
         };
         let root = stack_alone(&self.overlay_root(&container), access)?;
+        let ids = match id_range(&container) {
+            Some(_) => Ids::Own,
+            None => Ids::Hosts,
+        };
         Ok(ContainerFiles {
-            root,
-            is_contained: id_range(&container).is_some(),
+            root: Root { folder: root, ids },
             container,
-            range: None,
             is_booted: false,
             _lock: lock,
         })
@@ -121,82 +137,17 @@ pub(crate) fn open_booted_root(container: &Container) -> Result<OwnedFd, Contain
 
 impl ContainerFiles {
     fn booted(root: OwnedFd, container: Container, lock: WorkLock) -> ContainerFiles {
-        let range = id_range(&container);
+        let ids = id_range(&container).map_or(Ids::Hosts, Ids::Mapped);
         ContainerFiles {
-            root,
+            root: Root { folder: root, ids },
             container,
-            range,
             is_booted: true,
-            is_contained: range.is_some(),
             _lock: lock,
         }
     }
 
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
-    /// From the container's ids, as the user means them, to those that files get by this root. A container with ids of its
-    /// own has no others.
-    pub(crate) fn ids_in(&self) -> IdShift {
-        match (self.range, self.is_contained) {
-            (Some(range), _) => IdShift {
-                from: 0,
-                to: range.first.0,
-                count: range.count,
-                others: Others::Refused,
-            },
-            (None, true) => IdShift {
-                from: 0,
-                to: 0,
-                count: crate::ids::COUNT,
-                others: Others::Refused,
-            },
-            (None, false) => IdShift::SAME,
-        }
-    }
-
-    /// From the ids that this root shows to those of the container. What belongs to nobody inside (what cocker itself has
-    /// mounted there) is nobody's outside as well.
-    pub(crate) fn ids_out(&self) -> IdShift {
-        match self.range {
-            Some(range) => IdShift {
-                from: range.first.0,
-                to: 0,
-                count: range.count,
-                others: Others::Nobody,
-            },
-            None => IdShift::SAME,
-        }
-    }
-
-    /// While the answer lives, what this thread makes belongs to the container's root. Where ids are mapped nothing can be
-    /// made otherwise: overlayfs has no id for the host's root (EOVERFLOW).
-    pub(crate) fn act_as_root_inside(&self) -> Result<Option<ActingAs>, FilesError> {
-        self.range
-            .map(|range| ActingAs::new(range.first.0, range.first.0))
-            .transpose()
-            .map_err(|source| FilesError::Act { source })
-    }
-
-    /// Opens what a user's path leads to, close-on-exec, following links inside the root. Without O_PATH in `flags` a FIFO or
-    /// a device may be opened: look first.
-    pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = flags | OFlags::CLOEXEC;
-        let mut answer = Err(Errno::AGAIN);
-        for _ in 0..MOST_TRIES {
-            answer = rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve);
-            if !matches!(answer, Err(Errno::AGAIN | Errno::INTR)) {
-                break;
-            }
-        }
-        answer
-    }
-
-    /// Opens the folder that a user's path leads to, for paths below it.
-    pub(crate) fn open_folder(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.open(path, OFlags::PATH | OFlags::DIRECTORY)
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
     }
 
     /// Writes down how much the files of a stopped container are by now. Listing never counts them; for a booted one
@@ -211,5 +162,64 @@ impl ContainerFiles {
         let record = self.container.state.read().map_err(failed)?;
         let record = crate::state::Record { size, ..record };
         self.container.state.write(record).map_err(failed)
+    }
+}
+
+impl Root {
+    /// From the container's ids, as the user means them, to those that files get by this root. A container with ids of its
+    /// own has no others.
+    pub(crate) fn ids_in(&self) -> IdShift {
+        let into = |to, count| IdShift {
+            from: 0,
+            to,
+            count,
+            others: Others::Refused,
+        };
+        match self.ids {
+            Ids::Mapped(range) => into(range.first.0, range.count),
+            Ids::Own => into(0, crate::ids::COUNT),
+            Ids::Hosts => IdShift::SAME,
+        }
+    }
+
+    /// From the ids that this root shows to those of the container. What belongs to nobody inside (what cocker itself has
+    /// mounted there) is nobody's outside as well.
+    pub(crate) fn ids_out(&self) -> IdShift {
+        match self.ids {
+            Ids::Mapped(range) => IdShift {
+                from: range.first.0,
+                to: 0,
+                count: range.count,
+                others: Others::Nobody,
+            },
+            Ids::Own | Ids::Hosts => IdShift::SAME,
+        }
+    }
+
+    /// While the answer lives, what this thread makes belongs to the container's root. Where ids are mapped nothing can be
+    /// made otherwise: overlayfs has no id for the host's root (EOVERFLOW).
+    pub(crate) fn act_as_root_inside(&self) -> Result<Option<ActingAs>, FilesError> {
+        let Ids::Mapped(range) = self.ids else {
+            return Ok(None);
+        };
+        let acting = ActingAs::new(range.first.0, range.first.0);
+        acting
+            .map(Some)
+            .map_err(|source| FilesError::Act { source })
+    }
+
+    /// Opens what a user's path leads to, close-on-exec, following links inside the root. Without O_PATH in `flags` a FIFO or
+    /// a device may be opened: look first.
+    pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        let mut answer = Err(Errno::AGAIN);
+        for _ in 0..MOST_TRIES {
+            answer = rustix::fs::openat2(&self.folder, path, flags, Mode::empty(), resolve);
+            if !matches!(answer, Err(Errno::AGAIN | Errno::INTR)) {
+                break;
+            }
+        }
+        answer
     }
 }

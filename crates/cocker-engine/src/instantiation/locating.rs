@@ -6,7 +6,7 @@
 
 use super::InstantiateRequest;
 use crate::failure::InstantiateError;
-use crate::files::ContainerFiles;
+use crate::files::Root;
 use cocker_image::find_files;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{
@@ -107,12 +107,12 @@ impl Spot {
 
 /// What is to be done, in the order of what was said; folders in the order of their paths.
 pub(super) fn locate_all(
-    files: &ContainerFiles,
+    root: &Root,
     request: &InstantiateRequest,
 ) -> Result<Vec<Job>, InstantiateError> {
     let mut jobs = Vec::new();
     for said in &request.templates {
-        let held = files.open(said, OFlags::PATH).map_err(opening(said))?;
+        let held = root.open(said, OFlags::PATH).map_err(opening(said))?;
         let stat = fstat(&held).map_err(opening(said))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             if request.instance.is_some() {
@@ -122,9 +122,9 @@ pub(super) fn locate_all(
         } else {
             refuse_others_than_files(said, &stat)?;
             jobs.push(Job {
-                template: locate(files, said)?,
+                template: locate(root, said)?,
                 instance: match &request.instance {
-                    Some(instance) => Some(locate_instance(files, instance)?),
+                    Some(instance) => Some(locate_instance(root, instance)?),
                     None => None,
                 },
             });
@@ -190,20 +190,20 @@ fn instance_name(template: &CStr) -> Option<CString> {
     (!matches!(name, b"" | b"." | b"..")).then(|| CString::new(name).ok())?
 }
 
-fn locate_instance(files: &ContainerFiles, said: &Path) -> Result<Spot, InstantiateError> {
+fn locate_instance(root: &Root, said: &Path) -> Result<Spot, InstantiateError> {
     let is_folder = || InstantiateError::InstanceFolder { path: said.into() };
     let bytes = said.as_os_str().as_bytes();
     if bytes.ends_with(b"/") || bytes.ends_with(b"/.") || said.file_name().is_none() {
         return Err(is_folder());
     }
-    if files.open_folder(said).is_ok() {
+    if open_folder(root, said).is_ok() {
         return Err(is_folder());
     }
-    locate(files, said)
+    locate(root, said)
 }
 
 /// The folder and the name that a path leads to, links at its end followed.
-fn locate(files: &ContainerFiles, said: &Path) -> Result<Spot, InstantiateError> {
+fn locate(root: &Root, said: &Path) -> Result<Spot, InstantiateError> {
     let mut path = said.to_path_buf();
     for _ in 0..MOST_LINKS {
         let name = path
@@ -217,7 +217,7 @@ fn locate(files: &ContainerFiles, said: &Path) -> Result<Spot, InstantiateError>
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let folder = files.open_folder(parent).map_err(opening(said))?;
+        let folder = open_folder(root, parent).map_err(opening(said))?;
         match readlinkat(&folder, &name, Vec::new()) {
             Ok(target) => path = parent.join(OsStr::from_bytes(target.to_bytes())),
             // There is something else, or nothing.
@@ -246,6 +246,10 @@ fn refuse_mounted(target: &Spot) -> Result<(), InstantiateError> {
         // What else there is to be said about it, its opening says.
         _ => Ok(()),
     }
+}
+
+fn open_folder(root: &Root, path: &Path) -> Result<OwnedFd, Errno> {
+    root.open(path, OFlags::PATH | OFlags::DIRECTORY)
 }
 
 /// Of two instances with one name, whichever came last would win.

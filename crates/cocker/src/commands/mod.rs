@@ -5,6 +5,7 @@ mod boot;
 mod convert;
 mod create;
 mod destroy;
+mod files;
 mod housekeeping;
 mod image;
 mod install_test;
@@ -84,6 +85,8 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SetVolume(container, volumes) => {
             set::volume(&environment::engine()?, &container, volumes)?;
         }
+        Command::Put(from, request) => files::put(&environment::engine()?, from, &request)?,
+        Command::Get(to, request) => files::get(&environment::engine()?, to, &request)?,
         Command::Release(wait_status, boot) => environment::engine()?.release(wait_status, boot)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -3,13 +3,14 @@
 use super::instantiation::Instantiation;
 use super::said::{self, BootOptions, Everywhere, Said};
 use super::since::{Since, since};
-use super::{instantiation, network, stack, transfer, volume};
+use super::{files, instantiation, network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, CreateRequest, ExportRequest, Follow, IfBooted, ImportRequest, Isolation, Name,
-    NewContainer, OnError, Original, PortMapping, PruneMode, Reference, StackRequest,
-    ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest, WhileBooted,
+    Boot, CreateRequest, ExportRequest, Follow, GetRequest, IfBooted, ImportRequest, Isolation,
+    Name, NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest, Reference,
+    StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest,
+    WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -68,7 +69,25 @@ pub enum Command {
     /// `None`: the default route's link.
     SetHostEth(Name, Option<String>),
     SetVolume(Name, Vec<VolumeRequest>),
+    Put(PutSource, PutRequest),
+    Get(GetTarget, GetRequest),
     Release(i32, Boot),
+}
+
+/// Where the files come from that `put` copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutSource {
+    Files,
+    /// `-`
+    StandardInput,
+}
+
+/// Where the files go that `get` copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetTarget {
+    Files,
+    /// `-`
+    StandardOutput,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +248,8 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::SetVolume(said) => {
             Command::SetVolume(name(said.container.name())?, volumes(&said.volume)?)
         }
+        Said::Put(said) => files::put(said, on_error)?,
+        Said::Get(said) => files::get(said, on_error)?,
         Said::Version => Command::Version,
         Said::Completion { shell } => Command::Completion(shell),
         // Both spellings answer a question for help themselves, each with its own text.
@@ -251,8 +272,6 @@ fn later_release(said: Said) -> Result<String, Failure> {
         Said::Ssearch(_) => "ssearch",
         Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
         Said::Spull(said) => (reference(said.image.reference())?, "spull").1,
-        Said::Put(said) => (name(said.container.name())?, "put").1,
-        Said::Get(said) => (name(said.container.name())?, "get").1,
         built => unreachable!("{built:?} is built"),
     };
     Ok(format!("`{what}`"))

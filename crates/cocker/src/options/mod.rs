@@ -9,6 +9,7 @@
 //! What was *said* is text, option by option; what is *meant* has names, versions and paths checked. Both spellings
 //! meet at what was said, so they cannot drift apart.
 
+mod files;
 mod instantiation;
 mod meaning;
 mod modern;
@@ -22,8 +23,8 @@ mod volume;
 
 pub use instantiation::Instantiation;
 pub use meaning::{
-    Booting, Command, Compared, Creation, ListingForm, Logs, Options, OutputForm, Pruning,
-    RunProgram,
+    Booting, Command, Compared, Creation, GetTarget, ListingForm, Logs, Options, OutputForm,
+    Pruning, PutSource, RunProgram,
 };
 pub use modern::completion_script;
 pub use since::{LocalTime, Since, TimeOfDay};

@@ -90,6 +90,10 @@ pub enum Said {
     SetHostEth(SetHostEth),
     /// Replace all volumes of a stopped container
     SetVolume(SetVolume),
+    /// Copy a file or a folder into a container, booted or stopped
+    Put(FileTransfer),
+    /// Copy a file or a folder out of a container, booted or stopped
+    Get(FileTransfer),
     /// Print the version
     Version,
     /// Print a script that completes commands in the given shell
@@ -107,10 +111,6 @@ pub enum Said {
     Spush(Transfer),
     /// Pull an image from the ssh repository (not built yet)
     Spull(Transfer),
-    /// Copy files into a container (not built yet)
-    Put(FileTransfer),
-    /// Copy files out of a container (not built yet)
-    Get(FileTransfer),
     /// The last act of a container's supervisor
     #[command(hide = true)]
     Release {
@@ -587,14 +587,18 @@ pub struct Instantiate {
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct FileTransfer {
-    #[command(flatten)]
-    pub container: TheContainer,
-    /// What is copied
+    /// The container, what is copied, and where to, as far as no option says them
+    #[arg(value_name = "C S D", num_args = 0..=3)]
+    pub words: Vec<OsString>,
+    /// The container's name
+    #[arg(short, long, value_name = "C", hide_short_help = true)]
+    pub container: Option<String>,
+    /// What is copied; with `put`, - is a tar stream on standard input
     #[arg(long, value_name = "S")]
-    pub src_file: OsString,
-    /// Where to; a folder when it ends in `/`
+    pub src_file: Option<OsString>,
+    /// Where to, a folder when it ends in `/`; with `get`, - is a tar stream on standard output
     #[arg(long, value_name = "D")]
-    pub dst_file: OsString,
+    pub dst_file: Option<OsString>,
 }
 
 impl TheContainer {

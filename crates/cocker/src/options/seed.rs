@@ -308,6 +308,8 @@ impl Words {
                     dry_run: self.flag("--dry-run"),
                 })
             }
+            "putfile" => Said::Put(self.file_transfer()?),
+            "getfile" => Said::Get(self.file_transfer()?),
             _ => return self.action_of_a_later_release(action),
         })
     }
@@ -316,8 +318,6 @@ impl Words {
         Ok(match action {
             "spush" => Said::Spush(self.transfer()?),
             "spull" => Said::Spull(self.transfer()?),
-            "putfile" => Said::Put(self.file_transfer()?),
-            "getfile" => Said::Get(self.file_transfer()?),
             unknown => return Err(Failure::usage(format!("there is no action `{unknown}`"))),
         })
     }
@@ -425,9 +425,10 @@ impl Words {
 
     fn file_transfer(&mut self) -> Result<said::FileTransfer, Failure> {
         Ok(said::FileTransfer {
-            container: self.container()?,
-            src_file: self.needed("--src-file")?,
-            dst_file: self.needed("--dst-file")?,
+            words: Vec::new(),
+            container: Some(self.needed_text("--container")?),
+            src_file: Some(self.needed("--src-file")?),
+            dst_file: Some(self.needed("--dst-file")?),
         })
     }
 
