@@ -59,9 +59,7 @@ fn rules(said: &Instantiation) -> Result<Rules, Failure> {
             rules.set(key, value.as_bytes().to_vec());
         }
     }
-    for (key, value) in &said.set {
-        rules.set(key.clone(), value.clone());
-    }
+    rules.add(said.set.clone());
     if rules.is_empty() && said.mapping_file.is_none() {
         let prefix = said.env_prefix.as_deref().unwrap_or_default();
         return Err(Failure::not_done(format!(

@@ -3,8 +3,8 @@
 use super::meaning::name;
 use super::said;
 use crate::failure::Failure;
-use cocker_engine::{Name, Unruled};
-use std::ffi::{OsStr, OsString};
+use cocker_engine::{Name, Rules, Unruled};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -17,8 +17,7 @@ pub struct Instantiation {
     pub instance: Option<PathBuf>,
     /// On the host.
     pub mapping_file: Option<PathBuf>,
-    /// Keys and values.
-    pub set: Vec<(Vec<u8>, Vec<u8>)>,
+    pub set: Rules,
     pub env_prefix: Option<OsString>,
     pub unruled: Unruled,
     pub is_dry_run: bool,
@@ -63,28 +62,24 @@ pub fn of(said: said::Instantiate) -> Result<Instantiation, Failure> {
 }
 
 /// Up to the first `=` it is the key.
-fn rules(said: &[OsString]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
-    let mut rules: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+fn rules(said: &[OsString]) -> Result<Rules, Failure> {
+    let mut rules = Rules::default();
     for rule in said {
         let bytes = rule.as_bytes();
-        let Some(place) = bytes
-            .iter()
-            .position(|&byte| byte == b'=')
-            .filter(|&at| at > 0)
-        else {
+        let place = bytes.iter().position(|&byte| byte == b'=');
+        let Some(place) = place.filter(|&place| place > 0) else {
             return Err(Failure::usage(format!(
                 "`--set {}` is not KEY=VALUE",
                 rule.to_string_lossy()
             )));
         };
         let (key, value) = (&bytes[..place], &bytes[place + 1..]);
-        if rules.iter().any(|(known, _)| known == key) {
+        if rules.set(key.to_vec(), value.to_vec()).is_some() {
             return Err(Failure::usage(format!(
                 "`--set` gives key `{}` twice",
-                OsStr::from_bytes(key).to_string_lossy()
+                String::from_utf8_lossy(key)
             )));
         }
-        rules.push((key.to_vec(), value.to_vec()));
     }
     Ok(rules)
 }

@@ -3,7 +3,7 @@
 use super::*;
 use cocker_engine::{
     Boot, BridgeRequest, CreateRequest, Follow, IfBooted, Isolation, Name, NetworkRequest,
-    NewContainer, OnError, Original, PortMapping, PruneMode, Reference, StackRequest,
+    NewContainer, OnError, Original, PortMapping, PruneMode, Reference, Rules, StackRequest,
     ToContainerRequest, ToImageRequest, Unruled, Version, VolumeAccess, VolumeRequest, WhileBooted,
 };
 use std::net::Ipv4Addr;
@@ -296,13 +296,15 @@ fn a_log_is_read_as_it_was_said() {
 
 #[test]
 fn keys_are_replaced_as_it_was_said() {
-    let pair = |key: &str, value: &str| (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let mut set = Rules::default();
+    set.set(b"${A}".to_vec(), b"x=y".to_vec());
+    set.set(b"-B".to_vec(), vec![]);
     let said = Instantiation {
         container: name("C"),
         templates: vec!["/etc/a".into(), "b".into()],
         instance: None,
         mapping_file: Some("m".into()),
-        set: vec![pair("${A}", "x=y"), pair("-B", "")],
+        set,
         env_prefix: Some("APP_".into()),
         unruled: Unruled::Refused,
         is_dry_run: true,
@@ -315,7 +317,7 @@ fn keys_are_replaced_as_it_was_said() {
         templates: vec!["t".into()],
         instance: Some("i".into()),
         mapping_file: Some("m".into()),
-        set: vec![],
+        set: Rules::default(),
         env_prefix: None,
         unruled: Unruled::Stays,
         is_dry_run: false,
