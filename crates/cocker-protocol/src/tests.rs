@@ -7,8 +7,8 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::{
-    ClientReply, ClientRequest, DecodeError, Groups, InitReport, InitRequest, MAX_GROUPS,
-    MAX_MESSAGE, Refusal, Spawn, Stage, Stream, Strings, TooLong, VERSION,
+    ClientReply, ClientRequest, DecodeError, Groups, InitReport, InitRequest, LogTime, MAX_GROUPS,
+    MAX_MESSAGE, Refusal, Spawn, Stage, Stream, Strings, TooLong, VERSION, times_head,
 };
 
 const GROUPS: [u8; 8] = [1, 0, 0, 0, 0xff, 0xff, 0, 0];
@@ -315,4 +315,19 @@ fn strings_and_groups_are_taken_only_whole() {
     assert_eq!(Groups::from_le_bytes(&vec![0; 4 * (MAX_GROUPS + 1)]), None);
     let groups = Groups::from_le_bytes(&GROUPS).unwrap();
     assert_eq!(groups.iter().collect::<Vec<_>>(), [1, 0xffff]);
+}
+
+#[test]
+fn the_times_of_a_log_have_their_form_on_disk() {
+    assert_eq!(
+        times_head(0x0102),
+        *b"ckrtimes\x02\x01\x00\x00\x00\x00\x00\x00"
+    );
+    let time = LogTime {
+        offset: 0x0304,
+        time_ms: u64::MAX,
+    };
+    let bytes = *b"\x04\x03\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff";
+    assert_eq!(time.encode(), bytes);
+    assert_eq!(LogTime::decode(&bytes), time);
 }

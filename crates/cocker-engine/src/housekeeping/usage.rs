@@ -14,12 +14,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, statat};
 use std::collections::HashMap;
 use std::ffi::CStr;
 
-/// The logs of a container's console, and their times.
-const LOGS: [&str; 4] = [
-    "console.log",
-    "console.log.1",
-    "console.times",
-    "console.times.1",
+/// The logs of a container's console, each with its times.
+const LOGS: [(&str, &str); 2] = [
+    ("console.log", "console.times"),
+    ("console.log.1", "console.times.1"),
 ];
 
 /// What takes room, in bytes.
@@ -200,12 +198,14 @@ fn logs_of_all(containers: &[Container]) -> KindUsage {
     usage
 }
 
-/// The sizes of a container's logs.
+/// The sizes of a container's logs, those of their times included.
 fn logs(container: &Container) -> impl Iterator<Item = u64> {
-    let stat = |name| statat(&container.folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    let size = |name| {
+        let stat = statat(&container.folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        u64::try_from(stat.st_size).ok()
+    };
     LOGS.into_iter()
-        .filter_map(move |name| stat(name).ok())
-        .map(|stat| u64::try_from(stat.st_size).unwrap_or(0))
+        .filter_map(move |(log, times)| Some(size(log)? + size(times).unwrap_or(0)))
 }
 
 fn sum<'a>(sizes: &HashMap<LayerId, u64>, layers: impl IntoIterator<Item = &'a LayerId>) -> u64 {
