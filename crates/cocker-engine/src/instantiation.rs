@@ -27,6 +27,7 @@ use locating::Template;
 use places::Places;
 use placing::Staged;
 use replacement::{PassError, Passed, Replacer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -72,6 +73,7 @@ impl Engine {
     fn instantiate_all(&self, request: &InstantiateRequest) -> Result<(), InstantiateError> {
         let replacer = Replacer::new(&request.rules)?;
         let files = self.open_files(&request.container, Purpose::Write)?;
+        let _many = ManyFiles::allow();
         {
             // From here on we are the container's root, as far as files are concerned.
             let _acting = files.root().act_as_root_inside()?;
@@ -96,6 +98,7 @@ impl Engine {
     ) -> Result<(), InstantiateError> {
         let replacer = Replacer::new(&request.rules)?;
         let files = self.open_files(&request.container, Purpose::Read)?;
+        let _many = ManyFiles::allow();
         let jobs = locating::locate_all(files.root(), request)?;
         if request.unruled == Unruled::Refused {
             // Before anything is told, as nothing would be done.
@@ -114,6 +117,31 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// While it lives, as many files may be open as ever may be: three for each folder that gets instances. What programs
+/// usually start with is not enough for large trees.
+struct ManyFiles(Option<Rlimit>);
+
+impl ManyFiles {
+    fn allow() -> ManyFiles {
+        let before = getrlimit(Resource::Nofile);
+        let most = Rlimit {
+            current: before.maximum,
+            maximum: before.maximum,
+        };
+        // Where it is not given, there is less room, and who needs more is told so.
+        let raised = setrlimit(Resource::Nofile, most).is_ok();
+        ManyFiles(raised.then_some(before))
+    }
+}
+
+impl Drop for ManyFiles {
+    fn drop(&mut self) {
+        if let Some(before) = self.0.take() {
+            let _ = setrlimit(Resource::Nofile, before);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         an_instance_is_a_file_of_its_own,
         rules_come_from_a_file_the_environment_and_the_command_line,
         every_template_of_a_folder_becomes_a_file_beside_it,
+        folders_may_be_more_than_files_may_be_open_at_first,
         of_several_templates_all_are_instantiated_or_none,
         strictly_a_place_without_a_rule_changes_nothing,
         a_dry_run_shows_the_difference_and_changes_nothing,
@@ -202,6 +203,18 @@ fn every_template_of_a_folder_becomes_a_file_beside_it(host: &Host) {
                 "Hint:",
             ],
         );
+}
+
+fn folders_may_be_more_than_files_may_be_open_at_first(host: &Host) {
+    host.booted("web");
+    host.inside(
+        "web",
+        "for i in $(seq 100); do mkdir -p /srv/$i; echo KEY > /srv/$i/x.tpl; done",
+    );
+    host.shell("ulimit -S -n 64; cocker instantiate web --template-file /srv --set KEY=value")
+        .ok();
+    let all = host.inside("web", "cat /srv/*/x | uniq -c; find /srv -name '.cocker*'");
+    assert_eq!(all.trim(), "100 value");
 }
 
 fn of_several_templates_all_are_instantiated_or_none(host: &Host) {
