@@ -266,6 +266,9 @@ impl Copying<'_, '_> {
         if file_type == FileType::Directory && self.enter(&name)? {
             return Ok(());
         }
+        if file_type == FileType::RegularFile && self.copy_regular(&name)? {
+            return Ok(());
+        }
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let held = match open_beneath(self.source.current(), &name, flags) {
             Err(Errno::XDEV) if self.copier.is_for_user() => {
@@ -285,6 +288,29 @@ impl Copying<'_, '_> {
             .copy_held(&held, self.copy.current(), &name, &path)?;
         self.copier.copied.entries += 1;
         Ok(())
+    }
+
+    /// Copies what its folder calls a regular file, at the least cost: it is opened at once. False where it is none, or
+    /// none of this file system.
+    fn copy_regular(&mut self, name: &CStr) -> Result<bool, Failure> {
+        // Should it have become a FIFO meanwhile, nobody waits for its other end; devices there are none where these
+        // files are mounted.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let from = match open_beneath(self.source.current(), name, flags) {
+            Ok(from) => from,
+            Err(Errno::XDEV | Errno::LOOP | Errno::NXIO) => return Ok(false),
+            Err(errno) => return Err(of_source(errno)),
+        };
+        let stat = fstat(&from)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(false);
+        }
+        let path = || self.source.path(Some(name));
+        let from = Contents::Open(&from);
+        self.copier
+            .copy_one(from, &stat, self.copy.current(), name, &path)?;
+        self.copier.copied.entries += 1;
+        Ok(true)
     }
 
     /// Goes into the folder `name` and makes its copy; false where it is no folder any more.
@@ -316,6 +342,14 @@ fn of_source(errno: Errno) -> Failure {
         Errno::NOENT => Failure::Gone,
         errno => errno.into(),
     }
+}
+
+/// A file that is no folder.
+#[derive(Clone, Copy)]
+enum Contents<'a> {
+    Open(&'a OwnedFd),
+    /// Not opened (O_PATH).
+    Held(&'a OwnedFd),
 }
 
 /// Who is told what a user's copy leaves out.
@@ -396,6 +430,17 @@ impl<'a> Copier<'a> {
         path: &dyn Fn() -> Vec<u8>,
     ) -> Result<(), Failure> {
         let stat = fstat(held)?;
+        self.copy_one(Contents::Held(held), &stat, to, name, path)
+    }
+
+    fn copy_one(
+        &mut self,
+        from: Contents<'_>,
+        stat: &Stat,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        path: &dyn Fn() -> Vec<u8>,
+    ) -> Result<(), Failure> {
         let file_type = FileType::from_raw_mode(stat.st_mode);
         match file_type {
             FileType::Socket if self.is_for_user() => {
@@ -412,20 +457,25 @@ impl<'a> Copier<'a> {
             },
             _ => {}
         }
-        if stat.st_nlink > 1 && self.links.link(&stat, to, name)? {
+        if stat.st_nlink > 1 && self.links.link(stat, to, name)? {
             return Ok(());
         }
-        match file_type {
-            FileType::RegularFile => self.copy_file(held, &stat, to, name)?,
-            FileType::Symlink => {
+        match (file_type, from) {
+            (FileType::RegularFile, Contents::Open(from)) => {
+                self.copy_file(from, stat, to, name)?;
+            }
+            (FileType::RegularFile, Contents::Held(held)) => {
+                self.copy_file(&open_held(held)?, stat, to, name)?;
+            }
+            (FileType::Symlink, Contents::Open(held) | Contents::Held(held)) => {
                 let target = readlinkat(held, c"", Vec::new())?;
                 symlinkat(target, to, name)?;
-                self.finish_named(&stat, held, to, name)?;
+                self.finish_named(stat, held, to, name)?;
             }
-            other => {
+            (other, Contents::Open(held) | Contents::Held(held)) => {
                 let mode = Mode::RUSR | Mode::WUSR;
                 mknodat(to, name, other, mode, stat.st_rdev)?;
-                self.finish_named(&stat, held, to, name)?;
+                self.finish_named(stat, held, to, name)?;
             }
         }
         if self.lost_attributes {
@@ -434,23 +484,23 @@ impl<'a> Copier<'a> {
             self.tell(LeftOut::Attributes, &path());
         }
         if stat.st_nlink > 1 {
-            self.links.remember(&stat, to, name)?;
+            self.links.remember(stat, to, name)?;
         }
         Ok(())
     }
 
     fn copy_file(
         &mut self,
-        held: &OwnedFd,
+        from: &OwnedFd,
         stat: &Stat,
         to: BorrowedFd<'_>,
         name: &CStr,
     ) -> Result<(), Failure> {
-        let from = open_held(held)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let mode = Mode::RUSR | Mode::WUSR;
+        // Nobody but its owner enters the folder until it is whole.
+        let mode = self.mode_of(stat) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
         let to = openat(to, name, flags | OFlags::CLOEXEC, mode)?;
-        self.copy_contents(&from, &to, stat)?;
+        self.copy_contents(from, &to, stat)?;
         self.dress_open(stat, from.as_fd(), to.as_fd())
     }
 
@@ -574,8 +624,16 @@ impl<'a> Copier<'a> {
         to: BorrowedFd<'_>,
     ) -> Result<(), Failure> {
         let (owner, group) = self.owner_of(stat)?;
-        fchown(to, Some(owner), Some(group))?;
-        fchmod(to, self.mode_of(stat))?;
+        let mode = self.mode_of(stat);
+        // Most files are as they shall be, and asking costs less than saying.
+        let now = fstat(to)?;
+        let is_owned = (now.st_uid, now.st_gid) == (owner.as_raw(), group.as_raw());
+        if !is_owned {
+            fchown(to, Some(owner), Some(group))?;
+        }
+        if !is_owned || Mode::from_raw_mode(now.st_mode) != mode {
+            fchmod(to, mode)?;
+        }
         self.copy_attributes(File::Open(from), File::Open(to))?;
         let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if is_folder && !self.is_for_user() && attributes::is_opaque(from)? {

@@ -15,6 +15,7 @@ mod boot;
 mod conversion;
 mod debian;
 mod failing_boot;
+mod files;
 mod host;
 mod housekeeping;
 mod images;
@@ -64,6 +65,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         quick_start::trials(),
         boot::trials(),
         failing_boot::trials(),
+        files::trials(),
         sessions::trials(),
         run::trials(),
         shutdown::trials(),
