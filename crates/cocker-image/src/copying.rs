@@ -676,15 +676,11 @@ impl<'a> Copier<'a> {
             let Some(value) = self.attributes.value(from, &name)? else {
                 continue;
             };
-            let shifted;
-            let value = match attributes::is_acl(name.to_bytes()) && !owners.is_same() {
-                true => {
-                    shifted = attributes::shift_acl(value, &owners).map_err(Failure::Owner)?;
-                    &shifted
-                }
-                false => value,
+            let value = attributes::shift_value(name.to_bytes(), value, &owners);
+            let Some(value) = value.map_err(Failure::Owner)? else {
+                continue;
             };
-            match attributes::set(to, &name, value) {
+            match attributes::set(to, &name, &value) {
                 Err(Errno::OPNOTSUPP) if self.rules.is_some() => self.lost_attributes = true,
                 other => other?,
             }

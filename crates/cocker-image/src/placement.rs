@@ -21,8 +21,8 @@ use crate::removal::remove_tree;
 use crate::staging::random_name;
 use crate::trail::Trail;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Timestamps, fchmod, fstat, futimens, mkdirat,
-    openat, renameat, renameat_with, statat,
+    FileType, Mode, OFlags, RenameFlags, Timestamps, fchmod, fstat, futimens, mkdirat, openat,
+    renameat, renameat_with,
 };
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -299,9 +299,11 @@ fn look_at_one(
     to: BorrowedFd<'_>,
     name: &CStr,
 ) -> Result<Standing, Failure> {
+    // XDEV: something is mounted there. In a container's namespace no rename would stop before it: the kernel would take
+    // the mount away.
     let is_folder = |folder, name: &CStr| {
-        statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
-            .map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        let held = open_beneath(folder, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        fstat(&held).map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     };
     match (is_folder(from, staged)?, is_folder(to, name)) {
         (_, Err(Errno::NOENT)) | (false, Ok(false)) => Ok(Standing::Free),

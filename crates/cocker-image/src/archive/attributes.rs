@@ -3,13 +3,14 @@
 //! What says something about this host (labels and measures of security modules) or about where layers lie
 //! (`trusted.overlay.*`) is neither packed nor unpacked; [`OPAQUE`] is asked for by name.
 
-use crate::owners::IdShift;
+use crate::owners::{IdShift, Others};
 use cocker_sys::attributes as named;
 use rustix::fs::{
     XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, listxattr, removexattr,
     setxattr,
 };
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -87,7 +88,7 @@ pub(crate) fn is_acl(name: &[u8]) -> bool {
 
 /// An access list (linux/posix_acl_xattr.h: a version, then tag, permissions and id of each entry, little-endian) with other
 /// ids. The error is an id that has none.
-pub(crate) fn shift_acl(list: &[u8], owners: &IdShift) -> Result<Vec<u8>, u32> {
+fn shift_acl(list: &[u8], owners: &IdShift) -> Result<Vec<u8>, u32> {
     const VERSION: usize = 4;
     const ENTRY: usize = 8;
     /// ACL_USER and ACL_GROUP of linux/posix_acl.h: the only entries whose id counts.
@@ -103,6 +104,53 @@ pub(crate) fn shift_acl(list: &[u8], owners: &IdShift) -> Result<Vec<u8>, u32> {
         }
     }
     Ok(shifted)
+}
+
+/// An attribute of a user's file as the other side has it; none where that has no such. The error is an id that has none.
+pub(crate) fn shift_value<'a>(
+    name: &[u8],
+    value: &'a [u8],
+    owners: &IdShift,
+) -> Result<Option<Cow<'a, [u8]>>, u32> {
+    if owners.is_same() {
+        return Ok(Some(value.into()));
+    }
+    match name {
+        CAPABILITY => Ok(shift_capability(value, owners).map(Cow::from)),
+        name if is_acl(name) => shift_acl(value, owners).map(|list| Some(list.into())),
+        _ => Ok(Some(value.into())),
+    }
+}
+
+/// File capabilities (linux/capability.h) with another owner: those of revision 2 are root's, those of revision 3 name the root
+/// of a user namespace at their end. None where their owner has no place on the other side.
+fn shift_capability(value: &[u8], owners: &IdShift) -> Option<Vec<u8>> {
+    const REVISION: u32 = 0xff00_0000;
+    const REVISION_2: u32 = 0x0200_0000;
+    const REVISION_3: u32 = 0x0300_0000;
+    /// Magic, then two pairs of sets; the owner comes behind.
+    const SETS: usize = 20;
+    let (sets, owner) = value.split_at_checked(SETS)?;
+    let magic = u32::from_le_bytes(sets[..4].try_into().expect("four bytes"));
+    let owner = match (magic & REVISION, owner.try_into()) {
+        // Wherever it comes from, it is root's: of the host, and so of everybody below.
+        (REVISION_2, _) if owners.others == Others::Nobody => return Some(value.into()),
+        (REVISION_2, _) => 0,
+        (REVISION_3, Ok(owner)) => u32::from_le_bytes(owner),
+        _ => return None,
+    };
+    let is_theirs = owner.checked_sub(owners.from)? < owners.count;
+    let owner = owners.shift(owner).filter(|_| is_theirs)?;
+    let revision = match owner {
+        0 => REVISION_2,
+        _ => REVISION_3,
+    };
+    let mut shifted = (magic & !REVISION | revision).to_le_bytes().to_vec();
+    shifted.extend(&sets[4..]);
+    if owner != 0 {
+        shifted.extend(owner.to_le_bytes());
+    }
+    Some(shifted)
 }
 
 /// Reads attributes with one buffer for names and one for values.
@@ -242,6 +290,33 @@ mod tests {
         );
         assert_eq!(shift_acl(&list([7, 10, none]), &owners), Err(10));
         assert_eq!(shift_acl(b"odd", &owners), Ok(b"odd".to_vec()));
+    }
+
+    #[test]
+    fn capabilities_of_root_become_those_of_another_root_and_back() {
+        let into = IdShift {
+            from: 0,
+            to: 1000,
+            count: 10,
+            others: Others::Refused,
+        };
+        let out = IdShift {
+            from: 1000,
+            to: 0,
+            count: 10,
+            others: Others::Nobody,
+        };
+        let sets = [0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let roots = [&[1, 0, 0, 2][..], &sets].concat();
+        let others = [&[1, 0, 0, 3][..], &sets, &1000u32.to_le_bytes()].concat();
+        assert_eq!(shift_capability(&roots, &into), Some(others.clone()));
+        assert_eq!(shift_capability(&others, &out), Some(roots.clone()));
+        assert_eq!(shift_capability(&roots, &out), Some(roots.clone()));
+        assert_eq!(shift_capability(&roots, &IdShift::SAME), Some(roots));
+        assert_eq!(shift_capability(&others, &into), None);
+        let strangers = [&[1, 0, 0, 3][..], &sets, &7u32.to_le_bytes()].concat();
+        assert_eq!(shift_capability(&strangers, &out), None);
+        assert_eq!(shift_capability(b"odd", &into), None);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::{
 use crate::copying::{CopyRules, CopySource, LeftOut, Nodes, Privileges, Told, open_held};
 use crate::descent::{self, Descent, open_again, open_beneath, open_beneath_or_mounted};
 use crate::digest::Digest;
+use crate::owners::IdShift;
 use head::{Head, Kind};
 use links::Links;
 use output::Output;
@@ -489,17 +490,14 @@ impl<'a> Packer<'a> {
             let Some(value) = value.map_err(|errno| failed(&head.path, errno))? else {
                 continue;
             };
-            match &self.user {
-                Some((rules, _)) if attributes::is_acl(bytes) => {
-                    let value = attributes::shift_acl(value, &rules.owners);
-                    let value = value.map_err(|id| PackError::Owner {
-                        path: shown(&head.path),
-                        id,
-                    })?;
-                    records::append_attribute(&mut head.attributes, bytes, &value);
-                }
-                _ => records::append_attribute(&mut head.attributes, bytes, value),
-            }
+            let owners = self.user.as_ref().map(|(rules, _)| rules.owners);
+            let value = attributes::shift_value(bytes, value, &owners.unwrap_or(IdShift::SAME));
+            let value = value.map_err(|id| PackError::Owner {
+                path: shown(&head.path),
+                id,
+            })?;
+            let Some(value) = value else { continue };
+            records::append_attribute(&mut head.attributes, bytes, &value);
             if head.attributes.len() > MOST_RECORDS {
                 return Err(PackError::Attributes {
                     path: shown(&head.path),

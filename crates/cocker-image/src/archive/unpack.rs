@@ -164,11 +164,14 @@ fn unpack_as(
 fn shift_owners(entry: &mut Entry, owners: IdShift) -> Result<(), Refusal> {
     let shift = |id| owners.shift(id).ok_or(Refusal::NoSuchOwner(id));
     (entry.uid, entry.gid) = (shift(entry.uid)?, shift(entry.gid)?);
-    let attributes = &mut entry.attributes;
-    attributes.retain(|(name, _)| attributes::is_users(name) || name == attributes::CAPABILITY);
-    for (name, value) in attributes {
-        if attributes::is_acl(name) {
-            *value = attributes::shift_acl(value, &owners).map_err(Refusal::NoSuchOwner)?;
+    for (name, value) in std::mem::take(&mut entry.attributes) {
+        if !attributes::is_users(&name) && name != attributes::CAPABILITY {
+            continue;
+        }
+        let value = attributes::shift_value(&name, &value, &owners);
+        if let Some(value) = value.map_err(Refusal::NoSuchOwner)? {
+            let value = value.into_owned();
+            entry.attributes.push((name, value));
         }
     }
     Ok(())
