@@ -2,9 +2,9 @@
 
 use super::*;
 use cocker_engine::{
-    Boot, BridgeRequest, CreateRequest, IfBooted, Isolation, Name, NetworkRequest, NewContainer,
-    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
-    ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
+    Boot, BridgeRequest, CreateRequest, GetRequest, IfBooted, Isolation, Name, NetworkRequest,
+    NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest, Reference, StackRequest,
+    ToContainerRequest, ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -171,9 +171,18 @@ const SPELLINGS: &[(&str, &str)] = &[
         "-a putfile -c C --src-file s --dst-file d",
         "put C --src-file s --dst-file d",
     ),
+    ("-a putfile -c C --src-file s --dst-file d", "put C s d"),
+    (
+        "-a putfile -c C --src-file - --dst-file d -f",
+        "put -f -c C - d",
+    ),
     (
         "-a getfile -c C --src-file s --dst-file d",
         "get C --src-file s --dst-file d",
+    ),
+    (
+        "-a getfile -c C --src-file s --dst-file -",
+        "get C --src-file s -",
     ),
 ];
 
@@ -452,6 +461,36 @@ fn what_is_set_is_what_was_said() {
 }
 
 #[test]
+fn a_dash_is_a_stream_and_a_path_that_leads_to_it_is_a_file() {
+    let put = |source: &str| PutRequest {
+        container: name("C"),
+        source: source.into(),
+        target: "d".into(),
+        on_error: OnError::Stop,
+    };
+    let get = |target: &str| GetRequest {
+        container: name("C"),
+        source: "s".into(),
+        target: target.into(),
+        on_error: OnError::GoOn,
+    };
+    for (line, command) in [
+        (
+            "put C - d",
+            Command::Put(PutSource::StandardInput, put("-")),
+        ),
+        ("put C ./- d", Command::Put(PutSource::Files, put("./-"))),
+        (
+            "get -f C s -",
+            Command::Get(GetTarget::StandardOutput, get("-")),
+        ),
+        ("get -f C s ./-", Command::Get(GetTarget::Files, get("./-"))),
+    ] {
+        assert_eq!(meant(line), command, "{line}");
+    }
+}
+
+#[test]
 fn what_a_later_release_has_is_named() {
     for (line, what) in [
         ("create -m a -b --cpus 0", "`--cpus`"),
@@ -493,6 +532,11 @@ fn wrong_usage_is_refused() {
         "set-host-eth",
         "-a host_eth",
         "put C",
+        "put C s",
+        "get C s d more",
+        "get -c C s d --dst-file d",
+        "-a putfile -c C --src-file s",
+        "-a getfile --src-file s --dst-file d",
         "-a create -m a -c",
         "-a create -m -c C",
         "-a to_image --from-container C",
