@@ -7,4 +7,4 @@ mod transfer;
 mod way;
 
 pub(crate) use root::open_booted_root;
-pub use transfer::{GetRequest, PutRequest};
+pub use transfer::{GetRequest, Interrupted, PutRequest};

@@ -49,7 +49,7 @@ pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use connection::{Connection, Ending};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
-pub use files::{GetRequest, PutRequest};
+pub use files::{GetRequest, Interrupted, PutRequest};
 pub use housekeeping::{
     ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
     PrunedKind, Usage,

@@ -20,9 +20,12 @@ use rustix::io::Errno;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes that are copied in one piece where the kernel cannot do it alone.
 const PIECE: usize = 256 * 1024;
+/// Bytes that the kernel copies between two looks at whether it shall go on.
+const MOST_AT_ONCE: usize = 64 << 20;
 
 /// Why a tree or a file could not be copied. Paths are seen from what is copied; a tree's top is `.` or has its name.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,8 @@ pub enum CopyError {
     Owner { path: String, id: u32 },
     #[error("cannot copy `{path}` into itself")]
     Itself { path: String },
+    #[error("cannot copy `{path}`: interrupted")]
+    Interrupted { path: String },
 }
 
 /// What a copy came to.
@@ -69,10 +74,12 @@ pub enum LeftOut {
 /// How files are copied for a user: sockets and mounts are left out, of extended attributes `user.` ones and access lists go
 /// along.
 #[derive(Clone, Copy, Debug)]
-pub struct CopyRules {
+pub struct CopyRules<'a> {
     pub owners: IdShift,
     pub privileges: Privileges,
     pub nodes: Nodes,
+    /// Once it is true the copy is broken off, at the next file or the next piece of a large one.
+    pub interrupted: &'a AtomicBool,
 }
 
 /// Device nodes, which are never copied for a user.
@@ -136,7 +143,7 @@ pub fn copy_files(
     called: &CStr,
     to: BorrowedFd<'_>,
     name: &CStr,
-    rules: &CopyRules,
+    rules: &CopyRules<'_>,
     told: &mut dyn FnMut(LeftOut, &str),
 ) -> Result<Copied, CopyError> {
     let failed = |failure: Failure| failure.at(called.to_bytes());
@@ -173,6 +180,7 @@ enum Failure {
     Device,
     Owner(u32),
     Itself,
+    Interrupted,
 }
 
 impl From<Errno> for Failure {
@@ -186,6 +194,9 @@ impl Failure {
         let path = quote(&String::from_utf8_lossy(path));
         match self {
             Failure::Gone | Failure::Kernel(Errno::STALE) => CopyError::Changed { path },
+            Failure::Interrupted | Failure::Kernel(Errno::CANCELED) => {
+                CopyError::Interrupted { path }
+            }
             Failure::Kernel(errno) => CopyError::Copy {
                 path,
                 source: errno.into(),
@@ -263,6 +274,9 @@ impl Copying<'_, '_> {
         let Entry {
             name, file_type, ..
         } = entry;
+        if self.copier.is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
         if file_type == FileType::Directory && self.enter(&name)? {
             return Ok(());
         }
@@ -358,7 +372,7 @@ pub(crate) type Told<'a> = &'a mut dyn FnMut(LeftOut, &str);
 /// Copies one file after the other.
 struct Copier<'a> {
     /// `None`: as in a layer, where everything belongs to the copy.
-    rules: Option<(&'a CopyRules, Told<'a>)>,
+    rules: Option<(&'a CopyRules<'a>, Told<'a>)>,
     /// Where the copy is made.
     itself: Option<Identity>,
     links: Links<'a>,
@@ -375,7 +389,7 @@ struct Copier<'a> {
 impl<'a> Copier<'a> {
     fn new(
         to: BorrowedFd<'a>,
-        rules: Option<(&'a CopyRules, Told<'a>)>,
+        rules: Option<(&'a CopyRules<'a>, Told<'a>)>,
         itself: Option<Identity>,
     ) -> Copier<'a> {
         Copier {
@@ -393,6 +407,11 @@ impl<'a> Copier<'a> {
 
     fn is_for_user(&self) -> bool {
         self.rules.is_some()
+    }
+
+    fn is_interrupted(&self) -> bool {
+        let rules = self.rules.as_ref();
+        rules.is_some_and(|(rules, _)| rules.interrupted.load(Ordering::Relaxed))
     }
 
     fn owners(&self) -> IdShift {
@@ -549,7 +568,11 @@ impl<'a> Copier<'a> {
     ) -> Result<(), Errno> {
         let (mut read_at, mut write_at) = (start, start);
         while self.is_kernels && read_at < end {
+            if self.is_interrupted() {
+                return Err(Errno::CANCELED);
+            }
             let length = usize::try_from(end - read_at).unwrap_or(usize::MAX);
+            let length = length.min(MOST_AT_ONCE);
             let copied = copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length);
             match copied {
                 // It has become shorter meanwhile.
@@ -575,6 +598,9 @@ impl<'a> Copier<'a> {
             self.piece.resize(PIECE, 0);
         }
         while position < end {
+            if self.is_interrupted() {
+                return Err(Errno::CANCELED);
+            }
             let left = usize::try_from(end - position).unwrap_or(usize::MAX);
             let piece = &mut self.piece[..left.min(PIECE)];
             let length = rustix::io::pread(from, &mut *piece, position)?;

@@ -173,11 +173,12 @@ fn put(source: impl AsRef<Path>, target: impl AsRef<Path>) -> PutRequest {
 fn attempt(scene: &Scene, number: u64) -> Result<(), FilesError> {
     let (root, out) = (&scene.root, scene.path("host/out"));
     let told = &mut |_, _: &str| {};
+    let never = &AtomicBool::new(false);
     // The ways with archives start threads and so take longest.
     match number % 20 {
-        0..5 => get_from(root, &get("/a/folder/file", &out), told),
-        5..7 => get_from(root, &get("/a/folder/deep/../file", &out), told),
-        7..9 => get_from(root, &get("/a/folder/", &out), told),
+        0..5 => get_from(root, &get("/a/folder/file", &out), never, told),
+        5..7 => get_from(root, &get("/a/folder/deep/../file", &out), never, told),
+        7..9 => get_from(root, &get("/a/folder/", &out), never, told),
         9 => {
             let mut archive = Vec::new();
             let packed = pack_from(root, &get("/a", "-"), &mut archive, told);
@@ -186,13 +187,24 @@ fn attempt(scene: &Scene, number: u64) -> Result<(), FilesError> {
             assert!(!has_secret, "it came out in an archive");
             packed
         }
-        10..14 => put_into(root, &put(scene.path("host/new"), "/a/folder/"), told),
+        10..14 => put_into(
+            root,
+            &put(scene.path("host/new"), "/a/folder/"),
+            never,
+            told,
+        ),
         14..17 => put_into(
             root,
             &put(scene.path("host/new"), "/a/folder/deep/file"),
+            never,
             told,
         ),
-        17..19 => put_into(root, &put(scene.path("host/tree/."), "/a/folder"), told),
+        17..19 => put_into(
+            root,
+            &put(scene.path("host/tree/."), "/a/folder"),
+            never,
+            told,
+        ),
         _ => {
             let archive = Box::new(Cursor::new(scene.archive.clone()));
             unpack_into(root, &put("-", "/a/folder"), archive)

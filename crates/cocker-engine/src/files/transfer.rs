@@ -17,12 +17,17 @@ use rustix::fs::{Mode, OFlags};
 use std::ffi::CStr;
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What is being copied is called so in its stage.
 const STAGED: &CStr = c"copy";
 
 /// Who is told what is left out of a copy, with its path.
 type Told<'a> = &'a mut dyn FnMut(LeftOut, &str);
+
+/// Breaks a copy off from outside, in a handler of signals for instance; then nothing of it is left.
+pub type Interrupted = Arc<AtomicBool>;
 
 /// What goes into a container. Paths are as [`super::way`] has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +59,13 @@ impl Engine {
     /// # Errors
     /// Nothing is half under its final name. Where a folder was merged into one that was there, what had come into place
     /// stays.
-    pub fn put(&self, request: &PutRequest, told: Told<'_>) -> Result<(), EngineError> {
-        self.put_files(request, told)
+    pub fn put(
+        &self,
+        request: &PutRequest,
+        interrupted: &Interrupted,
+        told: Told<'_>,
+    ) -> Result<(), EngineError> {
+        self.put_files(request, interrupted, told)
             .map_err(|error| EngineError::Put {
                 what: format!("`{}`", request.source.display()),
                 container: request.container.clone(),
@@ -79,8 +89,13 @@ impl Engine {
     }
 
     /// Copies a file or a folder of a container, booted or stopped, to the host.
-    pub fn get(&self, request: &GetRequest, told: Told<'_>) -> Result<(), EngineError> {
-        self.get_files(request, told)
+    pub fn get(
+        &self,
+        request: &GetRequest,
+        interrupted: &Interrupted,
+        told: Told<'_>,
+    ) -> Result<(), EngineError> {
+        self.get_files(request, interrupted, told)
             .map_err(|error| getting(request, error))
     }
 
@@ -95,9 +110,14 @@ impl Engine {
             .map_err(|error| getting(request, error))
     }
 
-    fn put_files(&self, request: &PutRequest, told: Told<'_>) -> Result<(), FilesError> {
+    fn put_files(
+        &self,
+        request: &PutRequest,
+        interrupted: &AtomicBool,
+        told: Told<'_>,
+    ) -> Result<(), FilesError> {
         let files = self.open_files(&request.container, Purpose::Write)?;
-        put_into(files.root(), request, told)?;
+        put_into(files.root(), request, interrupted, told)?;
         files.settle()
     }
 
@@ -111,9 +131,14 @@ impl Engine {
         files.settle()
     }
 
-    fn get_files(&self, request: &GetRequest, told: Told<'_>) -> Result<(), FilesError> {
+    fn get_files(
+        &self,
+        request: &GetRequest,
+        interrupted: &AtomicBool,
+        told: Told<'_>,
+    ) -> Result<(), FilesError> {
         let files = self.open_files(&request.container, Purpose::Read)?;
-        get_from(files.root(), request, told)
+        get_from(files.root(), request, interrupted, told)
     }
 
     fn pack_out_of(
@@ -130,6 +155,7 @@ impl Engine {
 pub(super) fn put_into(
     root: &Root,
     request: &PutRequest,
+    interrupted: &AtomicBool,
     told: Told<'_>,
 ) -> Result<(), FilesError> {
     let source = Way::Host.source(&request.source)?;
@@ -139,6 +165,7 @@ pub(super) fn put_into(
         owners: root.ids_in(),
         privileges: Privileges::Kept,
         nodes: nodes(request.on_error),
+        interrupted,
     };
     copy(&source, target, &rules, told)
 }
@@ -158,11 +185,17 @@ pub(super) fn unpack_into(
 pub(super) fn get_from(
     root: &Root,
     request: &GetRequest,
+    interrupted: &AtomicBool,
     told: Told<'_>,
 ) -> Result<(), FilesError> {
     let source = Way::Inside(root).source(&request.source)?;
     let target = Way::Host.target(&request.target, &source)?;
-    copy(&source, target, &rules_out(root, request), told)
+    copy(
+        &source,
+        target,
+        &rules_out(root, request, interrupted),
+        told,
+    )
 }
 
 pub(super) fn pack_from(
@@ -172,20 +205,23 @@ pub(super) fn pack_from(
     told: Told<'_>,
 ) -> Result<(), FilesError> {
     let source = Way::Inside(root).source(&request.source)?;
+    // Nothing is left of an archive whose writer is killed.
+    let never = AtomicBool::new(false);
     // An archive has no rights; whoever unpacks it decides what it gives.
     let rules = CopyRules {
         privileges: Privileges::Kept,
-        ..rules_out(root, request)
+        ..rules_out(root, request, &never)
     };
     pack_files(&source.files, source.called(), &rules, to, told)?;
     Ok(())
 }
 
-fn rules_out(root: &Root, request: &GetRequest) -> CopyRules {
+fn rules_out<'a>(root: &Root, request: &GetRequest, interrupted: &'a AtomicBool) -> CopyRules<'a> {
     CopyRules {
         owners: root.ids_out(),
         privileges: Privileges::Dropped,
         nodes: nodes(request.on_error),
+        interrupted,
     }
 }
 
@@ -199,7 +235,7 @@ fn nodes(on_error: OnError) -> Nodes {
 fn copy(
     source: &Source,
     target: Target,
-    rules: &CopyRules,
+    rules: &CopyRules<'_>,
     told: Told<'_>,
 ) -> Result<(), FilesError> {
     let Target { folder, name } = target;

@@ -78,7 +78,7 @@ pub fn pack(
 pub fn pack_files(
     source: &CopySource,
     called: &CStr,
-    rules: &CopyRules,
+    rules: &CopyRules<'_>,
     to: &mut dyn Write,
     told: &mut dyn FnMut(LeftOut, &str),
 ) -> Result<Packed, PackError> {
@@ -229,7 +229,7 @@ const READ: OFlags = OFlags::RDONLY
 struct Packer<'a> {
     whiteouts: Whiteouts,
     /// `None`: as a layer.
-    user: Option<(&'a CopyRules, Told<'a>)>,
+    user: Option<(&'a CopyRules<'a>, Told<'a>)>,
     /// Of the current folder, with `/` at its end; empty at the top.
     path: Vec<u8>,
     links: Links,
@@ -241,7 +241,7 @@ struct Packer<'a> {
 impl<'a> Packer<'a> {
     fn new(
         whiteouts: Whiteouts,
-        user: Option<(&'a CopyRules, Told<'a>)>,
+        user: Option<(&'a CopyRules<'a>, Told<'a>)>,
         to: &'a mut dyn Write,
     ) -> Result<Packer<'a>, PackError> {
         Ok(Packer {

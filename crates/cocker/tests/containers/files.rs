@@ -34,6 +34,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         an_archive_is_no_matter_for_a_terminal,
         what_is_missing_is_named,
         a_stopped_container_is_as_large_as_what_was_put_into_it,
+        who_is_interrupted_leaves_nothing,
         a_container_is_not_booted_while_files_go_in,
         folders_swapped_for_links_meanwhile_lead_nowhere_but_inside,
     ]
@@ -832,6 +833,31 @@ fn a_stopped_container_is_as_large_as_what_was_put_into_it(host: &Host) {
     );
     // Nothing of the command is left mounted, and the container boots with what it got.
     assert_eq!(inside(host, "off", "stat -c %s /srv/large"), "3000000");
+}
+
+fn who_is_interrupted_leaves_nothing(host: &Host) {
+    host.booted("web");
+    let tree = host.folder("tree");
+    for number in 0..20_000 {
+        fs::write(tree.join(number.to_string()), "").expect("the folder is ours");
+    }
+    let srv = PathBuf::from(format!("/proc/{}/root/srv", host.root_process("web")));
+    let is_staged = |folder: &Path| {
+        entries(folder)
+            .iter()
+            .any(|name| name.starts_with(".cocker-"))
+    };
+    for (line, code) in [
+        (format!("put web {} /srv/", tree.display()), 130),
+        ("put web - /srv".into(), 1),
+    ] {
+        let putting = host.start(&line);
+        eventually("a stage", || is_staged(&srv));
+        putting.signal(rustix::process::Signal::INT);
+        let outcome = putting.outcome();
+        outcome.fails(code, &["interrupted"]);
+        assert_eq!(entries(&srv), [""; 0], "{line}");
+    }
 }
 
 fn a_container_is_not_booted_while_files_go_in(host: &Host) {
