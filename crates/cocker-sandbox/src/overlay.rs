@@ -283,3 +283,50 @@ fn answer_of(context: &OwnedFd, errno: Errno) -> KernelAnswer {
     }
     KernelAnswer { errno, words }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::openat;
+    use std::fs;
+
+    fn read(root: &OwnedFd, name: &str) -> Result<String, Errno> {
+        let file = openat(root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = [0; 64];
+        let length = rustix::io::read(&file, &mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    #[test]
+    fn layers_stacked_alone_have_no_place_and_are_written_to_only_when_that_is_wanted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+        for name in ["lower", "upper", "work"] {
+            fs::create_dir(folder.path().join(name)).expect("the folder is ours");
+        }
+        for (name, text) in [("lower/a", "low"), ("lower/b", "low"), ("upper/b", "up")] {
+            fs::write(folder.path().join(name), text).expect("the folder is ours");
+        }
+        let root = OverlayRoot {
+            base: folder.path().into(),
+            lowers: vec!["lower".into()],
+            upper: "upper".into(),
+            work: "work".into(),
+        };
+        for access in [Access::ReadOnly, Access::ReadWrite] {
+            let stacked = stack_alone(&root, access).expect("the disk carries an overlay");
+            assert_eq!(read(&stacked, "a"), Ok("low".into()), "{access:?}");
+            assert_eq!(read(&stacked, "b"), Ok("up".into()), "{access:?}");
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            let made = openat(&stacked, "new", flags, Mode::RUSR);
+            let is_writable = access == Access::ReadWrite;
+            assert_eq!(made.is_ok(), is_writable, "{access:?}: {made:?}");
+        }
+        assert!(folder.path().join("upper/new").exists());
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+        let place = folder.path().to_str().expect("plain");
+        assert!(!mounts.contains(place), "{mounts}");
+    }
+}
