@@ -1,7 +1,10 @@
 //! Copies are compared with their source by path, file by file, by code that shares nothing with the copying.
 
 use super::*;
-use rustix::fs::{CWD, XattrFlags, lgetxattr, llistxattr, lsetxattr, makedev};
+use crate::removal::remove_tree;
+use rustix::fs::{
+    AtFlags, CWD, XattrFlags, lgetxattr, llistxattr, lsetxattr, makedev, mknodat, openat, utimensat,
+};
 use std::collections::BTreeMap;
 use std::fs::{self, File as StdFile};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown, symlink};
