@@ -5,7 +5,8 @@
 #   make demo        the quick start, before your eyes, on a store of its own that is gone afterwards
 #   make test        every test; needs root (or sudo), installs what is missing from Debian's packages
 #   make bench       what the commands cost on this machine
-#   make fuzz        any bytes as an archive, for FUZZ_SECONDS (60); needs root, a nightly compiler and cargo-fuzz
+#   make fuzz        any bytes as an archive, as a message and as what a session shows, each for FUZZ_SECONDS (60); needs root,
+#                    a nightly compiler and cargo-fuzz
 #   make ci          what must hold before a change is taken: format, lints, tests; with every program that images are exchanged with
 
 PREFIX  ?= /usr/local
@@ -75,6 +76,7 @@ bench:
 	$(AS_ROOT) bench/commands.sh $(COCKER)
 	$(AS_ROOT) bench/images.sh $(COCKER)
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench mappings
+	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench sessions
 
 # Nothing is installed here: what fuzzing needs is no Debian package. Leaks are not looked for, since a decoder's thread may
 # still be about to end when they are counted; memory is bounded all the same.
@@ -83,6 +85,9 @@ fuzz:
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || { echo "missing: cargo-fuzz (cargo install cargo-fuzz)"; exit 1; }
 	cd crates/cocker-image/fuzz && mkdir -p corpus/import && \
 	    $(AS_ROOT) env ASAN_OPTIONS=detect_leaks=0 $(CARGO) +nightly fuzz run import corpus/import seeds -- -detect_leaks=0 -max_len=40000 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
+	cd crates/cocker-protocol/fuzz && mkdir -p corpus/messages corpus/modes && \
+	    $(CARGO) +nightly fuzz run messages corpus/messages -- -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS) && \
+	    $(CARGO) +nightly fuzz run modes corpus/modes -- -dict=modes.dict -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
 
 format:
 	$(CARGO) fmt --all --check

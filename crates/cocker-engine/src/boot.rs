@@ -1,7 +1,7 @@
 //! boot: the sandbox of a container's plan is prepared and spawned, and `OK` may be said when init has said that it is
 //! ready. See docs/design/0001-boot.md for who does what.
 
-use crate::connection::{Message, receive};
+use crate::connection::{MOST_REPLY, receive};
 use crate::container::{CONTROL, Container};
 use crate::control;
 use crate::engine::Engine;
@@ -17,7 +17,7 @@ use cocker_protocol::{ClientReply, InitReport};
 use cocker_sandbox::{Cgroup, Descriptor, Supervisor};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -251,16 +251,11 @@ struct Attachment {
 }
 
 fn wait_until_ready(boot_socket: &OwnedFd) -> Result<(), BootError> {
-    let message = receive(boot_socket).map_err(|_| BootError::SupervisorGone)?;
-    match message {
-        Some(Message {
-            reply: ClientReply::Ready,
-            ..
-        }) => Ok(()),
-        Some(Message {
-            reply: ClientReply::Ended { wait_status },
-            ..
-        }) => Err(BootError::EndedEarly {
+    let mut buffer = [0; MOST_REPLY];
+    let reply = receive(boot_socket, &mut buffer, RecvFlags::empty());
+    match reply.map_err(|_| BootError::SupervisorGone)? {
+        Some(ClientReply::Ready) => Ok(()),
+        Some(ClientReply::Ended { wait_status }) => Err(BootError::EndedEarly {
             how: how_ended(wait_status),
         }),
         _ => Err(BootError::SupervisorGone),

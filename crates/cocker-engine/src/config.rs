@@ -1,4 +1,4 @@
-//! `$COCKER_HOME/config.toml`: what the administrator says of the network.
+//! `$COCKER_HOME/config.toml`: what the administrator says of the network, and of sessions.
 //!
 //! ```toml
 //! [network]
@@ -6,11 +6,16 @@
 //! subnet = "166.88.0.1/24"    # the first bridge's, told by the host's own address in it
 //! subnet6 = "fd42::1/64"      # none by default
 //! mtu = 1500                  # by default that of the link which leads out
+//!
+//! [sessions]
+//! record = true               # every command and session is recorded in its container's folder; false by default
+//! record-size = "16M"         # how large one recording may get; a container's together get ten times as large
 //! ```
 //!
-//! Read only when something of the network is asked for. A missing file is an empty one. What is not known is an error,
+//! Read only when something of that is asked for, and then as a whole. A missing file is an empty one. What is not known is an error,
 //! so that a misspelt key is not taken for a default.
 
+use crate::size::parse_size;
 use cocker_image::Store;
 use cocker_network::{BadSubnet, Subnet4, Subnet6};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -24,6 +29,9 @@ use toml::de::{DeTable, DeValue};
 
 const FILE: &str = "config.toml";
 
+const NETWORK: &str = "network";
+const SECTIONS: [&str; 2] = [NETWORK, "sessions"];
+
 /// No sensible file comes near this size, in bytes.
 const LARGEST: u64 = 64 * 1024;
 
@@ -35,6 +43,25 @@ const MTU: RangeInclusive<i64> = 576..=65_535;
 
 /// What an IPv6 network must be able to carry (RFC 8200).
 const LEAST_MTU_OF_IPV6: u32 = 1280;
+
+/// Of one recording, in bytes: room for more than a screen, and for what a disk holds.
+const RECORD_SIZE: RangeInclusive<u64> = 64 << 10..=1 << 40;
+
+/// All that the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Config {
+    network: NetworkConfig,
+    sessions: SessionsConfig,
+}
+
+/// What is kept of commands and sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionsConfig {
+    /// Whether each of them is recorded.
+    pub record: bool,
+    /// How large one recording may get, in bytes.
+    pub record_size: u64,
+}
 
 /// How containers of this store are connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +122,8 @@ pub enum BadSetting {
     Subnet(#[from] BadSubnet),
     #[error("`{mtu}` is not a number of bytes from {} to {}", MTU.start(), MTU.end())]
     Mtu { mtu: String },
+    #[error("`{size}` is not a size from 64K to 1T")]
+    RecordSize { size: String },
     #[error("{mtu} bytes are too few for `subnet6`: IPv6 needs {LEAST_MTU_OF_IPV6}")]
     MtuForIpv6 { mtu: u32 },
 }
@@ -114,14 +143,49 @@ impl ConfigError {
     }
 }
 
-impl NetworkConfig {
+impl Config {
     /// What the store's `config.toml` says, and the defaults for what it does not say.
-    pub(crate) fn read(store: &Store) -> Result<NetworkConfig, ConfigError> {
+    fn read(store: &Store) -> Result<Config, ConfigError> {
         let path = store.home().join(FILE);
         match read_text(store, &path)? {
             Some(text) => parse(&text, &path),
-            None => Ok(NetworkConfig::default()),
+            None => Ok(Config::default()),
         }
+    }
+}
+
+impl SessionsConfig {
+    /// What the store's `config.toml` says, and the defaults for what it does not say.
+    pub(crate) fn read(store: &Store) -> Result<SessionsConfig, ConfigError> {
+        Config::read(store).map(|config| config.sessions)
+    }
+
+    fn set(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), BadSetting> {
+        match key {
+            "record" => {
+                let said = value.as_bool();
+                self.record = said.ok_or_else(|| wrong_type("true or false", value))?;
+            }
+            "record-size" => self.record_size = record_size_of(text_of(value)?)?,
+            _ => return Err(BadSetting::UnknownKey),
+        }
+        Ok(())
+    }
+}
+
+impl Default for SessionsConfig {
+    fn default() -> SessionsConfig {
+        SessionsConfig {
+            record: false,
+            record_size: 16 << 20,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// What the store's `config.toml` says, and the defaults for what it does not say.
+    pub(crate) fn read(store: &Store) -> Result<NetworkConfig, ConfigError> {
+        Config::read(store).map(|config| config.network)
     }
 
     fn set(&mut self, key: &str, value: &DeValue<'_>) -> Result<(), BadSetting> {
@@ -192,7 +256,7 @@ fn read_text(store: &Store, path: &Path) -> Result<Option<String>, ConfigError> 
     }
 }
 
-fn parse(text: &str, path: &Path) -> Result<NetworkConfig, ConfigError> {
+fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let line = |span: Range<usize>| line_at(text.as_bytes(), span.start);
     let document = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.into(),
@@ -206,11 +270,11 @@ fn parse(text: &str, path: &Path) -> Result<NetworkConfig, ConfigError> {
         source,
     };
 
-    let mut config = NetworkConfig::default();
+    let mut config = Config::default();
     let mut mtu_span = Range::default();
     for (section, settings) in document.get_ref() {
         let name: &str = section.get_ref();
-        if name != "network" {
+        if !SECTIONS.contains(&name) {
             return Err(refused(section.span(), name, BadSetting::UnknownSection));
         }
         let DeValue::Table(settings) = settings.get_ref() else {
@@ -218,16 +282,18 @@ fn parse(text: &str, path: &Path) -> Result<NetworkConfig, ConfigError> {
             return Err(refused(section.span(), name, source));
         };
         for (key, value) in settings {
-            let name: &str = key.get_ref();
-            config
-                .set(name, value.get_ref())
-                .map_err(|source| refused(key.span(), &format!("network.{name}"), source))?;
-            if name == "mtu" {
+            let (setting, value): (&str, _) = (key.get_ref(), value.get_ref());
+            let set = match name {
+                NETWORK => config.network.set(setting, value),
+                _ => config.sessions.set(setting, value),
+            };
+            set.map_err(|source| refused(key.span(), &format!("{name}.{setting}"), source))?;
+            if (name, setting) == (NETWORK, "mtu") {
                 mtu_span = key.span();
             }
         }
     }
-    match (config.mtu, config.subnet6) {
+    match (config.network.mtu, config.network.subnet6) {
         (Some(mtu), Some(_)) if mtu < LEAST_MTU_OF_IPV6 => {
             let source = BadSetting::MtuForIpv6 { mtu };
             Err(refused(mtu_span, "network.mtu", source))
@@ -258,6 +324,13 @@ fn mtu_of(value: &DeValue<'_>) -> Result<u32, BadSetting> {
         .ok_or_else(|| BadSetting::Mtu {
             mtu: number.as_str().chars().take(80).collect(),
         })
+}
+
+fn record_size_of(text: &str) -> Result<u64, BadSetting> {
+    let size = parse_size(text).filter(|size| RECORD_SIZE.contains(size));
+    size.ok_or_else(|| BadSetting::RecordSize {
+        size: text.escape_debug().take(80).collect(),
+    })
 }
 
 fn wrong_type(expected: &'static str, value: &DeValue<'_>) -> BadSetting {
@@ -296,7 +369,12 @@ fn checked_bridge(name: &str) -> Result<String, BadSetting> {
 
 fn setting_hint(key: &str, source: &BadSetting) -> String {
     match (source, key) {
-        (BadSetting::UnknownSection, _) => "there is one section: [network].".into(),
+        (BadSetting::UnknownSection, _) => {
+            "there are two sections: [network] and [sessions].".into()
+        }
+        (BadSetting::UnknownKey, key) if key.starts_with("sessions.") => {
+            "[sessions] has record, record-size.".into()
+        }
         (BadSetting::UnknownKey, _) => "[network] has bridge, subnet, subnet6, mtu.".into(),
         (BadSetting::MtuForIpv6 { .. }, _) => {
             "raise it, or take it out: then that of the link which leads out holds.".into()
@@ -304,6 +382,8 @@ fn setting_hint(key: &str, source: &BadSetting) -> String {
         (_, "network.bridge") => "say it as `bridge = \"cocker0\"`, the default.".into(),
         (_, "network.subnet") => "say it as `subnet = \"166.88.0.1/24\"`, the default.".into(),
         (_, "network.subnet6") => "say it as `subnet6 = \"fd42::1/64\"`.".into(),
+        (_, "sessions.record") => "say it as `record = true`.".into(),
+        (_, "sessions.record-size") => "say it as `record-size = \"16M\"`, the default.".into(),
         (_, "network.mtu") => "say it as `mtu = 1500`.".into(),
         _ => "say it as `[network]`, and the keys below it.".into(),
     }
@@ -318,7 +398,11 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn read(text: &str) -> Result<NetworkConfig, ConfigError> {
-        parse(text, Path::new("/home/config.toml"))
+        parse(text, Path::new("/home/config.toml")).map(|config| config.network)
+    }
+
+    fn sessions(text: &str) -> Result<SessionsConfig, ConfigError> {
+        parse(text, Path::new("/home/config.toml")).map(|config| config.sessions)
     }
 
     #[track_caller]
@@ -426,6 +510,37 @@ mod tests {
             "cannot understand line 3 of `/home/config.toml`: duplicate key",
             None,
         );
+    }
+
+    #[test]
+    fn what_is_said_of_sessions_holds() {
+        assert_eq!(sessions("").unwrap(), SessionsConfig::default());
+        assert!(!SessionsConfig::default().record);
+        let said = SessionsConfig {
+            record: true,
+            record_size: 64 << 10,
+        };
+        let text = "[network]\nmtu = 9000\n[sessions]\nrecord = true\nrecord-size = '64K'\n";
+        assert_eq!(sessions(text).unwrap(), said);
+        assert_eq!(read(text).unwrap().mtu, Some(9000));
+        refused(
+            "[sessions]\nrecords = true",
+            "cannot use `sessions.records` in line 2 of `/home/config.toml`",
+            Some("there is no such key"),
+        );
+        refused(
+            "[sessions]\nrecord = \"yes\"",
+            "cannot use `sessions.record` in line 2 of `/home/config.toml`",
+            Some("it must be true or false, not a text"),
+        );
+        refused(
+            "[sessions]\nrecord-size = \"63K\"",
+            "cannot use `sessions.record-size` in line 2 of `/home/config.toml`",
+            Some("`63K` is not a size from 64K to 1T"),
+        );
+        for size in ["\"\"", "\"2T\"", "\"1.5M\"", "16", "true", "\"-1\""] {
+            assert!(sessions(&format!("[sessions]\nrecord-size = {size}")).is_err());
+        }
     }
 
     #[test]

@@ -7,14 +7,20 @@ use cocker_protocol::{ClientReply, ClientRequest, MAX_MESSAGE, Refusal};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType,
 };
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 
 /// Descriptors that a request may carry: a command's three streams.
 const MOST_SENT: usize = 3;
+
+/// The most bytes of a request that starts nothing: what is typed, and its head.
+const MOST_SMALL_REQUEST: usize = 8 * 1024;
+
+/// The most bytes of a reply that is about a command.
+pub(crate) const MOST_REPLY: usize = 64;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +37,6 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
-}
-
-/// A reply and the descriptor that came with it.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub reply: ClientReply,
-    pub descriptor: Option<OwnedFd>,
 }
 
 impl Connection {
@@ -57,10 +56,7 @@ impl Connection {
         match connect() {
             Ok(socket) => Ok(Connection { socket }),
             // It has just ended, or is just ending.
-            Err(Errno::NOENT | Errno::CONNREFUSED) => {
-                let container = container.name.clone();
-                Err(crate::failure::ContainerError::NotBooted { container }.into())
-            }
+            Err(Errno::NOENT | Errno::CONNREFUSED) => Err(container.not_booted().into()),
             Err(source) => Err(TalkError::Connect { source }),
         }
     }
@@ -71,7 +67,36 @@ impl Connection {
         request: &ClientRequest<'_>,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), TalkError> {
-        let mut buffer = vec![0u8; MAX_MESSAGE];
+        self.send_with(request, descriptors, SendFlags::NOSIGNAL)
+    }
+
+    /// Sends a request where there is room for it, and says whether there was.
+    pub(crate) fn try_send(&self, request: &ClientRequest<'_>) -> Result<bool, TalkError> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match self.send_with(request, &[], flags) {
+            Ok(()) => Ok(true),
+            Err(TalkError::Connect {
+                source: Errno::AGAIN,
+            }) => Ok(false),
+            // The ending is there to be received.
+            Err(TalkError::Connect {
+                source: Errno::PIPE | Errno::CONNRESET,
+            }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send_with(
+        &self,
+        request: &ClientRequest<'_>,
+        descriptors: &[BorrowedFd<'_>],
+        flags: SendFlags,
+    ) -> Result<(), TalkError> {
+        let most = match request {
+            ClientRequest::Spawn(_) | ClientRequest::Open(_) => MAX_MESSAGE,
+            _ => MOST_SMALL_REQUEST,
+        };
+        let mut buffer = vec![0u8; most];
         let length = request
             .encode(&mut buffer)
             .map_err(|_too_long| TalkError::TooLong { most: MAX_MESSAGE })?;
@@ -81,7 +106,6 @@ impl Connection {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
         let parts = [IoSlice::new(&buffer[..length])];
-        let flags = SendFlags::NOSIGNAL;
         match rustix::io::retry_on_intr(|| {
             rustix::net::sendmsg(&self.socket, &parts, &mut ancillary, flags)
         }) {
@@ -92,13 +116,29 @@ impl Connection {
     }
 
     /// The next reply, or `None` when the supervisor has closed.
-    pub(crate) fn receive(&self) -> Result<Option<Message>, TalkError> {
-        match receive(&self.socket)? {
-            Some(Message {
-                reply: ClientReply::Refused { why },
-                ..
-            }) => Err(TalkError::Refused { why: words(why) }),
-            message => Ok(message),
+    pub(crate) fn receive<'b>(
+        &self,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<ClientReply<'b>>, TalkError> {
+        match receive(&self.socket, buffer, RecvFlags::empty()) {
+            Ok(Some(ClientReply::Refused { why })) => Err(refused(why)),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next reply if it is there; else `None`.
+    pub(crate) fn try_receive<'b>(
+        &self,
+        buffer: &'b mut [u8],
+    ) -> Result<Option<Option<ClientReply<'b>>>, TalkError> {
+        match receive(&self.socket, buffer, RecvFlags::DONTWAIT) {
+            Ok(Some(ClientReply::Refused { why })) => Err(refused(why)),
+            Ok(reply) => Ok(Some(reply)),
+            Err(TalkError::Connect {
+                source: Errno::AGAIN,
+            }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -109,10 +149,13 @@ impl Connection {
 
     /// Waits for the ending.
     pub fn ending(&self) -> Result<Ending, EngineError> {
-        let reply = self.receive().map_err(|source| EngineError::Follow {
-            source: Box::new(source),
-        })?;
-        Ok(match reply.map(|message| message.reply) {
+        let mut buffer = [0; MOST_REPLY];
+        let reply = self
+            .receive(&mut buffer)
+            .map_err(|source| EngineError::Follow {
+                source: Box::new(source),
+            })?;
+        Ok(match reply {
             Some(ClientReply::Exited { wait_status }) => Ending::from_wait_status(wait_status),
             None => Ending::ContainerGone,
             Some(_) => {
@@ -135,7 +178,7 @@ impl Connection {
 
 impl Ending {
     /// A wait status as wait4(2) gives it.
-    fn from_wait_status(wait_status: i32) -> Ending {
+    pub(crate) fn from_wait_status(wait_status: i32) -> Ending {
         match wait_status & 0x7f {
             0 => Ending::Exited((wait_status >> 8) as u8),
             signal => Ending::Killed { signal },
@@ -143,33 +186,29 @@ impl Ending {
     }
 }
 
-/// Receives one reply; surplus descriptors are closed.
-pub(crate) fn receive(socket: &OwnedFd) -> Result<Option<Message>, TalkError> {
-    // Every reply is a few words long; what is longer is none.
-    let mut buffer = [0u8; 256];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        let parts = &mut [IoSliceMut::new(&mut buffer)];
-        rustix::net::recvmsg(socket, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-    });
+/// Receives one reply; `None` when the other end has closed. Descriptors never come: the kernel drops any.
+pub(crate) fn receive<'b>(
+    socket: &OwnedFd,
+    buffer: &'b mut [u8],
+    flags: RecvFlags,
+) -> Result<Option<ClientReply<'b>>, TalkError> {
+    let received = rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut *buffer, flags));
     let length = match received {
-        Ok(received) => received.bytes,
+        Ok((_, length)) => length,
         Err(Errno::CONNRESET) => 0,
         Err(source) => return Err(TalkError::Connect { source }),
     };
-    let descriptor = ancillary
-        .drain()
-        .find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => Some(descriptors.next()),
-            _ => None,
-        })
-        .flatten();
     if length == 0 {
         return Ok(None);
     }
-    let reply = ClientReply::decode(&buffer[..length]).map_err(|_| TalkError::Confused)?;
-    Ok(Some(Message { reply, descriptor }))
+    let reply = buffer.get(..length).ok_or(TalkError::Confused)?;
+    ClientReply::decode(reply)
+        .map(Some)
+        .map_err(|_| TalkError::Confused)
+}
+
+fn refused(why: Refusal) -> TalkError {
+    TalkError::Refused { why: words(why) }
 }
 
 fn words(why: Refusal) -> &'static str {
@@ -178,6 +217,8 @@ fn words(why: Refusal) -> &'static str {
         Refusal::TooMany => "too many commands and sessions at once",
         Refusal::Malformed => "it did not understand the request",
         Refusal::WrongVersion => "it was booted by another version of cocker",
+        Refusal::TooManySessions => "too many sessions at once",
+        Refusal::NameTaken => "there is a session of that name",
     }
 }
 

@@ -51,6 +51,9 @@ pub(crate) struct ContainerSettings {
     /// The version of the image whose own layer became the writable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted_from: Option<Version>,
+    /// What the images say of the environment of commands, `NAME=value` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment: Vec<String>,
     /// What that image said of how its program is run, where it was a foreign one; an image made of this says it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<serde_json::Value>,
@@ -144,16 +147,6 @@ impl Container {
         })
     }
 
-    /// Waits until no other command works on the container. What was read before may be old by then: see
-    /// [`Container::open_for_work`].
-    fn lock_for_work(&self) -> Result<WorkLock, ContainerError> {
-        let locked = self.lock(FlockOperation::LockExclusive);
-        locked.map_err(|source| ContainerError::Lock {
-            container: self.name.clone(),
-            source,
-        })
-    }
-
     /// Holds the container against other commands, if none works on it; never waits, so it may be called by whoever
     /// holds another container.
     pub(crate) fn try_lock_for_work(&self) -> Option<WorkLock> {
@@ -173,9 +166,32 @@ impl Container {
         store: &Store,
         name: &Name,
     ) -> Result<(Container, WorkLock), ContainerError> {
+        Container::open_locked(store, name, FlockOperation::LockExclusive)
+    }
+
+    /// Looks the container up and holds it against commands that would change what it is, among them a boot; others that
+    /// share it may go on.
+    pub(crate) fn open_shared(
+        store: &Store,
+        name: &Name,
+    ) -> Result<(Container, WorkLock), ContainerError> {
+        Container::open_locked(store, name, FlockOperation::LockShared)
+    }
+
+    fn open_locked(
+        store: &Store,
+        name: &Name,
+        operation: FlockOperation,
+    ) -> Result<(Container, WorkLock), ContainerError> {
         loop {
             let mut container = Container::open(store, name)?;
-            let lock = container.lock_for_work()?;
+            // Waits until no other command works on the container. What was read before may be old by then.
+            let lock = container
+                .lock(operation)
+                .map_err(|source| ContainerError::Lock {
+                    container: name.clone(),
+                    source,
+                })?;
             // Whoever held it may have destroyed the container and somebody made a new one of that name.
             let is_same = match open_folder(store, name) {
                 Ok(now) => is_same_file(&now, &container.folder),
@@ -227,9 +243,14 @@ impl Container {
             .map_err(|source| unreadable(&self.name, source))?;
         match standing {
             Standing::Booted { pid } => Ok(pid),
-            _ => Err(ContainerError::NotBooted {
-                container: self.name.clone(),
-            }),
+            _ => Err(self.not_booted()),
+        }
+    }
+
+    /// What is said where it is not booted, or not any more.
+    pub(crate) fn not_booted(&self) -> ContainerError {
+        ContainerError::NotBooted {
+            container: self.name.clone(),
         }
     }
 
@@ -342,6 +363,7 @@ mod tests {
             id_slot: 0,
             root_process: None,
             converted_from: None,
+            environment: vec![],
             image_config: None,
         }
     }

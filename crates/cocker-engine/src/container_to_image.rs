@@ -6,6 +6,7 @@
 use crate::container::{CONTAINERS, Container, UPPER};
 use crate::create::check_layer_count;
 use crate::engine::Engine;
+use crate::environment;
 use crate::failure::{ContainerError, ConversionError, EngineError};
 use crate::request::{Original, ToImageRequest, WhileBooted};
 use crate::state::Record;
@@ -89,7 +90,9 @@ impl Engine {
         let version = version_of(container, request);
         let base = &container.settings.layers;
         let mut image = NewImage::of(layer, &request.image, &version, base);
-        image.config = container.settings.image_config.clone();
+        let settings = &container.settings;
+        image.config = (settings.image_config.clone())
+            .or_else(|| environment::as_config(&settings.environment));
         // The long part comes before the lock.
         image.seal(&self.store)?;
         let names = self.store.lock()?;

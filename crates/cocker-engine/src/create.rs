@@ -6,6 +6,7 @@ use crate::container::{
     Container, ContainerSettings, FORMAT, NetworkSettings, UPPER, WORK, write_settings,
 };
 use crate::engine::Engine;
+use crate::environment;
 use crate::failure::{CreateError, EngineError};
 use crate::ids;
 use crate::network::{NetworkFailure, check_families, pin_new};
@@ -48,7 +49,12 @@ impl Engine {
         let mut staged = self.stage_container()?;
         make_upper(&staged).map_err(writing("files"))?;
         let image = said(&request.images);
-        let settings = self.take_what_it_needs(&checked, &staged, image, layers)?;
+        let environment = environment::of_images(&self.configs(&request.images)?);
+        let taken = self.take_what_it_needs(&checked, &staged, image, layers)?;
+        let settings = ContainerSettings {
+            environment,
+            ..taken
+        };
         let published = write_records(&self.store, &staged, &settings, 0)
             .and_then(|()| self.publish(&mut staged, &request.container.name));
         if published.is_err() {
@@ -126,6 +132,7 @@ impl Engine {
             id_slot: slot,
             root_process: None,
             converted_from: None,
+            environment: Vec::new(),
             image_config: None,
         })
     }
@@ -204,6 +211,18 @@ impl Engine {
         let layers = self.store.stack(images)?;
         check_layer_count(layers.len())?;
         Ok(layers)
+    }
+
+    /// What those of the images that say anything say of how their programs are run, lowest first.
+    pub(crate) fn configs(
+        &self,
+        images: &[Reference],
+    ) -> Result<Vec<serde_json::Value>, CreateError> {
+        let mut configs = Vec::new();
+        for image in images {
+            configs.extend(self.store.resolve(image)?.config);
+        }
+        Ok(configs)
     }
 
     pub(crate) fn check_name_free(&self, name: &Name) -> Result<(), CreateError> {

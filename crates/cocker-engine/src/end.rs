@@ -1,6 +1,6 @@
 //! shutdown and kill: the supervisor ends the container; we wait until everything is released.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, MOST_REPLY};
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError, TalkError};
@@ -120,7 +120,8 @@ fn wait_for_release(connection: &Connection, limit: Duration) -> Result<(), Talk
             Err(Errno::INTR) => continue,
             Err(source) => return Err(TalkError::Connect { source }),
         }
-        if connection.receive()?.is_none() {
+        let mut buffer = [0; MOST_REPLY];
+        if connection.receive(&mut buffer)?.is_none() {
             return Ok(());
         }
     }

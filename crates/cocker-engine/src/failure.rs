@@ -1,11 +1,16 @@
 //! What the engine could not do, to which container, and what the user can do about it.
 
 mod conversion;
+mod files;
+mod instantiation;
 mod transfer;
 
 pub use conversion::ConversionError;
+pub use files::FilesError;
+pub use instantiation::InstantiateError;
 pub use transfer::TransferError;
 
+use crate::config::ConfigError;
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::removal::RemovalError;
@@ -207,11 +212,27 @@ pub enum TalkError {
     TooLong { most: usize },
     #[error("`{text}` cannot be an argument: it holds a NUL byte")]
     BadArgument { text: String },
+    #[error("`{name}` cannot be in an environment: its value holds a NUL byte")]
+    BadVariable { name: String },
+    #[error("there is no user `{name}` in its /etc/passwd")]
+    NoSuchUser { name: String },
+    #[error("there is no group `{name}` in its /etc/group")]
+    NoSuchGroup { name: String },
+    #[error("there is no {what} {id} in it: the numbers go from 0 to {most}")]
+    NoSuchId {
+        /// User or group.
+        what: &'static str,
+        id: u32,
+        most: u32,
+    },
+    #[error("user `{user}` is in more than {most} groups in its /etc/group")]
+    TooManyGroups { user: String, most: usize },
     #[error("no command was given")]
     NoCommand,
-    #[error("cannot {what} `{program}`")]
+    #[error("cannot {what} `{object}`")]
     NotStarted {
-        program: String,
+        /// The program, or the folder.
+        object: String,
         what: &'static str,
         stage: Stage,
         #[source]
@@ -228,15 +249,64 @@ pub enum TalkError {
         #[source]
         source: Errno,
     },
-    #[error("the container handed over something that is no terminal")]
-    NoTerminal,
-    #[error("cannot set the size of the terminal")]
-    Resize {
+    #[error("cannot record what happens in it")]
+    Record {
+        #[source]
+        source: Box<RecordError>,
+    },
+    #[error("there is no session `{session}`")]
+    NoSession { session: String },
+    #[error("the container does not end: its supervisor has not answered within {seconds} s")]
+    Stuck { seconds: u64 },
+}
+
+/// Why a recording cannot be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error("cannot begin a file in its folder `recordings`")]
+    Begin {
         #[source]
         source: Errno,
     },
-    #[error("the container does not end: its supervisor has not answered within {seconds} s")]
-    Stuck { seconds: u64 },
+}
+
+impl From<std::io::Error> for RecordError {
+    fn from(error: std::io::Error) -> RecordError {
+        let source = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        RecordError::Begin { source }
+    }
+}
+
+/// What stands in the way of reading the log of a console.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("cannot open `{file}`")]
+    Open {
+        file: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot read its files")]
+    Read {
+        #[source]
+        source: Errno,
+    },
+    #[error("it is written to faster than its files can be opened")]
+    Rotating,
+    #[error("cannot watch its files")]
+    Watch {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot find out whether the container is booted")]
+    Standing {
+        #[source]
+        source: Errno,
+    },
 }
 
 /// What stands in the way of removing a container.
@@ -332,6 +402,20 @@ pub enum EngineError {
         #[source]
         source: Box<TransferError>,
     },
+    #[error("cannot put {what} into container `{container}`")]
+    Put {
+        what: String,
+        container: Name,
+        #[source]
+        source: Box<FilesError>,
+    },
+    #[error("cannot get `{}` out of container `{container}`", what.display())]
+    Get {
+        what: PathBuf,
+        container: Name,
+        #[source]
+        source: Box<FilesError>,
+    },
     #[error("cannot set the {what} of container `{container}`")]
     Settings {
         container: Name,
@@ -351,11 +435,23 @@ pub enum EngineError {
         #[source]
         source: Box<TalkError>,
     },
+    #[error("cannot find the session in container `{container}`")]
+    Sessions {
+        container: Name,
+        #[source]
+        source: Box<TalkError>,
+    },
     #[error("cannot run a command in container `{container}`")]
     Run {
         container: Name,
         #[source]
         source: Box<TalkError>,
+    },
+    #[error("cannot record what happens in container `{container}`")]
+    Record {
+        container: Name,
+        #[source]
+        source: Box<RecordError>,
     },
     #[error("cannot follow the command")]
     Follow {
@@ -379,6 +475,18 @@ pub enum EngineError {
         container: Name,
         #[source]
         source: Box<DestroyError>,
+    },
+    #[error("cannot instantiate templates in container `{container}`")]
+    Instantiate {
+        container: Name,
+        #[source]
+        source: Box<InstantiateError>,
+    },
+    #[error("cannot read the console log of container `{container}`")]
+    ConsoleLog {
+        container: Name,
+        #[source]
+        source: Box<LogError>,
     },
     #[error("cannot list the containers in `{}`", folder.display())]
     List {
@@ -444,14 +552,23 @@ impl EngineError {
             EngineError::Export { source, .. } | EngineError::Import { source, .. } => {
                 source.hint()
             }
+            EngineError::Put { source, .. } | EngineError::Get { source, .. } => source.hint(),
             EngineError::Settings { source, .. } => settings_hint(source),
+            EngineError::Instantiate { source, .. } => source.hint(),
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),
                 BootError::Network(source) => source.hint(),
                 BootError::Sandbox(source) => source.hint(),
                 _ => None,
             },
+            EngineError::Attach { source, container }
+            | EngineError::Sessions { source, container }
+                if matches!(**source, TalkError::NoSession { .. }) =>
+            {
+                Some(format!("`cocker sessions {container}` lists them."))
+            }
             EngineError::Attach { source, .. }
+            | EngineError::Sessions { source, .. }
             | EngineError::Run { source, .. }
             | EngineError::Follow { source }
             | EngineError::Shutdown { source, .. }
@@ -464,8 +581,10 @@ impl EngineError {
                 DestroyError::Shutdown(source) => talk_hint(source),
                 _ => None,
             },
+            EngineError::Record { source, .. } => record_hint(source),
             EngineError::Prune { source } => Some(prune_hint(source)),
-            EngineError::List { .. }
+            EngineError::ConsoleLog { .. }
+            | EngineError::List { .. }
             | EngineError::RemoveLayer { .. }
             | EngineError::FreeSpace { .. }
             | EngineError::Release { .. }
@@ -559,10 +678,32 @@ fn volume_hint(path: &Path) -> String {
     format!("make `{}` first, or correct the path.", path.display())
 }
 
+fn record_hint(error: &RecordError) -> Option<String> {
+    match error {
+        RecordError::Config(source) => source.hint(),
+        RecordError::Container(source) => source.hint(),
+        RecordError::Begin { .. } => None,
+    }
+}
+
 fn talk_hint(error: &TalkError) -> Option<String> {
     match error {
         TalkError::Container(source) => source.hint(),
+        TalkError::Record { source } => record_hint(source),
         TalkError::Stuck { .. } => Some("end it at once: cocker kill".into()),
+        TalkError::NoSuchUser { .. } => {
+            Some("whoever has no name there is said by number, as in --user 1000.".into())
+        }
+        TalkError::NoSuchGroup { .. } => {
+            Some("a group without a name there is said by number, as in --user 1000:1000.".into())
+        }
+        TalkError::NotStarted {
+            stage: Stage::Directory,
+            source: Errno::LOOP,
+            ..
+        } => Some(
+            "links that lead in circles are not followed, nor those in /proc that lead to what a process has open.".into(),
+        ),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 use crate::container::{CONTAINERS, ContainerSettings, NOTHING, UPPER};
 use crate::create::{Checked, make_folder, make_upper, said, write_records, writing};
 use crate::engine::Engine;
+use crate::environment;
 use crate::failure::{ConversionError, EngineError};
 use crate::images::LayerUsers;
 use crate::request::{OnError, Original, ToContainerRequest};
@@ -84,6 +85,12 @@ impl Engine {
             Original::Goes => users.without(&image),
             Original::Stays => users,
         };
+        let below = match &request.over {
+            Some(images) => self.configs(images)?,
+            // What the image says holds for all of its layers.
+            None => Vec::new(),
+        };
+        let environment = environment::of_images(below.iter().chain(&image.config));
         let files = match users.need(own) || layers.contains(own) {
             true => Files::Copy,
             false => Files::Move,
@@ -95,6 +102,7 @@ impl Engine {
             original: request.original,
             image_name,
             layers,
+            environment,
             image,
         })
     }
@@ -132,6 +140,7 @@ impl Engine {
         let taken = self.take_what_it_needs(checked, staged, plan.image_name, plan.layers)?;
         let settings = ContainerSettings {
             converted_from: Some(plan.image.version),
+            environment: plan.environment,
             image_config: plan.image.config,
             ..taken
         };
@@ -163,6 +172,8 @@ struct Plan {
     /// What the container stands on, as it is listed, and its layers, lowest first.
     image_name: String,
     layers: Vec<LayerId>,
+    /// What the images say of it.
+    environment: Vec<String>,
     /// Layers that nobody needs any more afterwards.
     leaving: Vec<Afterwards>,
 }

@@ -7,8 +7,10 @@
 mod account;
 mod addresses;
 mod boot;
+mod command;
 mod config;
 mod connection;
+mod console_log;
 mod container;
 mod container_to_image;
 mod control;
@@ -16,22 +18,28 @@ mod create;
 mod destroy;
 mod end;
 mod engine;
+mod environment;
 mod failure;
+mod files;
 mod freezing;
 mod housekeeping;
 mod ids;
 mod image_to_container;
 mod images;
+mod instantiation;
 mod listing;
 mod network;
 mod plan;
+mod recordings;
 mod release;
 mod request;
 mod resolv_conf;
-mod session;
 mod settings;
+mod size;
 mod stacks;
+mod starting;
 mod state;
+mod terminals;
 mod transfer;
 
 pub use cocker_image::archive::{Compression, Devices};
@@ -41,24 +49,35 @@ pub use cocker_image::stack::{
 };
 pub use cocker_image::transfer::{Base, IfThere, ImportOptions, Progress};
 pub use cocker_image::{
-    BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord, Name, Reference,
-    Version,
+    BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord, LeftOut, Name,
+    Reference, Version,
 };
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
+pub use cocker_protocol::{ModeTracker, Modes};
+pub use command::Running;
 pub use connection::{Connection, Ending};
+pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
+pub use files::{GetRequest, Interrupted, PutRequest};
 pub use housekeeping::{
     ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
     PrunedKind, Usage,
 };
+pub use instantiation::{
+    BadRules, InstanceChange, InstancePreview, InstantiateRequest, MOST_MAPPING_BYTES, Rules,
+    Unruled,
+};
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
+pub use recordings::{Recording, Title};
 pub use request::{
-    Boot, BootRequest, BridgeRequest, CreateRequest, ExportForm, ExportRequest, IfBooted,
-    ImportRequest, Isolation, NetworkRequest, NewContainer, OnError, Original, Program,
-    ToContainerRequest, ToImageRequest, VolumeAccess, VolumeRequest, WhileBooted, WindowSize,
+    AttachRequest, Boot, BootRequest, BridgeRequest, CreateRequest, ExportForm, ExportRequest,
+    IfBooted, ImportRequest, Isolation, LookRequest, NetworkRequest, NewContainer, OnError,
+    Original, Program, RunRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest,
+    Variable, VolumeAccess, VolumeRequest, Which, WhileBooted, Who, WindowSize,
 };
-pub use session::{Running, Session};
+pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};
+pub use terminals::{MOST_TYPED, Session, SessionEntry, Shown, ShownBefore};
 pub use transfer::Exported;

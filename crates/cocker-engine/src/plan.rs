@@ -27,18 +27,6 @@ const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
 impl Engine {
     pub(crate) fn plan(&self, container: &Container) -> Result<Plan, BootError> {
         let settings = &container.settings;
-        let files = Path::new(CONTAINERS).join(container.name.as_str());
-        let mut lowers: Vec<_> = settings.layers.iter().map(LayerId::tree_path).collect();
-        if lowers.is_empty() {
-            // Overlayfs wants one at least.
-            lowers.push(files.join(NOTHING));
-        }
-        let root = OverlayRoot {
-            base: self.store.home().to_path_buf(),
-            lowers,
-            upper: files.join(UPPER),
-            work: files.join(WORK),
-        };
         let cgroup = container.cgroup(&self.settings.cgroup_parent);
         let process = match &settings.root_process {
             None => RootProcess::Init,
@@ -59,11 +47,28 @@ impl Engine {
                 Cgroup::at(&cgroup).is_available(),
             ),
             cgroup,
-            root,
+            root: self.overlay_root(container),
             hostname: settings.hostname.clone(),
             names: Some(names(settings)),
             process,
         })
+    }
+
+    /// What the container's files are stacked from.
+    pub(crate) fn overlay_root(&self, container: &Container) -> OverlayRoot {
+        let files = Path::new(CONTAINERS).join(container.name.as_str());
+        let layers = &container.settings.layers;
+        let mut lowers: Vec<_> = layers.iter().map(LayerId::tree_path).collect();
+        if lowers.is_empty() {
+            // Overlayfs wants one at least.
+            lowers.push(files.join(NOTHING));
+        }
+        OverlayRoot {
+            base: self.store.home().to_path_buf(),
+            lowers,
+            upper: files.join(UPPER),
+            work: files.join(WORK),
+        }
     }
 }
 

@@ -47,11 +47,11 @@ impl Engine {
         // the client may still attach something; it takes the pid out itself, unless it dies before.
         let is_clean = removed.is_ok() && detached.is_ok() && boot == Boot::Done;
         let pid = if is_clean { 0 } else { before.pid };
+        // It goes on ending: the lock is still held, and a pid without that word would be a booted container's.
         let record = Record {
             pid,
             exit: Some(wait_status),
-            is_ending: false,
-            ..before
+            ..ending
         };
         state
             .write(record)
@@ -95,7 +95,8 @@ impl Engine {
     }
 }
 
-fn measure_upper(folder: &OwnedFd) -> Result<u64, Errno> {
+/// Bytes of the writable layer of the container whose folder this is.
+pub(crate) fn measure_upper(folder: &OwnedFd) -> Result<u64, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let upper = rustix::fs::openat(folder, crate::container::UPPER, flags, Mode::empty())?;
     measure_tree(upper.as_fd()).map_err(|_| Errno::IO)

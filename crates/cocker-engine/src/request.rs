@@ -7,6 +7,7 @@ use cocker_image::{Name, Reference, Version};
 use cocker_network::PortMapping;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -158,12 +159,100 @@ pub enum Boot {
     UnderWay,
 }
 
+/// A command that is to run in a booted container.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RunRequest {
+    pub program: Program,
+    /// None: the container's root.
+    pub user: Option<UserRequest>,
+    /// An absolute path in the container, which must be a folder there. None: the user's home, or `/` where there is none.
+    pub directory: Option<PathBuf>,
+    /// What is said over the container's own environment; of two with one name the later one counts.
+    pub environment: Vec<Variable>,
+}
+
+/// Who a command runs as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRequest {
+    pub user: Who,
+    /// None: those that the container's passwd and group give the user; else this one alone.
+    pub group: Option<Who>,
+}
+
+/// A user or a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Never looked up as a name.
+    Id(u32),
+    Name(String),
+}
+
+/// One variable of an environment. Its value may be a secret, and is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Not empty, and without `=`.
+    pub name: OsString,
+    pub value: OsString,
+}
+
+impl fmt::Debug for Variable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}=…", self.name.display())
+    }
+}
+
 /// What `run` starts.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Program {
-    /// A line for the shell of the container's root.
+    /// A line for the user's shell; for /bin/sh where the user's is one that lets nobody in.
     Shell(OsString),
     /// A program and its arguments, looked for in the container's PATH.
     Arguments(Vec<OsString>),
+}
+
+/// How to look at a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachRequest {
+    pub which: Which,
+    /// Nothing can be typed.
+    pub is_read_only: bool,
+    pub look: LookRequest,
+}
+
+/// Who looks, and through which terminal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookRequest {
+    pub size: WindowSize,
+    /// What TERM shall be in a new session.
+    pub term: String,
+    /// The user of the host, as a new session is listed.
+    pub who: String,
+}
+
+/// Which session is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one, of those that nobody looks at, that was left last; else a new one.
+    IdleOrNew,
+    /// A new one; with a name, where it is to be found by one.
+    New(Option<Name>),
+    There(SessionTarget),
+}
+
+/// A session by its number or its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionTarget {
+    Number(u32),
+    Name(Name),
+}
+
+impl fmt::Display for SessionTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SessionTarget::Number(number) => write!(f, "{number}"),
+            SessionTarget::Name(name) => write!(f, "{name}"),
+        }
+    }
 }
 
 /// Size of a terminal in characters.

@@ -31,8 +31,8 @@ pub use compress::{Compressor, compress};
 pub use compression::Compression;
 pub use decompress::{Decompressed, decompress};
 pub use error::{PackError, Refusal, UnpackError};
-pub use pack::{PackOptions, Packed, pack};
-pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};
+pub use pack::{PackOptions, Packed, pack, pack_files};
+pub use unpack::{Limits, UnpackOptions, Unpacked, unpack, unpack_files};
 pub(crate) use unpack::{hide, is_whiteout};
 pub(crate) use watched::Watched;
 
@@ -46,6 +46,8 @@ pub enum Whiteouts {
     Devices,
     /// Files `.wh.NAME`, and `.wh..wh..opq` in folders (image-spec, layer.md, "Whiteouts").
     Files,
+    /// Not at all: the archive is of files and not of a layer.
+    None,
 }
 
 /// Whether device nodes other than whiteouts may come out of an archive.

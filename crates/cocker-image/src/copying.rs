@@ -1,38 +1,47 @@
 //! Copies of trees, with everything that a file has.
 //!
-//! The source may have been written by an enemy: it is walked by descriptors only, nothing in it is followed, no device or
-//! FIFO in it is opened. The copy is made in an empty folder that nobody else can reach, in which only whiteouts and what else
-//! the source has come to be. Contents are shared with the source where the file system can (ioctl_ficlone(2)), holes stay
+//! The source may have been written by an enemy, who may change it meanwhile: it is walked by descriptors only, nothing in it
+//! is followed, no device or FIFO in it is opened. The copy is made in an empty folder, of which an enemy may know as well: every
+//! file there is new, and known by its descriptor from then on. Contents are shared with the source where the file system can (ioctl_ficlone(2)), holes stay
 //! holes, names of one file stay names of one file. Neither depth nor width nor the number of links costs memory.
 
+mod copier;
+mod links;
+
 use crate::archive::attributes::{self, Attributes, CAPABILITY, File};
-use crate::descent::{Descent, Entry, open_again, open_beneath};
+use crate::descent::{Descent, Entry, Identity, open_again, open_beneath, open_beneath_or_mounted};
+use crate::owners::IdShift;
 use crate::quote::quote;
-use crate::removal::remove_tree;
+use crate::trail::Trail;
+use copier::{Contents, Copier};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat,
-    chownat, copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, ioctl_ficlone, linkat,
-    mkdirat, mknodat, openat, readlinkat, seek, symlinkat, utimensat,
+    FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown, fstat, mkdirat,
 };
 use rustix::io::Errno;
-use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 
-/// How many folders of the copy are open at once.
-const OPEN_LEVELS: usize = 32;
-/// Bytes that are copied in one piece where the kernel cannot do it alone.
-const PIECE: usize = 256 * 1024;
-
-/// Why a tree could not be copied.
+/// Why a tree or a file could not be copied. Paths are seen from what is copied; a tree's top is `.` or has its name.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot copy `{path}`")]
-pub struct CopyError {
-    /// Seen from the top of the tree, which is `.`.
-    path: String,
-    #[source]
-    source: io::Error,
+pub enum CopyError {
+    #[error("cannot copy `{path}`")]
+    Copy {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot copy `{path}`: it was changed while it was copied")]
+    Changed { path: String },
+    #[error("cannot copy `{path}`: it is a device node")]
+    Device { path: String },
+    #[error("cannot copy `{path}`: it belongs to id {id}, which the container does not have")]
+    Owner { path: String, id: u32 },
+    #[error("cannot copy `{path}` into itself")]
+    Itself { path: String },
+    #[error("cannot copy `{path}`: interrupted")]
+    Interrupted { path: String },
 }
 
 /// What a copy came to.
@@ -46,239 +55,343 @@ pub struct Copied {
     pub shared: u64,
 }
 
+/// What does not go along when files are copied for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOut {
+    Socket,
+    /// What another file system, mounted there, has in it; the folder itself is made.
+    Mounted,
+    /// With [`Nodes::LeftOut`].
+    Device,
+    /// Attributes that the target's file system cannot carry; told once.
+    Attributes,
+}
+
+/// How files are copied for a user: sockets and mounts are left out, of extended attributes `user.` ones and access lists go
+/// along.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyRules<'a> {
+    pub owners: IdShift,
+    pub privileges: Privileges,
+    pub nodes: Nodes,
+    /// Once it is true the copy is broken off, at the next file or the next piece of a large one.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// Device nodes, which are never copied for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    Refused,
+    LeftOut,
+}
+
+/// Set-id bits and file capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    Kept,
+    /// What a container's root marked would otherwise have the rights of the host's.
+    Dropped,
+}
+
+/// What is copied for a user.
+#[derive(Debug)]
+pub enum CopySource {
+    /// An open folder.
+    Folder(OwnedFd),
+    /// Anything else, held without being opened (O_PATH).
+    Other(OwnedFd),
+}
+
+impl CopySource {
+    /// Tells what the held entry is; a folder is opened.
+    pub fn of(held: OwnedFd) -> Result<CopySource, Errno> {
+        match FileType::from_raw_mode(fstat(&held)?.st_mode) {
+            FileType::Directory => open_again(held.as_fd()).map(CopySource::Folder),
+            _ => Ok(CopySource::Other(held)),
+        }
+    }
+
+    pub fn is_folder(&self) -> bool {
+        matches!(self, CopySource::Folder(_))
+    }
+}
+
 /// Copies all that is below the open folder `from`, and that folder's own attributes, to the open and empty folder `to`.
 ///
 /// Sockets are copied as such; `trusted.overlay.*` attributes but the opaque mark are not. On failure the rest is not there;
 /// the caller removes `to`.
 pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<Copied, CopyError> {
-    let top = open_again(from).and_then(|top| Descent::new(top, c".".into()));
-    let prepared = top.and_then(|source| Ok((source, Links::make(to)?, open_again(to)?)));
-    let (source, links, copy) = prepared.map_err(|errno| failed(b".", errno))?;
-    let mut copying = Copying {
-        source,
-        copy: Trail::new(copy),
-        links,
-        attributes: Attributes::new(),
-        shares: true,
-        piece: vec![0; PIECE],
-        copied: Copied::default(),
-    };
-    let done = copying.run();
-    done.map_err(|errno| failed(&copying.source.path(None), errno))?;
-    Ok(copying.copied)
+    let failed = |failure: Failure| failure.at(b".");
+    let source = open_again(from).and_then(|top| Descent::new(top, c".".into()));
+    let source = source.map_err(|errno| failed(errno.into()))?;
+    let copy = open_again(to).and_then(Trail::new);
+    let copy = copy.map_err(|errno| failed(errno.into()))?;
+    let mut copier = Copier::new(to, None, None);
+    Copying::run(source, copy, &mut copier)
 }
 
-struct Copying {
+/// Copies `source`, which is called `called` in errors, to the new name `name` in the open folder `to`, by the rules for a
+/// user's files. What is left out is told with its path.
+///
+/// What vanishes from a folder before it is reached is as if it had never been there. On failure what was made stays.
+pub fn copy_files(
+    source: &CopySource,
+    called: &CStr,
+    to: BorrowedFd<'_>,
+    name: &CStr,
+    rules: &CopyRules<'_>,
+    told: &mut dyn FnMut(LeftOut, &str),
+) -> Result<Copied, CopyError> {
+    let failed = |failure: Failure| failure.at(called.to_bytes());
+    let itself = Identity::of(to).map_err(|errno| failed(errno.into()))?;
+    let mut copier = Copier::new(to, Some((rules, told)), Some(itself));
+    match source {
+        CopySource::Folder(folder) => {
+            let source =
+                open_again(folder.as_fd()).and_then(|top| Descent::new(top, called.into()));
+            let source = source.map_err(|errno| failed(errno.into()))?;
+            let copy = mkdirat(to, name, Mode::RWXU)
+                .and_then(|()| {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                    open_beneath(to, name, flags)
+                })
+                .and_then(Trail::new);
+            let copy = copy.map_err(|errno| failed(errno.into()))?;
+            Copying::run(source, copy, &mut copier)
+        }
+        CopySource::Other(held) => {
+            let path = || called.to_bytes().to_vec();
+            copier.copy_held(held, to, name, &path).map_err(failed)?;
+            copier.copied.entries = 1;
+            Ok(copier.copied)
+        }
+    }
+}
+
+/// Why one entry could not be copied.
+enum Failure {
+    Kernel(Errno),
+    /// The entry is not in its folder any more.
+    Gone,
+    Device,
+    Owner(u32),
+    Itself,
+    Interrupted,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure::Kernel(errno)
+    }
+}
+
+impl Failure {
+    fn at(self, path: &[u8]) -> CopyError {
+        let path = quote(&String::from_utf8_lossy(path));
+        match self {
+            Failure::Gone | Failure::Kernel(Errno::STALE) => CopyError::Changed { path },
+            Failure::Interrupted | Failure::Kernel(Errno::CANCELED) => {
+                CopyError::Interrupted { path }
+            }
+            Failure::Kernel(errno) => CopyError::Copy {
+                path,
+                source: errno.into(),
+            },
+            Failure::Device => CopyError::Device { path },
+            Failure::Owner(id) => CopyError::Owner { path, id },
+            Failure::Itself => CopyError::Itself { path },
+        }
+    }
+}
+
+/// A tree and its copy, walked side by side.
+struct Copying<'a, 'b> {
     source: Descent,
     copy: Trail,
-    links: Links,
-    attributes: Attributes,
-    /// False once the file system has said that it shares no contents.
-    shares: bool,
-    piece: Vec<u8>,
-    copied: Copied,
+    copier: &'a mut Copier<'b>,
 }
 
-impl Copying {
-    fn run(&mut self) -> Result<(), Errno> {
+impl Copying<'_, '_> {
+    fn run(source: Descent, copy: Trail, copier: &mut Copier<'_>) -> Result<Copied, CopyError> {
+        let mut copying = Copying {
+            source,
+            copy,
+            copier,
+        };
+        let done = copying.walk();
+        done.map_err(|(leaf, failure)| failure.at(&copying.source.path(leaf.as_deref())))?;
+        Ok(copying.copier.copied)
+    }
+
+    /// On failure with the entry that it happened to, if not to the current folder.
+    fn walk(&mut self) -> Result<(), (Option<std::ffi::CString>, Failure)> {
         loop {
-            if let Some(entry) = self.source.next_entry()? {
-                self.copied.entries += 1;
-                self.copy_entry(entry)?;
+            let entry = self.source.next_entry();
+            if let Some(entry) = entry.map_err(|errno| (None, errno.into()))? {
+                let (name, depth) = (entry.name.clone(), self.source.depth());
+                self.entry(entry).map_err(|failure| {
+                    // Once it is entered, the folder is the current one.
+                    let leaf = (self.source.depth() == depth).then_some(name);
+                    (leaf, failure)
+                })?;
                 continue;
             }
-            // Last of all, since what came into the folder has changed its times.
-            let (folder, copy) = (self.source.current(), self.copy.current());
-            if self.copy.is_at_top() {
-                self.links.remove(copy)?;
-            }
-            copy_open_file(&mut self.attributes, folder, copy, true)?;
-            if self.source.leave()?.is_none() {
+            if self.leave().map_err(|failure| (None, failure))? {
                 return Ok(());
             }
-            self.copy.leave()?;
         }
     }
 
-    fn copy_entry(&mut self, entry: Entry) -> Result<(), Errno> {
-        let name = entry.name;
-        let held = open_beneath(
-            self.source.current(),
-            &name,
-            OFlags::PATH | OFlags::NOFOLLOW,
-        )?;
-        let stat = fstat(&held)?;
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type == FileType::Directory {
-            self.copy.enter(&name)?;
-            return self.source.enter(name);
+    /// Finishes the current folder; true when that was the top.
+    fn leave(&mut self) -> Result<bool, Failure> {
+        let (folder, copy) = (self.source.current(), self.copy.current());
+        if self.copy.is_at_top() {
+            self.copier.remove_links()?;
         }
-        if stat.st_nlink > 1 && self.links.link(&stat, self.copy.current(), &name)? {
+        // Last of all, since what came into the folder has changed its times.
+        let stat = fstat(folder)?;
+        self.copier.dress_open(&stat, folder, copy)?;
+        if self.source.leave()?.is_none() {
+            return Ok(true);
+        }
+        self.copy.leave()?;
+        Ok(false)
+    }
+
+    fn entry(&mut self, entry: Entry) -> Result<(), Failure> {
+        match self.copy_entry(entry) {
+            // It is gone: as if it had never been there.
+            Err(Failure::Gone) if self.copier.is_for_user() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn copy_entry(&mut self, entry: Entry) -> Result<(), Failure> {
+        let Entry {
+            name, file_type, ..
+        } = entry;
+        if self.copier.is_interrupted() {
+            return Err(Failure::Interrupted);
+        }
+        if file_type == FileType::Directory && self.enter(&name)? {
             return Ok(());
         }
-        match file_type {
-            FileType::RegularFile => self.copy_file(&name, &stat)?,
-            FileType::Symlink => {
-                let target = readlinkat(&held, c"", Vec::new())?;
-                symlinkat(target, self.copy.current(), &name)?;
-                self.finish_named(&stat, &name)?;
-            }
-            other => {
-                let mode = Mode::from_raw_mode(stat.st_mode);
-                mknodat(self.copy.current(), &name, other, mode, stat.st_rdev)?;
-                self.finish_named(&stat, &name)?;
-            }
-        }
-        if stat.st_nlink > 1 {
-            self.links.remember(&stat, self.copy.current(), &name)?;
-        }
-        Ok(())
-    }
-
-    fn copy_file(&mut self, name: &CStr, stat: &Stat) -> Result<(), Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let from = open_beneath(self.source.current(), name, flags)?;
-        if (fstat(&from)?.st_dev, fstat(&from)?.st_ino) != (stat.st_dev, stat.st_ino) {
-            return Err(Errno::STALE);
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let to = openat(self.copy.current(), name, flags | OFlags::CLOEXEC, mode)?;
-        let size = u64::try_from(stat.st_size).map_err(|_| Errno::INVAL)?;
-        self.copy_contents(&from, &to, size)?;
-        self.copied.bytes += size;
-        copy_open_file(&mut self.attributes, from.as_fd(), to.as_fd(), false)
-    }
-
-    fn copy_contents(&mut self, from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Errno> {
-        if size == 0 {
+        if file_type == FileType::RegularFile && self.copy_regular(&name)? {
             return Ok(());
         }
-        if self.shares {
-            match ioctl_ficlone(to, from) {
-                Ok(()) => {
-                    self.copied.shared += 1;
-                    return Ok(());
-                }
-                Err(_) => self.shares = false,
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let held = match open_beneath(self.source.current(), &name, flags) {
+            Err(Errno::XDEV) if self.copier.is_for_user() => {
+                open_beneath_or_mounted(self.source.current(), &name, flags)
             }
-        }
-        // Holes at the end are nowhere else.
-        ftruncate(to, size)?;
-        let mut position = 0;
-        while position < size {
-            let start = match seek(from, SeekFrom::Data(position)) {
-                Ok(start) => start,
-                Err(Errno::NXIO) => break,
-                Err(errno) => return Err(errno),
+            held => held,
+        };
+        let held = held.map_err(of_source)?;
+        if FileType::from_raw_mode(fstat(&held)?.st_mode) == FileType::Directory {
+            return match self.enter(&name)? {
+                true => Ok(()),
+                false => Err(Errno::STALE.into()),
             };
-            let end = seek(from, SeekFrom::Hole(start))?.min(size);
-            self.copy_range(from, to, start, end)?;
-            position = end;
         }
+        let path = || self.source.path(Some(&name));
+        self.copier
+            .copy_held(&held, self.copy.current(), &name, &path)?;
+        self.copier.copied.entries += 1;
         Ok(())
     }
 
-    fn copy_range(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        start: u64,
-        end: u64,
-    ) -> Result<(), Errno> {
-        let (mut read_at, mut write_at) = (start, start);
-        while read_at < end {
-            let length = usize::try_from(end - read_at).unwrap_or(usize::MAX);
-            let copied = copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length);
-            match copied {
-                // It has become shorter meanwhile.
-                Ok(0) => return Err(Errno::STALE),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    return self.copy_by_hand(from, to, read_at, end);
-                }
-                Err(errno) => return Err(errno),
-            }
+    /// Copies what its folder calls a regular file, at the least cost: it is opened at once. False where it is none, or
+    /// none of this file system.
+    fn copy_regular(&mut self, name: &CStr) -> Result<bool, Failure> {
+        // Should it have become a FIFO meanwhile, nobody waits for its other end; devices there are none where these
+        // files are mounted.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let from = match open_beneath(self.source.current(), name, flags) {
+            Ok(from) => from,
+            Err(Errno::XDEV | Errno::LOOP | Errno::NXIO) => return Ok(false),
+            Err(errno) => return Err(of_source(errno)),
+        };
+        let stat = fstat(&from)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(false);
         }
-        Ok(())
+        let path = || self.source.path(Some(name));
+        let from = Contents::Open(&from);
+        self.copier
+            .copy_one(from, &stat, self.copy.current(), name, &path)?;
+        self.copier.copied.entries += 1;
+        Ok(true)
     }
 
-    fn copy_by_hand(
-        &mut self,
-        from: &OwnedFd,
-        to: &OwnedFd,
-        mut position: u64,
-        end: u64,
-    ) -> Result<(), Errno> {
-        while position < end {
-            let left = usize::try_from(end - position).unwrap_or(usize::MAX);
-            let piece = &mut self.piece[..left.min(PIECE)];
-            let length = rustix::io::pread(from, &mut *piece, position)?;
-            if length == 0 {
-                return Err(Errno::STALE);
+    /// Goes into the folder `name` and makes its copy; false where it is no folder any more.
+    fn enter(&mut self, name: &CStr) -> Result<bool, Failure> {
+        match self.source.enter(name.into()) {
+            Ok(()) => {}
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+            Err(Errno::NOENT) => return Err(Failure::Gone),
+            Err(Errno::XDEV) if self.copier.is_for_user() => {
+                let path = self.source.path(Some(name));
+                self.copier.tell(LeftOut::Mounted, &path);
+                mkdirat(self.copy.current(), name, Mode::from_raw_mode(0o755))?;
+                self.copier.copied.entries += 1;
+                return Ok(true);
             }
-            let mut written = 0;
-            while written < length {
-                let at = position + written as u64;
-                written += rustix::io::pwrite(to, &piece[written..length], at)?;
-            }
-            position += length as u64;
+            Err(errno) => return Err(errno.into()),
         }
-        Ok(())
-    }
-
-    /// What a link, a FIFO or a device has besides its contents; it is never opened.
-    fn finish_named(&mut self, stat: &Stat, name: &CStr) -> Result<(), Errno> {
-        let (from, to) = (self.source.current(), self.copy.current());
-        let (owner, group) = owner_of(stat);
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        chownat(to, name, Some(owner), Some(group), flags)?;
-        if !FileType::from_raw_mode(stat.st_mode).is_symlink() {
-            // The umask had a say when it was made. What has the name is what we made, and no link.
-            let mode = Mode::from_raw_mode(stat.st_mode);
-            chmodat(to, name, mode, AtFlags::empty())?;
+        if self.copier.itself == Some(self.source.identity()) {
+            return Err(Failure::Itself);
         }
-        let (source, copy) = (File::Named(from, name), File::Named(to, name));
-        copy_attributes(&mut self.attributes, source, copy)?;
-        utimensat(to, name, &times_of(stat), flags)
+        self.copy.enter_new(name)?;
+        self.copier.copied.entries += 1;
+        Ok(true)
     }
 }
 
-fn owner_of(stat: &Stat) -> (Uid, Gid) {
-    (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
+fn of_source(errno: Errno) -> Failure {
+    match errno {
+        Errno::NOENT => Failure::Gone,
+        errno => errno.into(),
+    }
 }
 
-/// Owner, mode, extended attributes and times, in the order in which none undoes another.
-fn copy_open_file(
+/// Who is told what a user's copy leaves out.
+pub(crate) type Told<'a> = &'a mut dyn FnMut(LeftOut, &str);
+
+/// Gives the open folder or file `to` owner, mode and extended attributes of `from`, which is on the same side.
+pub(crate) fn dress_like(
     attributes: &mut Attributes,
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
-    is_folder: bool,
 ) -> Result<(), Errno> {
     let stat = fstat(from)?;
-    let (owner, group) = owner_of(&stat);
-    fchown(to, Some(owner), Some(group))?;
+    fchown(
+        to,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
     fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
-    copy_attributes(attributes, File::Open(from), File::Open(to))?;
-    if is_folder && attributes::is_opaque(from)? {
-        attributes::make_opaque(to)?;
-    }
-    futimens(to, &times_of(&stat))
-}
-
-fn copy_attributes(attributes: &mut Attributes, from: File<'_>, to: File<'_>) -> Result<(), Errno> {
-    let mut names = attributes.kept(from)?;
-    // A change of owner or of access lists takes capabilities away, so they come last.
+    let mut names = attributes.kept(File::Open(from))?;
     names.sort_by_key(|name| name.to_bytes() == CAPABILITY);
     for name in names {
-        if let Some(value) = attributes.value(from, &name)? {
-            attributes::set(to, &name, value)?;
+        if let Some(value) = attributes.value(File::Open(from), &name)? {
+            attributes::set(File::Open(to), &name, value)?;
         }
     }
     Ok(())
 }
 
-fn times_of(stat: &Stat) -> Timestamps {
+/// Opens the contents of a held regular file: what was looked at and nothing that has taken its name.
+pub(crate) fn open_held(held: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(path_of(held), flags, Mode::empty())
+}
+
+/// The name by which the kernel knows the inode that a descriptor of this process holds.
+pub(crate) fn path_of(held: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", held.as_raw_fd())
+}
+
+pub(crate) fn times_of(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec {
             tv_sec: stat.st_atime,
@@ -288,103 +401,6 @@ fn times_of(stat: &Stat) -> Timestamps {
             tv_sec: stat.st_mtime,
             tv_nsec: stat.st_mtime_nsec as _,
         },
-    }
-}
-
-/// The way from the top of the copy to the folder that is being filled.
-struct Trail {
-    /// The deepest ones; never empty.
-    open: VecDeque<OwnedFd>,
-    /// How many folders there are on the way.
-    depth: usize,
-}
-
-impl Trail {
-    fn new(top: OwnedFd) -> Trail {
-        Trail {
-            open: VecDeque::from([top]),
-            depth: 1,
-        }
-    }
-
-    fn current(&self) -> BorrowedFd<'_> {
-        self.open
-            .back()
-            .expect("the deepest folder is always open")
-            .as_fd()
-    }
-
-    fn is_at_top(&self) -> bool {
-        self.depth == 1
-    }
-
-    /// Makes a folder and goes into it.
-    fn enter(&mut self, name: &CStr) -> Result<(), Errno> {
-        mkdirat(self.current(), name, Mode::RWXU)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let folder = open_beneath(self.current(), name, flags)?;
-        self.open.push_back(folder);
-        self.depth += 1;
-        if self.open.len() > OPEN_LEVELS {
-            self.open.pop_front();
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self) -> Result<(), Errno> {
-        if self.open.len() == 1 {
-            // Nobody else can reach the copy, so what is above the folder is where it was made.
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let above = openat(self.current(), c"..", flags, Mode::empty())?;
-            self.open.push_front(above);
-        }
-        self.open.pop_back();
-        self.depth -= 1;
-        Ok(())
-    }
-}
-
-/// A folder of the copy that has one name of each file with several names, by inode, until the copy is whole.
-struct Links {
-    folder: OwnedFd,
-    name: String,
-}
-
-impl Links {
-    fn make(top: BorrowedFd<'_>) -> Result<Links, Errno> {
-        let name = crate::staging::leaving_name().map_err(|_| Errno::IO)?;
-        mkdirat(top, &name, Mode::RWXU)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = openat(top, &name, flags, Mode::empty())?;
-        Ok(Links { folder, name })
-    }
-
-    /// Gives the file one more name, where it was copied before.
-    fn link(&self, stat: &Stat, parent: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
-        match linkat(&self.folder, inode(stat), parent, name, AtFlags::empty()) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    fn remember(&self, stat: &Stat, parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-        linkat(parent, name, &self.folder, inode(stat), AtFlags::empty())
-    }
-
-    fn remove(&self, top: BorrowedFd<'_>) -> Result<(), Errno> {
-        remove_tree(top, &self.name).map_err(|_| Errno::IO)
-    }
-}
-
-fn inode(stat: &Stat) -> String {
-    format!("{:x}", stat.st_ino)
-}
-
-fn failed(path: &[u8], errno: Errno) -> CopyError {
-    CopyError {
-        path: quote(&String::from_utf8_lossy(path)),
-        source: errno.into(),
     }
 }
 

@@ -67,8 +67,9 @@ struct Sorted {
     bytes: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
+/// Which folder it is, whatever it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
     device: u64,
     inode: u64,
 }
@@ -98,6 +99,16 @@ impl Descent {
             .as_ref()
             .expect("the deepest folder is always open")
             .as_fd()
+    }
+
+    /// Which folder that is.
+    pub fn identity(&self) -> Identity {
+        self.deepest().identity
+    }
+
+    /// How many folders there are from the top to it.
+    pub fn depth(&self) -> usize {
+        self.levels.len()
     }
 
     /// The next entry of the current folder; `None` at its end.
@@ -318,7 +329,7 @@ fn cost(entry: &Entry) -> usize {
 }
 
 impl Identity {
-    fn of(folder: BorrowedFd<'_>) -> Result<Identity, Errno> {
+    pub fn of(folder: BorrowedFd<'_>) -> Result<Identity, Errno> {
         let stat = fstat(folder)?;
         Ok(Identity {
             device: stat.st_dev,
@@ -349,10 +360,26 @@ pub(crate) fn open_beneath(
     path: &CStr,
     flags: OFlags,
 ) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS
-        | ResolveFlags::NO_XDEV;
+    open_below(parent, path, flags, ResolveFlags::NO_XDEV)
+}
+
+/// The same for what may be a mount of its own.
+pub(crate) fn open_beneath_or_mounted(
+    parent: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    open_below(parent, path, flags, ResolveFlags::empty())
+}
+
+fn open_below(
+    parent: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    more: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let resolve =
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
     loop {
         match openat2(
             parent,

@@ -9,26 +9,35 @@ pub mod archive;
 mod copying;
 mod descent;
 mod digest;
+mod finding;
 pub mod host_image;
 pub mod inspection;
 mod layer;
 mod measure;
 mod name;
 pub mod oci;
+mod owners;
+mod placement;
 mod quote;
 mod reference;
 pub mod removal;
 pub mod stack;
 pub mod staging;
 mod store;
+mod trail;
 pub mod transfer;
 mod version;
 
-pub use copying::{Copied, CopyError, copy_tree};
+pub use copying::{
+    Copied, CopyError, CopyRules, CopySource, LeftOut, Nodes, Privileges, copy_files, copy_tree,
+};
 pub use digest::{BadDigest, Digest, Digester};
+pub use finding::{FindError, FoundFile, find_files};
 pub use layer::{BadLayerId, LayerId};
 pub use measure::{MeasureError, measure_tree};
 pub use name::{BadName, Name};
+pub use owners::{IdShift, Others};
+pub use placement::{Merged, PlaceError, Stage, dress_as};
 pub use reference::{BadReference, Reference};
 pub use store::{
     Afterwards, Change, Commit, ImageRecord, LayerOrigin, LayerRecord, Leaving, NewImage, Origin,

@@ -46,4 +46,5 @@ pub use foreign_image::ForeignImage;
 pub use layer::ForeignLayer;
 pub use naming::{ForeignName, foreign_name};
 pub use recognition::recognise;
+pub use timestamp::write as write_timestamp;
 pub use writer::{Format, LayerSource, Writing, write};

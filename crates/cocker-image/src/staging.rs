@@ -289,17 +289,27 @@ pub(crate) fn is_staging_name(name: &str) -> bool {
 
 /// A name that no other folder has, for one that is to go.
 pub(crate) fn leaving_name() -> Result<String, StagingError> {
-    Ok(format!("{GONE}{:032x}", random_bits()?))
+    random_name(GONE).map_err(|errno| StagingError::DrawId {
+        source: errno.into(),
+    })
+}
+
+/// A name that nobody can guess.
+pub(crate) fn random_name(prefix: &str) -> Result<String, Errno> {
+    Ok(format!("{prefix}{:032x}", draw_bits()?))
+}
+
+fn random_bits() -> Result<u128, StagingError> {
+    draw_bits().map_err(|errno| StagingError::DrawId {
+        source: errno.into(),
+    })
 }
 
 /// 128 bits from the kernel's random generator.
-fn random_bits() -> Result<u128, StagingError> {
+fn draw_bits() -> Result<u128, Errno> {
     let mut bytes = [0; 16];
     // Up to 256 bytes come whole or not at all (getrandom(2)).
-    let drawn = rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()));
-    drawn.map_err(|errno| StagingError::DrawId {
-        source: errno.into(),
-    })?;
+    rustix::io::retry_on_intr(|| getrandom(&mut bytes, GetRandomFlags::empty()))?;
     Ok(u128::from_ne_bytes(bytes))
 }
 

@@ -6,8 +6,9 @@ use core::ffi::CStr;
 use core::iter;
 
 use cocker_protocol::{Groups, MAX_GROUPS, Spawn, Stage};
+use linux_raw_sys::general::{O_NOCTTY, O_NONBLOCK, O_RDWR};
 
-use crate::raw::{self, Errno, Fd, Result, Signals, Table};
+use crate::raw::{self, CURRENT_FOLDER, Descriptor, Errno, Fd, Result, Signals, Table};
 use crate::spawn::{Failure, Streams};
 
 /// The longest path that the kernel takes, its NUL included.
@@ -31,6 +32,7 @@ pub fn execute(spawn: &Spawn<'_>, streams: &Streams) -> Failure {
 fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<(), Failure> {
     let at = |stage| move |error| Failure::new(stage, error);
 
+    let nothing;
     let [input, output, error] = match streams {
         Streams::Pipes(pipes) => {
             // A group of its own, by which it is signalled, but no session: a daemon whose parent is process 1 and that
@@ -38,11 +40,16 @@ fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<
             raw::start_group().map_err(at(Stage::Fork))?;
             [pipes[0].fd(), pipes[1].fd(), pipes[2].fd()]
         }
-        Streams::Terminal { slave, .. } => {
+        Streams::Nothing => {
+            raw::start_group().map_err(at(Stage::Fork))?;
+            nothing = open_nothing().map_err(at(Stage::Streams))?;
+            [nothing.fd(); 3]
+        }
+        Streams::Terminal(terminal) => {
             // Only the leader of a session can take a controlling terminal.
             raw::start_session().map_err(at(Stage::Fork))?;
-            raw::control_terminal(slave.fd()).map_err(at(Stage::Terminal))?;
-            [slave.fd(); 3]
+            raw::control_terminal(terminal.fd()).map_err(at(Stage::Terminal))?;
+            [terminal.fd(); 3]
         }
     };
     for (source, target) in [(input, 0), (output, 1), (error, 2)] {
@@ -53,11 +60,11 @@ fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<
     take_identity(spawn).map_err(at(Stage::Identity))?;
 
     // The folder is entered with the rights of the command's user.
-    if let Err(error) = raw::change_directory(spawn.directory) {
+    if let Err(error) = enter(spawn.directory) {
         if spawn.directory_required {
             return Err(Failure::new(Stage::Directory, error));
         }
-        raw::change_directory(c"/").map_err(at(Stage::Directory))?;
+        enter(c"/").map_err(at(Stage::Directory))?;
     }
 
     raw::set_file_mask(0o022);
@@ -65,6 +72,25 @@ fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<
     // Signals last: one that waits may end the process from here on, as it should.
     raw::block_signals(Signals::NONE);
     Ok(())
+}
+
+/// Opens /dev/null. Whoever is root in the container may have put something else there, which is not written to.
+fn open_nothing() -> Result<Descriptor> {
+    // Not waiting for the other end of a FIFO, and not taking a terminal.
+    let flags = O_RDWR | O_NONBLOCK | O_NOCTTY;
+    let opened = raw::open(CURRENT_FOLDER, c"/dev/null", flags)?;
+    if raw::is_null_device(opened.fd()) {
+        Ok(opened)
+    } else {
+        Err(Errno::NODEV)
+    }
+}
+
+/// Makes this folder the working one. The links in /proc that lead to what a process has open, without being a path to it,
+/// are not followed: what is open here is init's, and the command must begin somewhere in the container's own tree.
+fn enter(folder: &CStr) -> Result<()> {
+    let folder = raw::open_folder(folder)?;
+    raw::change_directory(folder.fd())
 }
 
 fn take_identity(spawn: &Spawn<'_>) -> Result<()> {

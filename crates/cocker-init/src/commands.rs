@@ -24,6 +24,8 @@ pub struct Command {
 pub enum Kind {
     Pipes,
     Terminal,
+    /// Nobody asks for it again, so it is in no table: its end is an orphan's.
+    Detached,
 }
 
 impl Command {

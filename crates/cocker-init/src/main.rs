@@ -4,7 +4,7 @@
 //! It has no libc, no heap and one thread, and waits in one poll. It trusts its supervisor to mean well and nobody
 //! to be right: a message that is none is ignored. It must never panic, and never outlive its supervisor.
 //!
-//! Descriptors: 0 1 2 the console, 3 the supervisor's socket, 4 the root folder of the container's devpts.
+//! Descriptors: 0 1 2 the console, 3 the supervisor's socket.
 #![no_std]
 #![no_main]
 
@@ -28,10 +28,9 @@ use shutdown::{Role, Shutdown, TIMEOUT_BY_SIGNAL_MS};
 use spawn::Failure;
 
 const SOCKET: Fd = Fd(3);
-const DEVPTS: Fd = Fd(4);
 
 /// The first number behind the fixed descriptors.
-const FIRST_FREE: u32 = 5;
+const FIRST_FREE: u32 = 4;
 
 /// What `exit` says when init itself is wrong (EX_SOFTWARE of sysexits.h).
 const BROKEN: i32 = 70;
@@ -107,7 +106,7 @@ impl Init {
     }
 
     fn run(mut self) -> ! {
-        tell(InitReport::Ready, None);
+        tell(InitReport::Ready);
         loop {
             let mut polled = [SOCKET, self.signals.fd()].map(|descriptor| pollfd {
                 fd: descriptor.0,
@@ -151,7 +150,7 @@ impl Init {
             match raw::wait(Wait::AnyThatEnded) {
                 Waited::Ended { pid, wait_status } => {
                     if let Some(Command { id, .. }) = self.commands.remove(pid) {
-                        tell(InitReport::Exited { id, wait_status }, None);
+                        tell(InitReport::Exited { id, wait_status });
                     }
                 }
                 Waited::NoneEnded => return,
@@ -188,14 +187,14 @@ impl Init {
                     received.descriptors,
                 );
                 if let Err(Failure { stage, errno }) = report {
-                    tell(InitReport::NotStarted { id, stage, errno }, None);
+                    tell(InitReport::NotStarted { id, stage, errno });
                 }
             }
             InitRequest::Signal { id, signal } => self.signal_command(id, |_| signal),
             InitRequest::End { id } => self.signal_command(id, |kind| match kind {
                 // The client's end of the terminal closes as well; a shell that hears HUP can still tidy up.
                 Kind::Terminal => SIGHUP as i32,
-                Kind::Pipes => SIGKILL as i32,
+                Kind::Pipes | Kind::Detached => SIGKILL as i32,
             }),
             InitRequest::Shutdown { timeout_ms } => self.begin_shutdown(timeout_ms),
         }
@@ -223,20 +222,20 @@ fn start_command(
     if commands.is_full() {
         return Err(Failure::new(Stage::TooMany, Errno(0)));
     }
-    let started = spawn::start(DEVPTS, spawn, descriptors)?;
-    let (pid, kind) = (started.pid, started.kind);
-    commands.insert(Command { pid, id, kind });
-    tell(InitReport::Started { id, pid }, started.master);
+    let (pid, kind) = spawn::start(spawn, descriptors)?;
+    if kind != Kind::Detached {
+        commands.insert(Command { pid, id, kind });
+    }
+    tell(InitReport::Started { id, pid });
     Ok(())
 }
 
-/// Sends a report, with the descriptor that belongs to it; our copy of that one closes.
-fn tell(report: InitReport, descriptor: Option<Descriptor>) {
+/// Sends a report.
+fn tell(report: InitReport) {
     let mut buffer = [0; 64];
     let Ok(length) = report.encode(&mut buffer) else {
         raw::exit(BROKEN);
     };
-    let fd = descriptor.as_ref().map(Descriptor::fd);
     // Where nobody listens any more, the socket's end says so in the next round.
-    let _ = raw::send(SOCKET, &buffer[..length], fd);
+    let _ = raw::send(SOCKET, &buffer[..length]);
 }

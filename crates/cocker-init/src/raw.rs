@@ -7,7 +7,7 @@ use core::ffi::{CStr, c_char};
 use core::marker::PhantomData;
 use core::mem::size_of;
 use core::slice;
-use linux_raw_sys::general::{self as kernel, kernel_sigset_t, termios, winsize};
+use linux_raw_sys::general::{self as kernel, kernel_sigset_t};
 use linux_raw_sys::{ioctl, net};
 
 pub use cocker_resident::*;
@@ -112,70 +112,10 @@ pub fn open(folder: Fd, name: &CStr, flags: u32) -> Result<Descriptor> {
     opened.map(Descriptor::new)
 }
 
-/// Gives an open file this owner and keeps its group.
-pub fn change_owner(file: Fd, uid: u32) -> Result<()> {
-    // SAFETY: fchown takes numbers only.
-    unsafe {
-        call(
-            kernel::__NR_fchown,
-            [file.0 as usize, uid as usize, u32::MAX as usize],
-        )
-    }
-    .map(drop)
-}
-
 /// Makes `target` another number for `source`, open over an exec.
 pub fn duplicate(source: Fd, target: i32) -> Result<()> {
     // SAFETY: dup2 takes numbers only; `target` is a standard stream, which no `Descriptor` owns.
     unsafe { call(kernel::__NR_dup2, [source.0 as usize, target as usize]) }.map(drop)
-}
-
-/// Allows the slave of this terminal's master to be opened.
-pub fn unlock_terminal(master: Fd) -> Result<()> {
-    let locked = 0i32;
-    let (request, argument) = (ioctl::TIOCSPTLCK as usize, &raw const locked as usize);
-    // SAFETY: TIOCSPTLCK reads one int, and `locked` is one.
-    unsafe { call(kernel::__NR_ioctl, [master.0 as usize, request, argument]) }.map(drop)
-}
-
-/// Opens the slave of this master without a path, close-on-exec.
-pub fn open_terminal_slave(master: Fd) -> Result<Descriptor> {
-    let flags = (kernel::O_RDWR | kernel::O_NOCTTY | kernel::O_CLOEXEC) as usize;
-    let request = ioctl::TIOCGPTPEER as usize;
-    // SAFETY: TIOCGPTPEER takes the open flags as a number.
-    let opened = unsafe { call(kernel::__NR_ioctl, [master.0 as usize, request, flags]) };
-    opened.map(Descriptor::new)
-}
-
-pub fn resize_terminal(terminal: Fd, rows: u16, columns: u16) -> Result<()> {
-    let size = winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    let (request, argument) = (ioctl::TIOCSWINSZ as usize, &raw const size as usize);
-    // SAFETY: TIOCSWINSZ reads one winsize, and `size` is one.
-    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }.map(drop)
-}
-
-/// Tells the terminal that its input is UTF-8, so that erasing a character erases all its bytes.
-pub fn set_terminal_utf8(terminal: Fd) -> Result<()> {
-    let mut modes = termios {
-        c_iflag: 0,
-        c_oflag: 0,
-        c_cflag: 0,
-        c_lflag: 0,
-        c_line: 0,
-        c_cc: [0; 19],
-    };
-    let (request, argument) = (ioctl::TCGETS as usize, &raw mut modes as usize);
-    // SAFETY: TCGETS writes one kernel termios, and `modes` is one.
-    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }?;
-    modes.c_iflag |= kernel::IUTF8;
-    let (request, argument) = (ioctl::TCSETS as usize, &raw const modes as usize);
-    // SAFETY: TCSETS reads one kernel termios, and `modes` is one.
-    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }.map(drop)
 }
 
 /// Makes this terminal the controlling one of the calling session's leader.
@@ -246,25 +186,13 @@ pub fn receive(socket: Fd, buffer: &mut [u8]) -> Result<Received> {
     Ok(received)
 }
 
-/// Sends one message, with a descriptor where there is one.
-pub fn send(socket: Fd, bytes: &[u8], descriptor: Option<Fd>) -> Result<()> {
-    let length = size_of::<net::cmsghdr>() + size_of::<i32>();
-    let mut control = Control {
-        header: net::cmsghdr {
-            cmsg_len: length as _,
-            cmsg_level: net::SOL_SOCKET as i32,
-            cmsg_type: net::SCM_RIGHTS as i32,
-        },
-        descriptors: [descriptor.map_or(-1, |fd| fd.0); MAX_DESCRIPTORS],
-    };
-    // The kernel only reads from what it sends.
-    let mut part = iovec(bytes.as_ptr().cast_mut(), bytes.len());
-    let length = if descriptor.is_some() { length } else { 0 };
-    let message = message_head(&mut part, &raw mut control, length);
+/// Sends one message.
+pub fn send(socket: Fd, bytes: &[u8]) -> Result<()> {
+    let (start, length) = (bytes.as_ptr() as usize, bytes.len());
     let flags = net::MSG_NOSIGNAL as usize;
-    let arguments = [socket.0 as usize, &raw const message as usize, flags];
-    // SAFETY: `message` names `bytes` and at most the whole of `control`, and both are borrowed for the call.
-    unsafe { call(kernel::__NR_sendmsg, arguments) }.map(drop)
+    let arguments = [socket.0 as usize, start, length, flags, 0, 0];
+    // SAFETY: the kernel reads `length` bytes, which is what `bytes` holds; there is no address.
+    unsafe { call(kernel::__NR_sendto, arguments) }.map(drop)
 }
 
 /// Which of the two processes this is after a fork.
@@ -330,9 +258,35 @@ pub fn set_file_mask(mask: u32) {
     let _ = unsafe { call(kernel::__NR_umask, [mask as usize]) };
 }
 
-pub fn change_directory(path: &CStr) -> Result<()> {
-    // SAFETY: the kernel reads `path` up to its NUL.
-    unsafe { call(kernel::__NR_chdir, [path.as_ptr() as usize]) }.map(drop)
+/// Stands for the working folder where a folder is asked for.
+pub const CURRENT_FOLDER: Fd = Fd(kernel::AT_FDCWD);
+
+/// Opens a folder as a place only, close-on-exec, following no magic link (openat2(2), RESOLVE_NO_MAGICLINKS).
+pub fn open_folder(path: &CStr) -> Result<Descriptor> {
+    let how = kernel::open_how {
+        flags: u64::from(kernel::O_PATH | kernel::O_DIRECTORY | kernel::O_CLOEXEC),
+        mode: 0,
+        resolve: u64::from(kernel::RESOLVE_NO_MAGICLINKS),
+    };
+    let arguments = [
+        CURRENT_FOLDER.0 as usize,
+        path.as_ptr() as usize,
+        &raw const how as usize,
+        size_of::<kernel::open_how>(),
+    ];
+    // SAFETY: the kernel reads `path` up to its NUL, and one open_how, which `how` is.
+    unsafe { call(kernel::__NR_openat2, arguments) }.map(Descriptor::new)
+}
+
+pub fn change_directory(folder: Fd) -> Result<()> {
+    // SAFETY: fchdir takes a number only.
+    unsafe { call(kernel::__NR_fchdir, [folder.0 as usize]) }.map(drop)
+}
+
+/// Whether this is the device that swallows everything (null(4)).
+pub fn is_null_device(file: Fd) -> bool {
+    const NULL: (u32, u32) = (1, 3);
+    character_device(file) == Some(NULL)
 }
 
 /// Pointers to strings with a null at the end, as execve takes them.

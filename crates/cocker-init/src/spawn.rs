@@ -7,11 +7,10 @@
 //!                      ◀──────── success: the exec closes the pipe, and there is nothing to read
 //! ```
 use cocker_protocol::{Spawn, Stage, Stream};
-use linux_raw_sys::general::{O_CLOEXEC, O_NOCTTY, O_RDWR};
 
 use crate::child;
 use crate::commands::Kind;
-use crate::raw::{self, Descriptor, Errno, Fd, Forked, MAX_DESCRIPTORS, Wait};
+use crate::raw::{self, Descriptor, Errno, Forked, MAX_DESCRIPTORS, Wait};
 
 /// The step of a spawn that failed, and with which error.
 #[derive(Clone, Copy)]
@@ -20,71 +19,42 @@ pub struct Failure {
     pub errno: i32,
 }
 
-/// A command that runs.
-pub struct Started {
-    pub pid: i32,
-    pub kind: Kind,
-    /// The master of the command's terminal.
-    pub master: Option<Descriptor>,
-}
-
 /// What the command's standard streams are made of.
 pub enum Streams {
     Pipes([Descriptor; 3]),
-    Terminal {
-        master: Descriptor,
-        slave: Descriptor,
-    },
+    /// Its side of a terminal.
+    Terminal(Descriptor),
+    /// The command's process opens /dev/null itself: what stands there is the container's, and init opens nothing of it.
+    Nothing,
+}
+
+impl Streams {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Pipes(_) => Kind::Pipes,
+            Self::Terminal(_) => Kind::Terminal,
+            Self::Nothing => Kind::Detached,
+        }
+    }
 }
 
 /// Starts a command with the descriptors that came along; what is not needed of them is closed.
 pub fn start(
-    devpts: Fd,
     spawn: &Spawn<'_>,
     descriptors: [Option<Descriptor>; MAX_DESCRIPTORS],
-) -> Result<Started, Failure> {
-    let streams = prepare_streams(devpts, spawn, descriptors)?;
-    let pid = fork_command(spawn, &streams)?;
-    Ok(match streams {
-        Streams::Pipes(_) => Started {
-            pid,
-            kind: Kind::Pipes,
-            master: None,
-        },
-        Streams::Terminal { master, .. } => Started {
-            pid,
-            kind: Kind::Terminal,
-            master: Some(master),
-        },
-    })
-}
-
-fn prepare_streams(
-    devpts: Fd,
-    spawn: &Spawn<'_>,
-    descriptors: [Option<Descriptor>; MAX_DESCRIPTORS],
-) -> Result<Streams, Failure> {
-    match (spawn.stream, descriptors) {
+) -> Result<(i32, Kind), Failure> {
+    let streams = match (spawn.stream, descriptors) {
         (Stream::Pipes, [Some(input), Some(output), Some(error), None]) => {
-            Ok(Streams::Pipes([input, output, error]))
+            Streams::Pipes([input, output, error])
         }
-        (Stream::Pipes, _) => Err(Failure::new(Stage::Fork, Errno::INVAL)),
-        (Stream::Terminal { rows, columns }, _) => open_terminal(devpts, rows, columns, spawn.uid)
-            .map_err(|error| Failure::new(Stage::Terminal, error)),
-    }
-}
-
-/// Opens a new terminal in the container's own devpts; both ends come without a path that could be a trap.
-fn open_terminal(devpts: Fd, rows: u16, columns: u16, owner: u32) -> raw::Result<Streams> {
-    let master = raw::open(devpts, c"ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)?;
-    raw::unlock_terminal(master.fd())?;
-    raw::resize_terminal(master.fd(), rows, columns)?;
-    let slave = raw::open_terminal_slave(master.fd())?;
-    raw::set_terminal_utf8(slave.fd())?;
-    // The user must be able to open their own terminal by its name. An id that does not exist here fails again, and
-    // is then reported, when the command takes it on.
-    let _ = raw::change_owner(slave.fd(), owner);
-    Ok(Streams::Terminal { master, slave })
+        (Stream::Terminal { .. }, [Some(terminal), None, None, None]) => {
+            Streams::Terminal(terminal)
+        }
+        (Stream::Nothing, [None, None, None, None]) => Streams::Nothing,
+        _ => return Err(Failure::new(Stage::Fork, Errno::INVAL)),
+    };
+    let pid = fork_command(spawn, &streams)?;
+    Ok((pid, streams.kind()))
 }
 
 /// Forks, and waits until the child has executed the program or told why not.

@@ -4,7 +4,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
-use cocker_protocol::{InitReport, InitRequest, Stage, Stream};
+use cocker_protocol::{InitReport, InitRequest, Stage};
 use support::{Request, Resident, Started};
 
 /// Starts a shell that says when its traps are set.
@@ -33,17 +33,8 @@ fn everyone_is_asked_and_may_tidy_up() {
         "trap 'exit 7' TERM; echo ready; while :; do read x; done",
     );
     let _stopped = start_ready(&init, 2, "echo ready; kill -STOP $$; exit 0");
-    let shell = Request {
-        stream: Stream::Terminal {
-            rows: 24,
-            columns: 80,
-        },
-        ..Request::new(c"/bin/sh", &["sh", "-i"])
-    };
-    init.ask(shell.spawn(3), &[]);
-    let (InitReport::Started { id: 3, .. }, Some(master)) = init.report() else {
-        panic!("no terminal");
-    };
+    let shell = Request::new(c"/bin/sh", &["sh", "-i"]).in_terminal();
+    let master = init.start_in_terminal(3, &shell);
     // The prompt is there, so the shell ignores TERM already.
     assert!(support::is_readable(
         std::os::fd::AsFd::as_fd(&master),
@@ -53,8 +44,8 @@ fn everyone_is_asked_and_may_tidy_up() {
     let begun = Instant::now();
     init.ask(InitRequest::Shutdown { timeout_ms: 60_000 }, &[]);
     let mut ends = [0; 3].map(|_| match init.report() {
-        (InitReport::Exited { id, wait_status }, None) => (id, wait_status),
-        (other, _) => panic!("not an end: {other:?}"),
+        InitReport::Exited { id, wait_status } => (id, wait_status),
+        other => panic!("not an end: {other:?}"),
     });
     ends.sort();
     assert_eq!(ends[0], (1, 7 << 8));

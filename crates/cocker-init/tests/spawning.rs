@@ -8,9 +8,15 @@ use std::os::unix::fs::PermissionsExt;
 
 use cocker_protocol::{InitReport, InitRequest, Stage, Stream};
 use rustix::io::Errno;
-use support::{Pipes, Request, Resident};
+use rustix::termios::Winsize;
+use support::{Pipes, Request, Resident, terminal};
 
 const EXITED_WITH_7: i32 = 7 << 8;
+
+fn open_descriptors(init: &Resident) -> usize {
+    let folder = format!("/proc/{}/fd", init.pid());
+    std::fs::read_dir(folder).unwrap().count()
+}
 
 fn errno(error: Errno) -> i32 {
     error.raw_os_error()
@@ -96,6 +102,104 @@ fn a_folder_that_is_not_required_gives_way_to_the_root() {
 }
 
 #[test]
+fn a_folder_that_only_a_descriptor_leads_to_is_not_entered() {
+    let init = Resident::as_first_child();
+    let magic = [
+        c"/proc/self/fd/4",
+        c"/proc/self/fd/4/..",
+        c"/proc/self/cwd",
+        c"/proc/self/cwd/..",
+        c"/proc/self/root/etc",
+    ];
+    for (id, directory) in (1..).zip(magic) {
+        let request = Request {
+            directory,
+            ..Request::shell("pwd")
+        };
+        let expected = (Stage::Directory, errno(Errno::LOOP));
+        assert_eq!(init.fail(id, &request), expected, "{directory:?}");
+    }
+    let home = Request {
+        directory: c"/proc/self/cwd",
+        directory_required: false,
+        ..Request::shell("pwd -P")
+    };
+    assert_eq!(init.run(10, &home), (0, "/\n".into()));
+    // Whoever follows such a link does get somewhere.
+    let followed = Request::shell("cd /proc/$PPID/cwd && pwd -P");
+    let there = std::env::current_dir().unwrap();
+    assert_eq!(
+        init.run(13, &followed),
+        (0, format!("{}\n", there.display()))
+    );
+    // Links that are paths lead somewhere.
+    let link = Request {
+        directory: c"/proc/self/../self/../../etc/../etc",
+        ..Request::shell("pwd -P")
+    };
+    assert_eq!(init.run(11, &link), (0, "/etc\n".into()));
+    let file = Request {
+        directory: c"/etc/passwd",
+        ..Request::shell("pwd")
+    };
+    let expected = (Stage::Directory, errno(Errno::NOTDIR));
+    assert_eq!(init.fail(12, &file), expected);
+}
+
+#[test]
+fn a_folder_is_entered_with_the_rights_of_the_commands_user() {
+    let init = Resident::as_first_child();
+    let folder = std::env::temp_dir().join(format!("cockerinit-closed-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).unwrap();
+    let directory = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes()).unwrap();
+    let request = Request {
+        directory: &directory,
+        identity: (1234, 1234),
+        ..Request::shell("pwd")
+    };
+    let expected = (Stage::Directory, errno(Errno::ACCESS));
+    assert_eq!(init.fail(1, &request), expected);
+    std::fs::remove_dir(&folder).unwrap();
+}
+
+#[test]
+fn a_command_with_nothing_runs_on_dev_null_and_is_not_heard_of_again() {
+    let init = Resident::as_first_child();
+    let result = std::env::temp_dir().join(format!("cockerinit-nothing-{}", std::process::id()));
+    let script = format!(
+        "cat; echo out; echo err >&2; streams=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo \"$streams\" >{0}.new; mv {0}.new {0}",
+        result.display()
+    );
+    let request = Request {
+        stream: Stream::Nothing,
+        ..Request::shell(&script)
+    };
+    init.ask(request.spawn(1), &[]);
+    let InitReport::Started { id: 1, .. } = init.report() else {
+        panic!("not started");
+    };
+    while !result.exists() {
+        assert_eq!(init.run(2, &Request::shell("exit 7")).0, EXITED_WITH_7);
+    }
+    assert_eq!(
+        std::fs::read_to_string(&result).unwrap(),
+        "/dev/null\n/dev/null\n/dev/null\n"
+    );
+    std::fs::remove_file(&result).unwrap();
+    // Its number is free, and nothing was ever reported of it but its start.
+    assert_eq!(init.run(1, &Request::shell("exit 7")).0, EXITED_WITH_7);
+    let missing = Request {
+        stream: Stream::Nothing,
+        ..Request::new(c"/no/such/program", &["x"])
+    };
+    assert_eq!(
+        init.fail(3, &missing),
+        (Stage::Execute, errno(Errno::NOENT))
+    );
+}
+
+#[test]
 fn a_name_is_looked_for_in_every_folder_of_path() {
     let init = Resident::as_first_child();
     let folder = std::env::temp_dir().join(format!("cockerinit-path-{}", std::process::id()));
@@ -154,30 +258,25 @@ fn a_command_is_who_the_request_says_and_inherits_nothing() {
 }
 
 #[test]
-fn a_terminal_has_the_size_asked_for_and_belongs_to_the_session() {
+fn a_terminal_that_comes_along_becomes_the_one_of_a_new_session() {
     let init = Resident::as_first_child();
     let request = Request {
-        stream: Stream::Terminal {
-            rows: 33,
-            columns: 101,
-        },
         identity: (1234, 567),
         ..Request::shell(
-            "stty size; stty -a | grep -o ' iutf8'; test -c \"$(tty)\" && : <\"$(tty)\" && : </dev/tty && echo mine; exit 7",
+            "stty size; test -t 0 && test -t 1 && test -t 2 && : </dev/tty && echo mine; \
+             ps -o sid= -p $$ | grep -qx \" *$$\" && echo leads; ls /proc/self/fd | wc -l; exit 7",
         )
-    };
-    init.ask(request.spawn(1), &[]);
-    let (InitReport::Started { id: 1, .. }, Some(master)) = init.report() else {
-        panic!("no terminal");
+        .in_terminal()
     };
     let mut text = Vec::new();
-    let mut master = std::fs::File::from(master);
+    let mut master = std::fs::File::from(init.start_in_terminal(1, &request));
     // With the last slave closed the master fails with EIO, after everything was read.
     let _ = master.read_to_end(&mut text);
     assert_eq!(init.exited(1), EXITED_WITH_7);
     assert_eq!(
         String::from_utf8_lossy(&text),
-        "33 101\r\n iutf8\r\nmine\r\n"
+        // Of four descriptors `ls` has opened the fourth itself.
+        "33 101\r\nmine\r\nleads\r\n4\r\n"
     );
 }
 
@@ -188,17 +287,8 @@ fn a_client_that_is_gone_takes_its_command_along() {
     init.ask(InitRequest::End { id: 1 }, &[]);
     assert_eq!(init.exited(1), 9);
 
-    let request = Request {
-        stream: Stream::Terminal {
-            rows: 24,
-            columns: 80,
-        },
-        ..Request::shell("exec cat")
-    };
-    init.ask(request.spawn(2), &[]);
-    let (InitReport::Started { id: 2, .. }, Some(_master)) = init.report() else {
-        panic!("no terminal");
-    };
+    let request = Request::shell("exec cat").in_terminal();
+    let _master = init.start_in_terminal(2, &request);
     init.ask(InitRequest::End { id: 2 }, &[]);
     assert_eq!(init.exited(2), 1);
 }
@@ -212,19 +302,19 @@ fn three_hundred_commands_run_at_once() {
     for id in 1..=300 {
         init.ask(cat.spawn(id), &pipes.theirs());
         match init.report() {
-            (InitReport::Started { id, pid }, None) => {
+            InitReport::Started { id, pid } => {
                 assert!(pid > 1);
                 assert!(started.insert(id));
             }
-            (other, _) => panic!("not started: {other:?}"),
+            other => panic!("not started: {other:?}"),
         }
     }
     // Every one of them ends when the one pipe they all read from does.
     drop(pipes);
     while !started.is_empty() {
         match init.report() {
-            (InitReport::Exited { id, wait_status: 0 }, None) => assert!(started.remove(&id)),
-            (other, _) => panic!("not an end: {other:?}"),
+            InitReport::Exited { id, wait_status: 0 } => assert!(started.remove(&id)),
+            other => panic!("not an end: {other:?}"),
         }
     }
 }
@@ -253,28 +343,85 @@ fn messages_that_are_none_change_nothing() {
 }
 
 #[test]
-fn pipes_come_as_exactly_three() {
+fn pipes_come_as_exactly_three_and_a_terminal_as_exactly_one() {
     let init = Resident::as_first_child();
     let pipes = Pipes::new();
-    let request = Request::shell("true");
+    let on_pipes = Request::shell("true");
+    let in_terminal = Request::shell("true").in_terminal();
     // Whoever runs the tests may have left descriptors of their own to the resident.
-    let folder = format!("/proc/{}/fd", init.pid());
-    let open = || std::fs::read_dir(&folder).unwrap().count();
-    let before = open();
+    let before = open_descriptors(&init);
     let [input, output, error] = pipes.theirs();
-    for descriptors in [
-        &[][..],
-        &[input, output],
-        &[input, output, error, output],
-        &[input, output, error, output, output, output],
-    ] {
+    let wrong = [
+        (&on_pipes, &[][..]),
+        (&on_pipes, &[input, output]),
+        (&on_pipes, &[input, output, error, output]),
+        (&on_pipes, &[input, output, error, output, output, output]),
+        (&in_terminal, &[]),
+        (&in_terminal, &[input, output]),
+        (&in_terminal, &[input, output, error]),
+        (&in_terminal, &[input, output, error, output, output]),
+    ];
+    for (request, descriptors) in wrong {
         init.ask(request.spawn(1), descriptors);
-        let (InitReport::NotStarted { id: 1, stage, .. }, None) = init.report() else {
+        let InitReport::NotStarted { id: 1, stage, .. } = init.report() else {
             panic!("started with {} descriptors", descriptors.len());
         };
         assert_eq!(stage, Stage::Fork);
     }
-    assert_eq!(open(), before, "every descriptor that came is closed");
+    assert_eq!(
+        open_descriptors(&init),
+        before,
+        "every descriptor that came is closed"
+    );
+}
+
+#[test]
+fn what_is_no_terminal_becomes_no_session() {
+    let init = Resident::as_first_child();
+    let before = open_descriptors(&init);
+    let pipes = Pipes::new();
+    let request = Request::shell("true").in_terminal();
+    init.ask(request.spawn(1), &[pipes.output.1.as_fd()]);
+    let InitReport::NotStarted {
+        id: 1,
+        stage,
+        errno: said,
+    } = init.report()
+    else {
+        panic!("it has taken a pipe for a terminal");
+    };
+    assert_eq!((stage, said), (Stage::Terminal, errno(Errno::NOTTY)));
+    // One that was hung up already leads nowhere either.
+    let (master, slave) = terminal(Winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    });
+    drop(master);
+    init.ask(request.spawn(2), &[slave.as_fd()]);
+    let InitReport::NotStarted {
+        id: 2,
+        stage: Stage::Terminal,
+        ..
+    } = init.report()
+    else {
+        panic!("it has taken a closed terminal");
+    };
+    assert_eq!(open_descriptors(&init), before);
+    assert_eq!(init.run(3, &Request::shell("exit 7")).0, EXITED_WITH_7);
+}
+
+#[test]
+fn a_terminal_that_closes_hangs_its_session_up() {
+    let init = Resident::as_first_child();
+    let before = open_descriptors(&init);
+    let request = Request::shell("exec cat").in_terminal();
+    let master = init.start_in_terminal(1, &request);
+    // init keeps nothing of the terminal, so the last one outside is the last one.
+    assert_eq!(open_descriptors(&init), before);
+    drop(master);
+    assert_eq!(init.exited(1), 1);
 }
 
 #[test]

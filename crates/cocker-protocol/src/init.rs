@@ -5,7 +5,8 @@ use crate::{DecodeError, Spawn, Stage, TooLong};
 /// What the supervisor asks of init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitRequest<'a> {
-    /// Start this command. With [`crate::Stream::Pipes`] three descriptors come along, else none.
+    /// Start this command. With [`crate::Stream::Pipes`] three descriptors come along, with a terminal one: the command's
+    /// side of it.
     Spawn { id: u32, spawn: Spawn<'a> },
     /// Send this signal to the command's process group.
     Signal { id: u32, signal: i32 },
@@ -18,15 +19,16 @@ pub enum InitRequest<'a> {
 /// What init tells the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitReport {
-    /// The master of the console's terminal comes along.
+    /// The first message, before anything of the container runs: the master of the console's terminal comes along, and the
+    /// folder of the container's terminals.
     Console,
     /// init takes requests.
     Ready,
-    /// The command runs as `pid`, counted inside. For a terminal its master comes along.
+    /// The command runs as `pid`, counted inside.
     Started { id: u32, pid: i32 },
     /// The command could not be started; nothing of it is left.
     NotStarted { id: u32, stage: Stage, errno: i32 },
-    /// The command ended with this status, as `wait4` gives it.
+    /// The command ended with this status, as `wait4` gives it; not told of one with [`crate::Stream::Nothing`].
     Exited { id: u32, wait_status: i32 },
 }
 

@@ -1,4 +1,5 @@
-//! The messages between client, supervisor and init: two enums a pair, one for each direction.
+//! The messages between client, supervisor and init: two enums a pair, one for each direction. And what the supervisor
+//! leaves for clients to read: the times of the console's log, in `times.rs`.
 //!
 //! One message is one datagram of a SEQPACKET socket, so a message is never half read. Its head names the protocol
 //! version, the kind and the length of what follows:
@@ -19,8 +20,11 @@
 
 mod client;
 mod init;
+mod modes;
 mod outcome;
+mod session;
 mod spawn;
+mod times;
 mod wire;
 
 #[cfg(test)]
@@ -28,11 +32,14 @@ mod tests;
 
 pub use client::{ClientReply, ClientRequest};
 pub use init::{InitReport, InitRequest};
+pub use modes::{ModeTracker, Modes};
 pub use outcome::{DecodeError, Refusal, Stage, TooLong};
+pub use session::{Access, Lasting, MAX_LABEL, Open, SessionRow, Target};
 pub use spawn::{Groups, MAX_GROUPS, Spawn, Stream, Strings};
+pub use times::{LogTime, RECORD, RESOLUTION_MS, times_head};
 
 /// The version that every head carries; ends of different versions refuse each other.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The most bytes of one message, its head included.
 pub const MAX_MESSAGE: usize = 192 * 1024;

@@ -20,6 +20,8 @@ pub enum Stage {
     TooMany,
     /// init has ended, is ending, or does not answer.
     InitGone,
+    /// Opening /dev/null, which has to be the device that it is everywhere.
+    Streams,
 }
 
 /// Why the supervisor does not serve a client.
@@ -33,6 +35,10 @@ pub enum Refusal {
     Malformed,
     /// The client speaks another version.
     WrongVersion,
+    /// There are as many sessions as the supervisor keeps.
+    TooManySessions,
+    /// There is a session of that name.
+    NameTaken,
 }
 
 /// A message does not fit into the buffer, or is longer than [`crate::MAX_MESSAGE`].
@@ -99,6 +105,7 @@ impl Stage {
             Self::Execute => 5,
             Self::TooMany => 6,
             Self::InitGone => 7,
+            Self::Streams => 8,
         }
     }
 
@@ -112,6 +119,7 @@ impl Stage {
             5 => Self::Execute,
             6 => Self::TooMany,
             7 => Self::InitGone,
+            8 => Self::Streams,
             _ => return None,
         })
     }
@@ -124,6 +132,8 @@ impl Refusal {
             Self::TooMany => 2,
             Self::Malformed => 3,
             Self::WrongVersion => 4,
+            Self::TooManySessions => 5,
+            Self::NameTaken => 6,
         })
     }
 
@@ -133,6 +143,8 @@ impl Refusal {
             2 => Ok(Self::TooMany),
             3 => Ok(Self::Malformed),
             4 => Ok(Self::WrongVersion),
+            5 => Ok(Self::TooManySessions),
+            6 => Ok(Self::NameTaken),
             _ => Err(DecodeError::Malformed("an unknown refusal")),
         }
     }

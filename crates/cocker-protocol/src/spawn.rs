@@ -41,8 +41,10 @@ pub struct Spawn<'a> {
 pub enum Stream {
     /// Three descriptors that travel with the request: standard input, output and error.
     Pipes,
-    /// A new terminal of the container; its master travels back with `Started`.
+    /// A new terminal of the container. Its side for the command comes from the supervisor, as one descriptor.
     Terminal { rows: u16, columns: u16 },
+    /// The container's own /dev/null. Such a command is nobody's: `Started` is the last that is heard of it.
+    Nothing,
 }
 
 /// NUL-terminated strings laid end to end.
@@ -138,6 +140,7 @@ impl<'a> Spawn<'a> {
         let (stream, rows, columns) = match self.stream {
             Stream::Pipes => (0, 0, 0),
             Stream::Terminal { rows, columns } => (1, rows, columns),
+            Stream::Nothing => (2, 0, 0),
         };
         writer.u16(stream)?;
         writer.u16(rows)?;
@@ -157,13 +160,10 @@ impl<'a> Spawn<'a> {
             stream: match (reader.u16()?, reader.u16()?, reader.u16()?) {
                 (0, 0, 0) => Stream::Pipes,
                 (1, rows, columns) => Stream::Terminal { rows, columns },
+                (2, 0, 0) => Stream::Nothing,
                 _ => return Err(DecodeError::Malformed("an unknown kind of stream")),
             },
-            directory_required: match reader.u16()? {
-                0 => false,
-                1 => true,
-                _ => return Err(DecodeError::Malformed("neither yes nor no")),
-            },
+            directory_required: reader.bool()?,
             uid: reader.u32()?,
             gid: reader.u32()?,
             groups: Groups::from_le_bytes(reader.bytes()?)

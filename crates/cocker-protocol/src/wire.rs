@@ -5,7 +5,7 @@ use core::ffi::CStr;
 
 use crate::{DecodeError, MAX_MESSAGE, TooLong, VERSION};
 
-const HEAD: usize = 8;
+pub(crate) const HEAD: usize = 8;
 
 /// Writes a message of `kind` with the body that `body` writes, and returns how many bytes it takes.
 pub(crate) fn encode(
@@ -22,10 +22,16 @@ pub(crate) fn encode(
     body(&mut writer)?;
     let used = writer.used;
     let length = u32::try_from(used).map_err(|_| TooLong)?;
-    head[..2].copy_from_slice(&VERSION.to_le_bytes());
-    head[2..4].copy_from_slice(&kind.to_le_bytes());
-    head[4..].copy_from_slice(&length.to_le_bytes());
+    head.copy_from_slice(&self::head(kind, length));
     Ok(HEAD + used)
+}
+
+/// The head of a message of `kind` whose body is `length` bytes long.
+pub(crate) fn head(kind: u16, length: u32) -> [u8; HEAD] {
+    let [a, b] = VERSION.to_le_bytes();
+    let [c, d] = kind.to_le_bytes();
+    let [e, f, g, h] = length.to_le_bytes();
+    [a, b, c, d, e, f, g, h]
 }
 
 /// Checks the head of `message` and returns its kind and a reader of its body.
@@ -73,6 +79,15 @@ impl Writer<'_> {
         self.raw(bytes)
     }
 
+    /// Writes the bytes that are all the rest of the body.
+    pub(crate) fn rest(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+        self.raw(bytes)
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) -> Result<(), TooLong> {
+        self.raw(&value.to_le_bytes())
+    }
+
     fn raw(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
         let end = self.used.checked_add(bytes.len()).ok_or(TooLong)?;
         self.buffer
@@ -117,6 +132,23 @@ impl<'a> Reader<'a> {
     pub(crate) fn string(&mut self) -> Result<&'a CStr, DecodeError> {
         CStr::from_bytes_with_nul(self.bytes()?)
             .map_err(|_| DecodeError::Malformed("a string without exactly one NUL at its end"))
+    }
+
+    pub(crate) fn bool(&mut self) -> Result<bool, DecodeError> {
+        match self.u16()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::Malformed("neither yes nor no")),
+        }
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// Reads all that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.rest)
     }
 
     /// Ends the reading: nothing may be left.

@@ -137,14 +137,20 @@ pub fn name_process(name: &CStr) {
 
 /// CLOCK_MONOTONIC in milliseconds.
 pub fn now_ms() -> u64 {
+    let time = clock(kernel::CLOCK_MONOTONIC);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// What one of the kernel's clocks says.
+pub fn clock(clock: u32) -> timespec {
     let mut time = timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    let clock = kernel::CLOCK_MONOTONIC as usize;
+    let place = &raw mut time as usize;
     // SAFETY: the kernel writes one timespec, and `time` is one.
-    let _ = unsafe { call(kernel::__NR_clock_gettime, [clock, &raw mut time as usize]) };
-    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+    let _ = unsafe { call(kernel::__NR_clock_gettime, [clock as usize, place]) };
+    time
 }
 
 /// A set of signals, one bit each.
@@ -216,6 +222,34 @@ pub fn is_open(descriptor: Fd) -> bool {
     let operation = kernel::F_GETFD as usize;
     // SAFETY: F_GETFD takes numbers only.
     unsafe { call(kernel::__NR_fcntl, [descriptor.0 as usize, operation]) }.is_ok()
+}
+
+/// The major and minor number where this is a character device. Asked without ever waiting for a file system behind the
+/// descriptor.
+pub fn character_device(descriptor: Fd) -> Option<(u32, u32)> {
+    const TYPE: u16 = kernel::S_IFMT as u16;
+    const CHARACTER_DEVICE: u16 = kernel::S_IFCHR as u16;
+    let status = status(descriptor).ok()?;
+    let number = (status.stx_rdev_major, status.stx_rdev_minor);
+    (status.stx_mode & TYPE == CHARACTER_DEVICE).then_some(number)
+}
+
+/// statx(2) of an open file: its type, owner, inode and device number. Never waits for a file system behind the descriptor.
+pub fn status(descriptor: Fd) -> Result<kernel::statx> {
+    let mut found = core::mem::MaybeUninit::<kernel::statx>::zeroed();
+    let flags = kernel::AT_EMPTY_PATH | kernel::AT_STATX_DONT_SYNC;
+    let wanted = kernel::STATX_TYPE | kernel::STATX_UID | kernel::STATX_INO;
+    let arguments = [
+        descriptor.0 as usize,
+        c"".as_ptr() as usize,
+        flags as usize,
+        wanted as usize,
+        found.as_mut_ptr() as usize,
+    ];
+    // SAFETY: the kernel reads an empty name and writes one statx, and `found` is as long as one.
+    unsafe { call(kernel::__NR_statx, arguments) }?;
+    // SAFETY: a statx is numbers only, and all of them were zero at least.
+    Ok(unsafe { found.assume_init() })
 }
 
 /// Closes every descriptor from `first` on.

@@ -51,7 +51,6 @@ fn at(phase: Phase) -> impl Fn(Errno) -> Failure {
 /// What the assembled sandbox leaves open for init.
 struct Assembled {
     console: OwnedFd,
-    terminals: OwnedFd,
 }
 
 pub(crate) fn init_to_be(inside: Inside<'_>) -> ! {
@@ -119,9 +118,10 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
         // A sandbox whose file is not as we expect it has made it so: it boots all the same.
         let _ = crate::hosts::keep(root.as_fd(), names);
     }
-    crate::locked::send(&inside.socket, inside.console_message, &master)
+    let handed_over = [master.as_fd(), terminals.as_fd()];
+    crate::locked::send(&inside.socket, inside.console_message, &handed_over)
         .map_err(at(Phase::Handover))?;
-    Ok(Assembled { console, terminals })
+    Ok(Assembled { console })
 }
 
 /// Until here this process was nobody: its ids, the client's, are not among those of its user namespace. Now it is the
@@ -272,7 +272,7 @@ fn execute_root_process(inside: &Inside<'_>, assembled: &Assembled) -> Failure {
     }
 }
 
-/// The resident init as our child: it will hold the socket and open the sessions.
+/// The resident init as our child: it will hold the socket and start what the supervisor asks for.
 fn start_first_child(inside: &Inside<'_>, assembled: &Assembled) -> Result<(), Errno> {
     match clone(NewNamespaces::default(), None)? {
         Birth::Parent { .. } => Ok(()),
@@ -297,7 +297,6 @@ fn execute_init(inside: &Inside<'_>, assembled: &Assembled, arguments: &[&CStr])
             copy(&assembled.console)?,
             copy(&assembled.console)?,
             copy(&inside.socket)?,
-            copy(&assembled.terminals)?,
         ];
         let program = copy(&inside.prepared.init)?;
         leave_only(placed)?;

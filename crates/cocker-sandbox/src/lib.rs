@@ -29,6 +29,7 @@ mod target;
 pub use cgroup::{Cgroup, Freezer};
 pub use failure::{KernelAnswer, SandboxError};
 pub use namespaces::Namespaces;
+pub use overlay::stack_alone;
 pub use plan::{
     Access, BindIds, HostId, HostNames, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan,
     RootProcess, Source, TargetKind,

@@ -14,7 +14,7 @@
 
 use crate::stage::on_stage;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
@@ -82,15 +82,18 @@ fn hand_out(socket: &OwnedFd, number: usize) -> Result<(), Errno> {
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
     let mount = rustix::mount::open_tree(CWD, number.to_string(), flags)?;
-    send(socket, b"m", &mount)
+    send(socket, b"m", &[mount.as_fd()])
 }
 
-/// Sends a message with one descriptor, which is lent.
-pub(crate) fn send(socket: &OwnedFd, message: &[u8], descriptor: &OwnedFd) -> Result<(), Errno> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Sends a message with at most two descriptors, which are lent.
+pub(crate) fn send(
+    socket: &OwnedFd,
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [descriptor.as_fd()];
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     let parts = [std::io::IoSlice::new(message)];
     rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }

@@ -5,7 +5,7 @@
 //! descriptors (Linux 6.13), and by short paths inside a private mount namespace of this thread (since 5.19).
 
 use crate::failure::{KernelAnswer, SandboxError, file_system_name, or_too_old};
-use crate::plan::{IdRange, OverlayRoot};
+use crate::plan::{Access, IdRange, OverlayRoot};
 use crate::stage::on_stage;
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the administrator may have set otherwise for every overlay of the host. Layers are moved and stacked anew, so none
 /// may say where another lies (`redirect_dir`, `metacopy`) or remember what it once lay on (`index`): such marks are never
@@ -25,6 +25,26 @@ const OPTIONS: [(&str, &str); 3] = [
     ("metacopy", "off"),
     ("index", "off"),
 ];
+
+/// Overlayfs takes so many lower layers (OVL_MAX_STACK).
+const MOST_LOWERS: usize = 500;
+
+/// Stacks the layers of `root` for whoever looks at its files while no sandbox has them: as one detached, close-on-exec mount
+/// that ignores device nodes, with the ids that the files have on disk. It ends with its last descriptor.
+///
+/// What is only looked at has its upper layer as one more lower one: nothing is written, and the end of the mount does
+/// not wait until the disk has taken what others wrote. Nobody else may have the layers mounted meanwhile.
+pub fn stack_alone(root: &OverlayRoot, access: Access) -> Result<OwnedFd, SandboxError> {
+    let base = clone_base(&root.base, None)?;
+    match access {
+        Access::ReadOnly if root.lowers.len() < MOST_LOWERS => {
+            let mut lowers = root.lowers.clone();
+            lowers.push(root.upper.clone());
+            stack_layers(&base, root, &lowers, None)
+        }
+        _ => stack_writable(&base, root),
+    }
+}
 
 /// Stacks the layers of `root`. `id_map` is a user namespace that maps `ids`; both or neither are given.
 ///
@@ -41,19 +61,44 @@ pub(crate) fn stack(
         .map(|range| ActingAs::new(range.first.0, range.first.0))
         .transpose()
         .map_err(|source| stacking(root, source.into()))?;
-    let overlay = match by_descriptors(&base, root) {
-        Err(first) if takes_no_descriptors(&first) => {
-            tracing::debug!("the kernel takes no layers by descriptor; stacking by paths");
-            match by_paths(&base, root) {
-                // What a kernel that knows descriptors said of the layers themselves is the better answer.
-                Err(_) if has_words(&first) => return Err(first),
-                other => other?,
-            }
-        }
-        other => other?,
-    };
+    stack_writable(&base, root)
+}
+
+fn stack_writable(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError> {
+    let upper = Some(Upper {
+        upper: &root.upper,
+        work: &root.work,
+    });
+    let overlay = stack_layers(base, root, &root.lowers, upper)?;
     check_writable(&overlay, root)?;
     Ok(overlay)
+}
+
+/// The layer that takes what is written.
+#[derive(Clone, Copy)]
+struct Upper<'a> {
+    upper: &'a Path,
+    work: &'a Path,
+}
+
+/// `lowers` lowest first.
+fn stack_layers(
+    base: &OwnedFd,
+    root: &OverlayRoot,
+    lowers: &[PathBuf],
+    upper: Option<Upper<'_>>,
+) -> Result<OwnedFd, SandboxError> {
+    match by_descriptors(base, root, lowers, upper) {
+        Err(first) if takes_no_descriptors(&first) => {
+            tracing::debug!("the kernel takes no layers by descriptor; stacking by paths");
+            match by_paths(base, root, lowers, upper) {
+                // What a kernel that knows descriptors said of the layers themselves is the better answer.
+                Err(_) if has_words(&first) => Err(first),
+                other => other,
+            }
+        }
+        other => other,
+    }
 }
 
 /// Before Linux 6.5 overlayfs was a file system of the old kind, which answers EOPNOTSUPP; from then to 6.13 it knew only
@@ -94,15 +139,24 @@ fn clone_base(base: &Path, id_map: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Sa
     Ok(tree)
 }
 
-fn by_descriptors(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError> {
-    let lowers = root
-        .lowers
+fn by_descriptors(
+    base: &OwnedFd,
+    root: &OverlayRoot,
+    lowers: &[PathBuf],
+    upper: Option<Upper<'_>>,
+) -> Result<OwnedFd, SandboxError> {
+    let lowers = lowers
         .iter()
         .rev() // overlayfs wants the topmost first
         .map(|lower| open_layer(base, root, lower))
         .collect::<Result<Vec<_>, _>>()?;
-    let upper = open_layer(base, root, &root.upper)?;
-    let work = open_layer(base, root, &root.work)?;
+    let upper = match upper {
+        Some(Upper { upper, work }) => Some((
+            open_layer(base, root, upper)?,
+            open_layer(base, root, work)?,
+        )),
+        None => None,
+    };
 
     let context =
         rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|source| {
@@ -115,8 +169,10 @@ fn by_descriptors(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, Sandbox
         rustix::mount::fsconfig_set_fd(context.as_fd(), "lowerdir+", lower.as_fd())
             .map_err(said)?;
     }
-    rustix::mount::fsconfig_set_fd(context.as_fd(), "upperdir", upper.as_fd()).map_err(said)?;
-    rustix::mount::fsconfig_set_fd(context.as_fd(), "workdir", work.as_fd()).map_err(said)?;
+    if let Some((upper, work)) = &upper {
+        rustix::mount::fsconfig_set_fd(context.as_fd(), "upperdir", upper.as_fd()).map_err(said)?;
+        rustix::mount::fsconfig_set_fd(context.as_fd(), "workdir", work.as_fd()).map_err(said)?;
+    }
     for (option, value) in OPTIONS {
         rustix::mount::fsconfig_set_string(context.as_fd(), option, value).map_err(said)?;
     }
@@ -146,12 +202,17 @@ fn open_layer(base: &OwnedFd, root: &OverlayRoot, layer: &Path) -> Result<OwnedF
 
 /// For kernels that take layers by path only, and only paths of the caller's own mount namespace: a private one is
 /// entered for the time of the mount, so the host never sees it.
-fn by_paths(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError> {
+fn by_paths(
+    base: &OwnedFd,
+    root: &OverlayRoot,
+    lowers: &[PathBuf],
+    upper: Option<Upper<'_>>,
+) -> Result<OwnedFd, SandboxError> {
     let made = on_stage(&root.base, || {
         rustix::fs::mkdir("base", Mode::RWXU)?;
         let attach = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(base, "", CWD, "base", attach)?;
-        let options = short_options(root)?;
+        let options = short_options(lowers, upper)?;
         rustix::fs::mkdir("root", Mode::RWXU)?;
         rustix::mount::mount(
             "cocker",
@@ -170,16 +231,19 @@ fn by_paths(base: &OwnedFd, root: &OverlayRoot) -> Result<OwnedFd, SandboxError>
 }
 
 /// The options of mount(2) end at one page, so every layer is named by a short link: `0` is the topmost.
-fn short_options(root: &OverlayRoot) -> Result<std::ffi::CString, Errno> {
+fn short_options(lowers: &[PathBuf], upper: Option<Upper<'_>>) -> Result<std::ffi::CString, Errno> {
     let mut names = Vec::new();
-    for (number, lower) in root.lowers.iter().rev().enumerate() {
+    for (number, lower) in lowers.iter().rev().enumerate() {
         let name = number.to_string();
         rustix::fs::symlink(Path::new("base").join(lower), &name)?;
         names.push(name);
     }
-    rustix::fs::symlink(Path::new("base").join(&root.upper), "u")?;
-    rustix::fs::symlink(Path::new("base").join(&root.work), "w")?;
-    let mut options = format!("lowerdir={},upperdir=u,workdir=w", names.join(":"));
+    let mut options = format!("lowerdir={}", names.join(":"));
+    if let Some(Upper { upper, work }) = upper {
+        rustix::fs::symlink(Path::new("base").join(upper), "u")?;
+        rustix::fs::symlink(Path::new("base").join(work), "w")?;
+        options.push_str(",upperdir=u,workdir=w");
+    }
     for (option, value) in OPTIONS {
         options.push_str(&format!(",{option}={value}"));
     }
@@ -218,4 +282,51 @@ fn answer_of(context: &OwnedFd, errno: Errno) -> KernelAnswer {
         }
     }
     KernelAnswer { errno, words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::openat;
+    use std::fs;
+
+    fn read(root: &OwnedFd, name: &str) -> Result<String, Errno> {
+        let file = openat(root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = [0; 64];
+        let length = rustix::io::read(&file, &mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    #[test]
+    fn layers_stacked_alone_have_no_place_and_are_written_to_only_when_that_is_wanted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+        for name in ["lower", "upper", "work"] {
+            fs::create_dir(folder.path().join(name)).expect("the folder is ours");
+        }
+        for (name, text) in [("lower/a", "low"), ("lower/b", "low"), ("upper/b", "up")] {
+            fs::write(folder.path().join(name), text).expect("the folder is ours");
+        }
+        let root = OverlayRoot {
+            base: folder.path().into(),
+            lowers: vec!["lower".into()],
+            upper: "upper".into(),
+            work: "work".into(),
+        };
+        for access in [Access::ReadOnly, Access::ReadWrite] {
+            let stacked = stack_alone(&root, access).expect("the disk carries an overlay");
+            assert_eq!(read(&stacked, "a"), Ok("low".into()), "{access:?}");
+            assert_eq!(read(&stacked, "b"), Ok("up".into()), "{access:?}");
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+            let made = openat(&stacked, "new", flags, Mode::RUSR);
+            let is_writable = access == Access::ReadWrite;
+            assert_eq!(made.is_ok(), is_writable, "{access:?}: {made:?}");
+        }
+        assert!(folder.path().join("upper/new").exists());
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+        let place = folder.path().to_str().expect("plain");
+        assert!(!mounts.contains(place), "{mounts}");
+    }
 }

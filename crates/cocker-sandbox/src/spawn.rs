@@ -49,7 +49,8 @@ const ABOVE_PLACED: i32 = 64;
 
 /// Makes the two processes and waits until the inside is assembled.
 ///
-/// `console_message` is what the supervisor is sent, on the socket to init, together with the console's master.
+/// `console_message` is what the supervisor is sent, on the socket to init, together with the console's master and the root
+/// folder of the sandbox's devpts.
 /// `born` is called with the root process's pid as soon as it exists.
 pub fn spawn(
     prepared: Prepared,

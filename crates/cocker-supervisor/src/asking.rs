@@ -46,6 +46,7 @@ impl Supervisor {
         if let Some(timeout_ms) = self.ending.unsent_timeout_ms {
             self.ask_shutdown(timeout_ms);
         }
+        self.signal_sessions_again();
         for index in (0..self.watch.client_count()).rev() {
             let client = *self.watch.client(index);
             if client.state == State::Gone {
@@ -57,7 +58,7 @@ impl Supervisor {
     }
 
     /// Returns whether init has no room for the request; then its socket is watched for some.
-    fn ask_or_wait(&mut self, request: InitRequest<'_>) -> bool {
+    pub fn ask_or_wait(&mut self, request: InitRequest<'_>) -> bool {
         let is_full = self.ask(request, &[]) == Err(Errno::AGAIN);
         if is_full {
             self.watch.await_events(Slot::Init, POLLIN | POLLOUT);

@@ -1,15 +1,18 @@
 //! The console's log: what the root process writes to its terminal, kept on disk within bounds.
 //!
 //! ```text
-//!   console.log      the newest, up to 8 MiB
-//!   console.log.1    what came before, 8 MiB
+//!   console.log      the newest, up to 8 MiB             console.times      when it was written
+//!   console.log.1    what came before, up to 8 MiB       console.times.1
 //! ```
 //!
 //! A full disk loses lines of the log, and never holds up the container.
 use crate::raw::{self, Descriptor, Errno, Fd};
+use crate::times::Times;
 
 const LOG: &core::ffi::CStr = c"console.log";
 const OLD_LOG: &core::ffi::CStr = c"console.log.1";
+const TIMES: &core::ffi::CStr = c"console.times";
+const OLD_TIMES: &core::ffi::CStr = c"console.times.1";
 const MOST_BYTES: u64 = 8 << 20;
 
 pub struct Console {
@@ -28,6 +31,8 @@ pub enum Output {
 struct Log {
     file: Descriptor,
     length: u64,
+    /// None where they cannot be kept.
+    times: Option<Times>,
 }
 
 impl Console {
@@ -51,27 +56,46 @@ impl Console {
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        if self
-            .log
-            .as_ref()
-            .is_some_and(|log| log.length >= MOST_BYTES)
-        {
-            self.log = None;
-            let _ = raw::rename(self.folder, LOG, OLD_LOG);
-        }
         if self.log.is_none() {
             self.log = open(self.folder);
         }
-        if let Some(log) = &mut self.log
-            && let Ok(written) = raw::write(log.file.fd(), bytes)
-        {
-            log.length += written as u64;
+        if self.log.as_ref().is_some_and(Log::is_full) {
+            self.log = None;
+            rotate(self.folder);
+            self.log = open(self.folder);
         }
+        if let Some(log) = &mut self.log {
+            // The time first: where it is noted and the rest fails, it is the time of nothing.
+            if let Some(times) = &mut log.times {
+                times.note(log.length);
+            }
+            if let Ok(written) = raw::write(log.file.fd(), bytes) {
+                log.length += written as u64;
+            }
+        }
+    }
+}
+
+impl Log {
+    fn is_full(&self) -> bool {
+        self.length >= MOST_BYTES || self.times.as_ref().is_some_and(Times::are_full)
+    }
+}
+
+fn rotate(folder: Fd) {
+    if raw::rename(folder, LOG, OLD_LOG).is_ok() && raw::rename(folder, TIMES, OLD_TIMES).is_err() {
+        // They are of a log that is gone.
+        raw::remove(folder, OLD_TIMES);
     }
 }
 
 fn open(folder: Fd) -> Option<Log> {
     let file = raw::open_log(folder, LOG).ok()?;
     let length = raw::file_length(file.fd()).unwrap_or(0);
-    Some(Log { file, length })
+    let times = Times::open(folder, TIMES, file.fd(), length);
+    Some(Log {
+        file,
+        length,
+        times,
+    })
 }

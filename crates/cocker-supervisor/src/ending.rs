@@ -34,6 +34,10 @@ impl Ending {
         }
     }
 
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     pub fn is_init_root(&self) -> bool {
         self.stop_signal == 0
     }
@@ -89,6 +93,9 @@ impl Supervisor {
     pub fn finish(&mut self) -> ! {
         let wait_status = raw::reap(ROOT).unwrap_or_default();
         self.read_leftovers();
+        // Whoever looks at a session is told by the connection that closes.
+        self.ending.has_begun = true;
+        self.end_all_sessions(Errno(0));
         self.end_all_commands(Errno(0));
         let mut boot = c"done";
         if let Some(client) = self.watch.fd(Slot::Boot) {

@@ -8,7 +8,7 @@
 //!   clients ──▶ listener 4 ─┐
 //!   boot socket 7 ◀─────────┤             ┌──▶ socket 5 ──▶ init
 //!   console master ────▶ console.log      ├──▶ pidfd 6: the root process
-//!   signals ────────────────┴── one poll ─┘
+//!   signals ────────────────┴── one poll ─┴──▶ masters of the sessions ──▶ rings ──▶ clients
 //! ```
 //!
 //! Descriptors: 0 1 2 /dev/null, 3 the lock, 4 the listener, 5 init's socket, 6 the root process, 7 the boot socket,
@@ -22,20 +22,27 @@ compile_error!("cocker-supervisor is written for Linux on x86_64");
 mod asking;
 mod console;
 mod ending;
+mod looking;
 mod raw;
+mod recording;
 mod reports;
 mod requests;
+mod ring;
+mod session;
+mod sessions;
+mod times;
 mod watch;
 
 use core::ffi::CStr;
 
 use cocker_protocol::{ClientReply, MAX_MESSAGE, Refusal};
-use linux_raw_sys::general::{POLLIN, SIGTERM};
+use linux_raw_sys::general::{POLLERR, POLLHUP, POLLIN, POLLOUT, SIGTERM};
 
 use console::{Console, Output};
 use ending::Ending;
 use raw::{Descriptor, Errno, Fd, Invocation, Reserve, Signals, Take};
-use watch::{Slot, Tables, Watch};
+use session::{Sessions, Terminals};
+use watch::{MOST_CLIENTS, MOST_SESSIONS, Slot, State, Tables, Watch};
 
 const LOCK: Fd = Fd(3);
 const LISTENER: Fd = Fd(4);
@@ -50,6 +57,12 @@ const NETWORK: Fd = Fd(10);
 /// The first number behind the fixed descriptors.
 const FIRST_FREE: u32 = 11;
 
+/// Those of full tables, of what else is open, and of the message at hand.
+const MOST_DESCRIPTORS: u64 = (FIRST_FREE as usize + MOST_CLIENTS + MOST_SESSIONS + 16) as u64;
+
+/// How long no connections are taken when there is no descriptor for one.
+const PAUSE_MS: u64 = 1000;
+
 /// What `exit` says when the supervisor itself is wrong (EX_SOFTWARE of sysexits.h).
 const BROKEN: i32 = 70;
 
@@ -60,12 +73,14 @@ const TIMEOUT_BY_SIGNAL_MS: u32 = 10_000;
 /// only.
 #[repr(C)]
 struct Memory {
+    sessions: session::Table,
     tables: Tables,
     incoming: [u8; MAX_MESSAGE],
     outgoing: [u8; MAX_MESSAGE],
 }
 
 static MEMORY: Reserve<Memory> = Reserve::new(Memory {
+    sessions: session::empty_table(),
     tables: Tables::EMPTY,
     incoming: [0; MAX_MESSAGE],
     outgoing: [0; MAX_MESSAGE],
@@ -92,9 +107,14 @@ struct Supervisor {
     invocation: Invocation,
     watch: Watch,
     console: Console,
+    /// Where sessions are opened, once that is known.
+    terminals: Option<Terminals>,
+    sessions: Sessions,
     ending: Ending,
     /// The number of the next command.
     next_id: u32,
+    /// When connections are taken again, after there was no descriptor for one.
+    listens_again_ms: u64,
     incoming: &'static mut [u8],
     outgoing: &'static mut [u8],
 }
@@ -109,6 +129,8 @@ impl Supervisor {
         raw::block_signals(Signals::ALL);
         raw::close_from(FIRST_FREE);
         raw::close_on_exec_from(3);
+        // The usual limit, 1024, would be reached before the tables are full, and then nobody is listened to.
+        raw::allow_descriptors(MOST_DESCRIPTORS);
         // A missing one would be given to the next thing that is opened, and be taken for it.
         if !(0..FIRST_FREE).all(|number| raw::is_open(Fd(number as i32))) {
             return None;
@@ -129,8 +151,11 @@ impl Supervisor {
             invocation,
             watch,
             console: Console::new(FOLDER),
+            terminals: None,
+            sessions: Sessions::new(&mut memory.sessions),
             ending: Ending::new(stop_signal),
             next_id: 1,
+            listens_again_ms: 0,
             incoming: &mut memory.incoming,
             outgoing: &mut memory.outgoing,
         })
@@ -138,7 +163,9 @@ impl Supervisor {
 
     fn run(mut self) -> ! {
         loop {
-            self.watch.wait(self.ending.poll_timeout_ms());
+            let timeout = earlier(self.ending.poll_timeout_ms(), self.sessions_timeout_ms());
+            let timeout = earlier(timeout, self.listener_timeout_ms());
+            self.watch.wait(timeout);
             if self.watch.is_ready(Slot::Signals) {
                 self.take_signals();
             }
@@ -149,12 +176,14 @@ impl Supervisor {
             if self.watch.is_ready(Slot::Console) {
                 self.log_console();
             }
-            // Backwards, since removing a client moves the last one into its place.
-            for index in (0..self.watch.client_count()).rev() {
-                if self.watch.is_client_ready(index) {
-                    self.take_request(index);
-                }
+            // Backwards, since removing one moves the last one into its place.
+            for index in (0..self.sessions.count()).rev() {
+                self.serve_terminal(index);
             }
+            for index in (0..self.watch.client_count()).rev() {
+                self.serve_client(index);
+            }
+            self.lose_patience();
             if self.watch.is_ready(Slot::Listener) {
                 self.accept();
             }
@@ -166,6 +195,41 @@ impl Supervisor {
             }
             self.kill_if_due();
         }
+    }
+
+    fn serve_client(&mut self, index: usize) {
+        // Serving another one may have let it go.
+        let events = match self.watch.clients().get(index) {
+            Some(_) => self.watch.client_events(index),
+            None => return,
+        };
+        if events == 0 {
+            return;
+        }
+        let is_closed = events & (POLLHUP | POLLERR) != 0;
+        if self.has_to_wait(index) {
+            if is_closed {
+                return self.forget(index);
+            }
+        } else if is_closed || events & POLLIN != 0 {
+            return self.take_request(index);
+        }
+        if events & POLLOUT != 0 && self.watch.client(index).state == State::Looking {
+            self.go_on_showing(index);
+        }
+    }
+
+    /// Goes on listening when it is time; -1 where there is nothing to wait for.
+    fn listener_timeout_ms(&mut self) -> i32 {
+        if self.watch.is_listening() {
+            return -1;
+        }
+        let left = self.listens_again_ms.saturating_sub(raw::now_ms());
+        if left == 0 {
+            self.watch.go_on_listening();
+            return -1;
+        }
+        i32::try_from(left).unwrap_or(i32::MAX)
     }
 
     fn take_signals(&mut self) {
@@ -182,8 +246,12 @@ impl Supervisor {
             Ok(client) => client,
             // Somebody else's signal, or a client that went away again.
             Err(Errno::AGAIN | Errno::INTR) => return,
-            // No descriptor is free: polling on would only spin. The next client that leaves resumes it.
-            Err(_) => return self.watch.pause_listening(),
+            // No descriptor is free: polling on would only spin. The next client that leaves resumes it; where it is the host
+            // that has none, time does.
+            Err(_) => {
+                self.listens_again_ms = raw::now_ms() + PAUSE_MS;
+                return self.watch.pause_listening();
+            }
         };
         let is_own = matches!(
             (raw::peer_user_id(client.fd()), raw::user_id()),
@@ -218,6 +286,14 @@ fn reply(client: Fd, reply: ClientReply, descriptors: &[Fd]) -> raw::Result<()> 
     let mut buffer = [0; 64];
     let length = reply.encode(&mut buffer).map_err(|_| Errno::TOO_BIG)?;
     raw::send(client, &buffer[..length], descriptors)
+}
+
+/// The earlier of two timeouts of a poll, where -1 is never.
+fn earlier(one: i32, other: i32) -> i32 {
+    match (one, other) {
+        (-1, timeout) | (timeout, -1) => timeout,
+        (one, other) => one.min(other),
+    }
 }
 
 /// A number of decimal digits.

@@ -5,8 +5,12 @@
 //! behind its back.
 use core::ffi::{CStr, c_char};
 use core::mem::size_of;
-use linux_raw_sys::general::{self as kernel, kernel_sigset_t};
-use linux_raw_sys::{net, prctl};
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+use linux_raw_sys::general::{
+    self as kernel, kernel_sigset_t, open_how, rlimit64, termios, winsize,
+};
+use linux_raw_sys::{ioctl, net, prctl};
 
 pub use cocker_resident::*;
 
@@ -60,6 +64,24 @@ pub fn start_session() {
     let _ = unsafe { call(kernel::__NR_setsid, []) };
 }
 
+/// Allows so many open descriptors, or as many as may be allowed.
+pub fn allow_descriptors(count: u64) {
+    let mut limit = rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let (own, which) = (0, kernel::RLIMIT_NOFILE as usize);
+    let old = &raw mut limit as usize;
+    // SAFETY: prlimit64 writes one rlimit64, and `limit` is one; a new limit is not given.
+    if unsafe { call(kernel::__NR_prlimit64, [own, which, 0, old]) }.is_err() {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_cur.max(count.min(limit.rlim_max));
+    let new = &raw const limit as usize;
+    // SAFETY: prlimit64 reads one rlimit64, and `limit` is one; the old limit is not asked for.
+    let _ = unsafe { call(kernel::__NR_prlimit64, [own, which, new, 0]) };
+}
+
 pub fn user_id() -> Result<u32> {
     // SAFETY: geteuid takes nothing.
     unsafe { call(kernel::__NR_geteuid, []) }.map(|uid| uid as u32)
@@ -111,12 +133,17 @@ pub fn reap(pidfd: Fd) -> Result<i32> {
 
 /// Opens a file of the folder to append to it, close-on-exec; it is made where it is missing, and never a link.
 pub fn open_log(folder: Fd, name: &CStr) -> Result<Descriptor> {
-    let flags = kernel::O_WRONLY
-        | kernel::O_APPEND
-        | kernel::O_CREAT
-        | kernel::O_NOFOLLOW
-        | kernel::O_NONBLOCK
-        | kernel::O_CLOEXEC;
+    open_own(folder, name, kernel::O_WRONLY | kernel::O_APPEND)
+}
+
+/// The same to read and write it at any place.
+pub fn open_records(folder: Fd, name: &CStr) -> Result<Descriptor> {
+    open_own(folder, name, kernel::O_RDWR)
+}
+
+fn open_own(folder: Fd, name: &CStr, access: u32) -> Result<Descriptor> {
+    let flags =
+        access | kernel::O_CREAT | kernel::O_NOFOLLOW | kernel::O_NONBLOCK | kernel::O_CLOEXEC;
     let arguments = [
         folder.0 as usize,
         name.as_ptr() as usize,
@@ -127,9 +154,53 @@ pub fn open_log(folder: Fd, name: &CStr) -> Result<Descriptor> {
     unsafe { call(kernel::__NR_openat, arguments) }.map(Descriptor::new)
 }
 
+/// Reads from a place of a file, in bytes from its beginning.
+pub fn read_at(file: Fd, buffer: &mut [u8], place: u64) -> Result<usize> {
+    let (start, length) = (buffer.as_mut_ptr() as usize, buffer.len());
+    let arguments = [file.0 as usize, start, length, place as usize];
+    // SAFETY: the kernel writes at most `length` bytes, which is what `buffer` holds.
+    unsafe { call(kernel::__NR_pread64, arguments) }
+}
+
+/// Writes at a place of a file, in bytes from its beginning.
+pub fn write_at(file: Fd, bytes: &[u8], place: u64) -> Result<usize> {
+    let (start, length) = (bytes.as_ptr() as usize, bytes.len());
+    let arguments = [file.0 as usize, start, length, place as usize];
+    // SAFETY: the kernel reads at most `length` bytes, which is what `bytes` holds.
+    unsafe { call(kernel::__NR_pwrite64, arguments) }
+}
+
+/// Cuts a file off behind `length` bytes.
+pub fn cut(file: Fd, length: u64) -> Result<()> {
+    // SAFETY: ftruncate takes numbers only.
+    unsafe { call(kernel::__NR_ftruncate, [file.0 as usize, length as usize]) }.map(drop)
+}
+
+/// Removes a file of the folder, where it is there.
+pub fn remove(folder: Fd, name: &CStr) {
+    // SAFETY: the kernel reads `name` up to its NUL.
+    let _ = unsafe {
+        call(
+            kernel::__NR_unlinkat,
+            [folder.0 as usize, name.as_ptr() as usize, 0],
+        )
+    };
+}
+
+/// CLOCK_REALTIME in milliseconds since the epoch.
+pub fn wall_clock_ms() -> u64 {
+    let time = clock(kernel::CLOCK_REALTIME);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// The number by which the file system knows an open file.
+pub fn inode(file: Fd) -> Result<u64> {
+    status(file).map(|status| status.stx_ino)
+}
+
 /// The length of an open file in bytes.
 pub fn file_length(file: Fd) -> Result<u64> {
-    // SAFETY: lseek takes numbers only; a file opened to append is not written at the position.
+    // SAFETY: lseek takes numbers only; nothing here reads or writes at the position.
     let end = unsafe {
         call(
             kernel::__NR_lseek,
@@ -195,31 +266,175 @@ pub fn set_nonblocking(descriptor: Fd) -> Result<()> {
     .map(drop)
 }
 
-/// Whether this is the master of a terminal. Asked without ever waiting for a file system behind the descriptor.
+/// Whether this is the master of a terminal.
 pub fn is_terminal_master(descriptor: Fd) -> bool {
     const MASTER: (u32, u32) = (5, 2);
+    character_device(descriptor) == Some(MASTER)
+}
+
+/// Whether this is a regular file.
+pub fn is_file(descriptor: Fd) -> bool {
     const TYPE: u16 = kernel::S_IFMT as u16;
-    const CHARACTER_DEVICE: u16 = kernel::S_IFCHR as u16;
-    let mut found = [0u8; size_of::<kernel::statx>()];
-    let flags = kernel::AT_EMPTY_PATH | kernel::AT_STATX_DONT_SYNC;
+    const FILE: u16 = kernel::S_IFREG as u16;
+    status(descriptor).is_ok_and(|status| status.stx_mode & TYPE == FILE)
+}
+
+/// The user of the host who owns an open file.
+pub fn owner(descriptor: Fd) -> Result<u32> {
+    status(descriptor).map(|status| status.stx_uid)
+}
+
+/// Opens a new terminal in this root folder of a devpts and gives its master, non-blocking and close-on-exec.
+///
+/// Root of the container may have mounted something over the name: what is mounted there is not opened.
+pub fn open_terminal(devpts: Fd) -> Result<Descriptor> {
+    let flags = kernel::O_RDWR | kernel::O_NOCTTY | kernel::O_NONBLOCK | kernel::O_CLOEXEC;
+    let resolve = kernel::RESOLVE_NO_XDEV | kernel::RESOLVE_NO_SYMLINKS | kernel::RESOLVE_BENEATH;
+    let how = open_how {
+        flags: flags.into(),
+        mode: 0,
+        resolve: resolve.into(),
+    };
     let arguments = [
-        descriptor.0 as usize,
-        c"".as_ptr() as usize,
-        flags as usize,
-        kernel::STATX_TYPE as usize,
-        found.as_mut_ptr() as usize,
+        devpts.0 as usize,
+        c"ptmx".as_ptr() as usize,
+        &raw const how as usize,
+        size_of::<open_how>(),
     ];
-    // SAFETY: the kernel reads an empty name and writes one statx, and `found` is as long as one.
-    if unsafe { call(kernel::__NR_statx, arguments) }.is_err() {
-        return false;
+    // SAFETY: the kernel reads the name up to its NUL and one open_how, and `how` is one.
+    unsafe { call(kernel::__NR_openat2, arguments) }.map(Descriptor::new)
+}
+
+/// Allows the slave of this terminal's master to be opened.
+pub fn unlock_terminal(master: Fd) -> Result<()> {
+    let locked = 0i32;
+    let (request, argument) = (ioctl::TIOCSPTLCK as usize, &raw const locked as usize);
+    // SAFETY: TIOCSPTLCK reads one int, and `locked` is one.
+    unsafe { call(kernel::__NR_ioctl, [master.0 as usize, request, argument]) }.map(drop)
+}
+
+/// Opens the slave of this master without a path, close-on-exec.
+pub fn open_terminal_slave(master: Fd) -> Result<Descriptor> {
+    let flags = (kernel::O_RDWR | kernel::O_NOCTTY | kernel::O_CLOEXEC) as usize;
+    let request = ioctl::TIOCGPTPEER as usize;
+    // SAFETY: TIOCGPTPEER takes the open flags as a number.
+    let opened = unsafe { call(kernel::__NR_ioctl, [master.0 as usize, request, flags]) };
+    opened.map(Descriptor::new)
+}
+
+pub fn resize_terminal(terminal: Fd, rows: u16, columns: u16) -> Result<()> {
+    let size = winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let (request, argument) = (ioctl::TIOCSWINSZ as usize, &raw const size as usize);
+    // SAFETY: TIOCSWINSZ reads one winsize, and `size` is one.
+    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }.map(drop)
+}
+
+/// Tells the terminal that its input is UTF-8, so that erasing a character erases all its bytes.
+pub fn set_terminal_utf8(terminal: Fd) -> Result<()> {
+    let mut modes = termios {
+        c_iflag: 0,
+        c_oflag: 0,
+        c_cflag: 0,
+        c_lflag: 0,
+        c_line: 0,
+        c_cc: [0; 19],
+    };
+    let (request, argument) = (ioctl::TCGETS as usize, &raw mut modes as usize);
+    // SAFETY: TCGETS writes one kernel termios, and `modes` is one.
+    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }?;
+    modes.c_iflag |= kernel::IUTF8;
+    let (request, argument) = (ioctl::TCSETS as usize, &raw const modes as usize);
+    // SAFETY: TCSETS reads one kernel termios, and `modes` is one.
+    unsafe { call(kernel::__NR_ioctl, [terminal.0 as usize, request, argument]) }.map(drop)
+}
+
+/// Gives an open file this owner and keeps its group.
+pub fn change_owner(file: Fd, uid: u32) -> Result<()> {
+    // SAFETY: fchown takes numbers only.
+    unsafe {
+        call(
+            kernel::__NR_fchown,
+            [file.0 as usize, uid as usize, u32::MAX as usize],
+        )
     }
-    let number =
-        |at: usize| u32::from_ne_bytes([found[at], found[at + 1], found[at + 2], found[at + 3]]);
-    let mode_at = core::mem::offset_of!(kernel::statx, stx_mode);
-    let mode = u16::from_ne_bytes([found[mode_at], found[mode_at + 1]]);
-    let major = number(core::mem::offset_of!(kernel::statx, stx_rdev_major));
-    let minor = number(core::mem::offset_of!(kernel::statx, stx_rdev_minor));
-    mode & TYPE == CHARACTER_DEVICE && (major, minor) == MASTER
+    .map(drop)
+}
+
+/// Cuts a file to this many bytes.
+pub fn truncate(file: Fd, length: u64) {
+    // SAFETY: ftruncate takes numbers only.
+    let _ = unsafe { call(kernel::__NR_ftruncate, [file.0 as usize, length as usize]) };
+}
+
+/// CLOCK_MONOTONIC in microseconds.
+pub fn now_us() -> u64 {
+    let time = clock(kernel::CLOCK_MONOTONIC);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// A value in pages of its own, which go with it.
+pub struct Pages<T>(NonNull<T>);
+
+impl<T> Pages<T> {
+    pub fn new(value: T) -> Result<Self> {
+        let place = map::<T>()?;
+        // SAFETY: the mapping is new, page-aligned and as long as a `T`.
+        unsafe { place.write(value) };
+        Ok(Self(place))
+    }
+}
+
+impl<const LENGTH: usize> Pages<[u8; LENGTH]> {
+    /// Zeroes that take no memory before they are written to.
+    pub fn zeroed() -> Result<Self> {
+        // The mapping is new and reads as zero, which is a value of this type.
+        map().map(Self)
+    }
+}
+
+fn map<T>() -> Result<NonNull<T>> {
+    const { assert!(align_of::<T>() <= 4096) };
+    let access = (kernel::PROT_READ | kernel::PROT_WRITE) as usize;
+    let kind = (kernel::MAP_PRIVATE | kernel::MAP_ANONYMOUS) as usize;
+    let length = size_of::<T>();
+    // SAFETY: without MAP_FIXED the kernel chooses a place where nothing of ours is.
+    let start = unsafe { call(kernel::__NR_mmap, [0, length, access, kind, usize::MAX]) }?;
+    NonNull::new(start as *mut T).ok_or(Errno::INVAL)
+}
+
+impl<T> Deref for Pages<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the mapping holds a `T`, and lives as long as this value, its one owner.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> DerefMut for Pages<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and it is borrowed mutably.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl<T> Drop for Pages<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping holds a `T` that nobody borrows any more, and it is dropped once.
+        unsafe { self.0.drop_in_place() };
+        // SAFETY: the mapping is ours alone and was made with this length.
+        let _ = unsafe {
+            call(
+                kernel::__NR_munmap,
+                [self.0.as_ptr() as usize, size_of::<T>()],
+            )
+        };
+    }
 }
 
 /// Takes a connection that waits; it is close-on-exec and non-blocking.
@@ -227,6 +442,16 @@ pub fn accept(listener: Fd) -> Result<Descriptor> {
     let flags = (kernel::O_CLOEXEC | kernel::O_NONBLOCK) as usize;
     // SAFETY: without an address accept4 takes numbers only.
     unsafe { call(kernel::__NR_accept4, [listener.0 as usize, 0, 0, flags]) }.map(Descriptor::new)
+}
+
+/// How much of what was sent was not taken yet, as the kernel counts it; 0 where that cannot be known.
+pub fn unsent(socket: Fd) -> u32 {
+    let mut held = 0i32;
+    // SIOCOUTQ is this request on a socket.
+    let (request, place) = (ioctl::TIOCOUTQ as usize, &raw mut held as usize);
+    // SAFETY: the kernel writes one int, and `held` is one.
+    let asked = unsafe { call(kernel::__NR_ioctl, [socket.0 as usize, request, place]) };
+    asked.map_or(0, |_| held as u32)
 }
 
 /// Says that nothing more will be sent; what was sent still arrives.
@@ -339,6 +564,20 @@ pub fn send(socket: Fd, bytes: &[u8], descriptors: &[Fd]) -> Result<()> {
     let flags = (net::MSG_NOSIGNAL | net::MSG_DONTWAIT) as usize;
     let arguments = [socket.0 as usize, &raw const message as usize, flags];
     // SAFETY: `message` names `bytes` and at most the whole of `control`, and both are borrowed for the call.
+    unsafe { call(kernel::__NR_sendmsg, arguments) }.map(drop)
+}
+
+/// Sends one message made of two parts, or fails where it would wait.
+pub fn send_parts(socket: Fd, head: &[u8], bytes: &[u8]) -> Result<()> {
+    // The kernel only reads from what it sends.
+    let part = |bytes: &[u8]| iovec(bytes.as_ptr().cast_mut(), bytes.len());
+    let mut parts = [part(head), part(bytes)];
+    let mut message = message_head(&mut parts[0], core::ptr::null_mut(), 0);
+    message.msg_iov = parts.as_mut_ptr().cast();
+    message.msg_iovlen = parts.len() as _;
+    let flags = (net::MSG_NOSIGNAL | net::MSG_DONTWAIT) as usize;
+    let arguments = [socket.0 as usize, &raw const message as usize, flags];
+    // SAFETY: `message` names two parts, and what they name is borrowed for the call.
     unsafe { call(kernel::__NR_sendmsg, arguments) }.map(drop)
 }
 

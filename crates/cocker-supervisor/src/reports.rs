@@ -2,12 +2,13 @@
 //! was asked for, and costs no more than reading it.
 //!
 //! Descriptors from inside are the one danger: closing a file may wait for the file system or the socket behind it,
-//! which may be the container's own. So they are taken only where one is expected, and only a terminal's master
-//! is ever closed or passed on.
+//! which may be the container's own. So they are taken only with the first report, which is sent before anything of the
+//! container runs.
 use cocker_protocol::{ClientReply, InitReport, Stage};
 use linux_raw_sys::general::POLLIN;
 
 use crate::raw::{self, Descriptor, Errno, Received, Take};
+use crate::session::Terminals;
 use crate::watch::{Slot, State};
 use crate::{Supervisor, reply};
 
@@ -34,57 +35,55 @@ impl Supervisor {
             Ok(received) => InitReport::decode(&buffer[..received.length]).ok(),
         };
         let take = match report {
-            Some(report) if self.expects_descriptor(report) => Take::MessageAndDescriptors,
+            Some(report) if self.expects_descriptors(report) => Take::MessageAndDescriptors,
             _ => Take::Message,
         };
         let Ok(received) = raw::receive(init, &mut buffer, take) else {
             return false;
         };
         if let Some(report) = report {
-            match self.checked_master(received) {
-                Ok(master) => self.act_upon(report, master),
+            match self.checked_console(received) {
+                Ok(console) => self.act_upon(report, console),
                 Err(Hostile) => self.kill(),
             }
         }
         true
     }
 
-    fn expects_descriptor(&mut self, report: InitReport) -> bool {
-        match report {
-            // Before `Ready` only our own programs have used this socket.
-            InitReport::Console => {
-                self.watch.fd(Slot::Console).is_none() && self.watch.fd(Slot::Boot).is_some()
+    /// The console comes once, before anything of the container runs: only our own programs have used this socket by then.
+    fn expects_descriptors(&self, report: InitReport) -> bool {
+        report == InitReport::Console
+            && self.terminals.is_none()
+            && self.watch.fd(Slot::Boot).is_some()
+    }
+
+    /// The console's master and the folder of the terminals. Anything else that comes is not init's doing; it is left open,
+    /// since closing it could wait, and the container ends.
+    fn checked_console(&self, received: Received) -> Result<Option<Console>, Hostile> {
+        match received.descriptors {
+            [None, None, None, None] => Ok(None),
+            [Some(master), Some(folder), None, None] if raw::is_terminal_master(master.fd()) => {
+                Ok(Some(Console { master, folder }))
             }
-            InitReport::Started { id, .. } => self.watch.find_command(id).is_some_and(|index| {
-                let client = self.watch.client(index);
-                client.state == State::Starting && client.has_terminal
-            }),
-            _ => false,
+            descriptors => {
+                for descriptor in descriptors.into_iter().flatten() {
+                    descriptor.release();
+                }
+                Err(Hostile)
+            }
         }
     }
 
-    /// The master that came along. Anything else that comes is not init's doing; it is left open, since closing it
-    /// could wait, and the container ends.
-    fn checked_master(&self, received: Received) -> Result<Option<Descriptor>, Hostile> {
-        let mut master = None;
-        let mut is_hostile = false;
-        for descriptor in received.descriptors.into_iter().flatten() {
-            if master.is_none() && raw::is_terminal_master(descriptor.fd()) {
-                master = Some(descriptor);
-            } else {
-                descriptor.release();
-                is_hostile = true;
-            }
-        }
-        if is_hostile { Err(Hostile) } else { Ok(master) }
-    }
-
-    fn act_upon(&mut self, report: InitReport, master: Option<Descriptor>) {
+    fn act_upon(&mut self, report: InitReport, console: Option<Console>) {
         match report {
-            InitReport::Console => self.open_console(master),
+            InitReport::Console => self.open_console(console),
             InitReport::Ready => self.tell_ready(),
-            InitReport::Started { id, pid } => self.tell_started(id, pid, master),
+            InitReport::Started { id, pid } => {
+                self.session_started(id);
+                self.tell_started(id, pid);
+            }
             InitReport::NotStarted { id, stage, errno } => {
+                self.session_not_started(id, stage, errno);
                 self.end_command(
                     id,
                     State::Starting,
@@ -92,16 +91,18 @@ impl Supervisor {
                 );
             }
             InitReport::Exited { id, wait_status } => {
+                self.session_ended(id, wait_status);
                 self.end_command(id, State::Running, ClientReply::Exited { wait_status });
             }
         }
     }
 
-    fn open_console(&mut self, master: Option<Descriptor>) {
-        if let Some(master) = master
-            && raw::set_nonblocking(master.fd()).is_ok()
-        {
-            self.watch.open(Slot::Console, master, POLLIN);
+    fn open_console(&mut self, console: Option<Console>) {
+        if let Some(Console { master, folder }) = console {
+            self.terminals = Terminals::new(folder).ok();
+            if raw::set_nonblocking(master.fd()).is_ok() {
+                self.watch.open(Slot::Console, master, POLLIN);
+            }
         }
     }
 
@@ -112,23 +113,24 @@ impl Supervisor {
         }
     }
 
-    fn tell_started(&mut self, id: u32, pid: i32, master: Option<Descriptor>) {
+    fn tell_started(&mut self, id: u32, pid: i32) {
         let Some(index) = self.watch.find_command(id) else {
             return;
         };
-        let client = *self.watch.client(index);
-        if client.state != State::Starting || client.has_terminal != master.is_some() {
+        let client = self.watch.client(index);
+        if client.state != State::Starting {
             return;
         }
-        self.watch.client(index).state = State::Running;
-        let master = master.as_ref().map(Descriptor::fd);
-        if !self.tell(index, ClientReply::Started { pid }, master.as_slice()) {
-            self.forget(index);
+        if client.is_detached {
+            // From here on the command is nobody's: what init may say of it finds no client.
+            return self.answer(index, ClientReply::Started { pid });
         }
+        client.state = State::Running;
+        self.tell_or_forget(index, ClientReply::Started { pid });
     }
 
     /// Gives the last reply for a command that is in this state.
-    fn end_command(&mut self, id: u32, state: State, last: ClientReply) {
+    fn end_command(&mut self, id: u32, state: State, last: ClientReply<'_>) {
         let Some(index) = self.watch.find_command(id) else {
             return;
         };
@@ -143,6 +145,7 @@ impl Supervisor {
     /// init is gone. Where it is process 1 the container goes with it; else only the commands have.
     fn lose_init(&mut self) {
         self.watch.close(Slot::Init);
+        self.end_all_sessions(Errno::PIPE);
         self.end_all_commands(Errno::PIPE);
         if self.ending.is_init_root() {
             self.kill();
@@ -162,10 +165,20 @@ impl Supervisor {
                     self.answer(index, ClientReply::Exited { wait_status });
                 }
                 State::Gone => self.watch.remove_client(index),
-                State::New | State::AwaitsEnd | State::Answered => {}
+                State::New
+                | State::Looking
+                | State::AwaitsSession
+                | State::AwaitsEnd
+                | State::Answered => {}
             }
         }
     }
+}
+
+/// What comes with the first report.
+struct Console {
+    master: Descriptor,
+    folder: Descriptor,
 }
 
 /// The mark of a report that init's own program never sends.

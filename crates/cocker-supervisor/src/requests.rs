@@ -3,6 +3,8 @@ use cocker_protocol::{
     ClientReply, ClientRequest, DecodeError, InitRequest, Refusal, Spawn, Stage, Stream,
 };
 
+use linux_raw_sys::general::POLLIN;
+
 use crate::raw::{self, Descriptor, Errno, Fd, Received, Take};
 use crate::watch::State;
 use crate::{Supervisor, reply};
@@ -40,29 +42,48 @@ impl Supervisor {
     }
 
     /// Gives a client its last reply; it is forgotten when it closes.
-    pub fn answer(&mut self, index: usize, last: ClientReply) {
-        if self.tell(index, last, &[]) {
-            // Closing at once could overtake the reply where the client has just said something else.
-            if let Some(client) = self.watch.client_fd(index) {
-                raw::end_sending(client);
-            }
-            self.watch.client(index).state = State::Answered;
+    pub fn answer(&mut self, index: usize, last: ClientReply<'_>) {
+        if self.tell(index, last) {
+            self.end_talk(index);
         } else {
             self.watch.remove_client(index);
         }
     }
 
-    /// Sends a client a reply and returns whether it had room for it.
-    pub fn tell(&mut self, index: usize, news: ClientReply, descriptors: &[Fd]) -> bool {
-        self.watch
-            .client_fd(index)
-            .is_some_and(|client| reply(client, news, descriptors).is_ok())
+    /// Ends what is said to a client that has had its last reply.
+    pub fn end_talk(&mut self, index: usize) {
+        // Somebody who looked is listened to again, so that its closing is noticed.
+        self.watch.await_client(index, POLLIN);
+        // Closing at once could overtake the reply where the client has just said something else.
+        if let Some(client) = self.watch.client_fd(index) {
+            raw::end_sending(client);
+        }
+        self.watch.client(index).state = State::Answered;
     }
 
-    /// Lets a client go; where it has a command, that one ends.
+    /// Sends a client a reply and returns whether it had room for it.
+    fn tell(&mut self, index: usize, news: ClientReply<'_>) -> bool {
+        self.watch
+            .client_fd(index)
+            .is_some_and(|client| reply(client, news, &[]).is_ok())
+    }
+
+    /// Sends a client a reply, or lets it go where it takes none; returns whether it is still there.
+    pub fn tell_or_forget(&mut self, index: usize, news: ClientReply<'_>) -> bool {
+        let is_told = self.tell(index, news);
+        if !is_told {
+            self.forget(index);
+        }
+        is_told
+    }
+
+    /// Lets a client go; where it has a command that needs it, that one ends.
     pub fn forget(&mut self, index: usize) {
-        if self.watch.client(index).has_command() {
+        let client = self.watch.client(index);
+        if client.has_command() && !client.is_detached {
             self.ask_end(index);
+        } else if client.state == State::Looking {
+            self.leave_session(index);
         } else {
             self.watch.remove_client(index);
         }
@@ -76,6 +97,26 @@ impl Supervisor {
             }
             (ClientRequest::Signal { signal }, State::Starting | State::Running) => {
                 self.ask_signal(index, signal);
+            }
+            (ClientRequest::Open(open), State::New) => self.open_session(index, open, received),
+            (
+                ClientRequest::Join {
+                    target,
+                    access,
+                    rows,
+                    columns,
+                },
+                State::New,
+            ) => self.join_session(index, target, access, (rows, columns)),
+            (ClientRequest::Input { bytes }, State::Looking) => {
+                self.type_into_session(index, bytes);
+            }
+            (ClientRequest::Resize { rows, columns }, State::Looking) => {
+                self.resize_look(index, rows, columns);
+            }
+            (ClientRequest::NextSession { after }, State::New) => self.list_session(index, after),
+            (ClientRequest::EndSession { target, by_force }, State::New | State::AwaitsSession) => {
+                self.end_session(index, target, by_force);
             }
             (ClientRequest::Shutdown { timeout_ms }, State::New | State::AwaitsEnd) => {
                 self.watch.client(index).state = State::AwaitsEnd;
@@ -99,7 +140,7 @@ impl Supervisor {
                 pipes = [fd(input), fd(output), fd(error)];
                 &pipes
             }
-            (Stream::Terminal { .. }, None, None, None, None) => &[],
+            (Stream::Nothing, None, None, None, None) => &[],
             _ => return self.refuse(index, Refusal::Malformed),
         };
         let id = self.unused_id();
@@ -108,7 +149,7 @@ impl Supervisor {
                 let client = self.watch.client(index);
                 client.state = State::Starting;
                 client.id = id;
-                client.has_terminal = matches!(spawn.stream, Stream::Terminal { .. });
+                client.is_detached = spawn.stream == Stream::Nothing;
             }
             Err(Errno::TOO_BIG) => {
                 let (stage, errno) = (Stage::Execute, Errno::TOO_BIG.0);
@@ -121,22 +162,22 @@ impl Supervisor {
         }
     }
 
-    fn unused_id(&mut self) -> u32 {
+    pub fn unused_id(&mut self) -> u32 {
         loop {
             let id = self.next_id;
             self.next_id = id.wrapping_add(1);
-            if self.watch.find_command(id).is_none() {
+            if self.watch.find_command(id).is_none() && self.sessions.find(id).is_none() {
                 return id;
             }
         }
     }
 
-    /// Refuses a client; a command that it has ends.
-    fn refuse(&mut self, index: usize, why: Refusal) {
-        let has_command = self.watch.client(index).has_command();
-        if has_command {
-            self.tell(index, ClientReply::Refused { why }, &[]);
-            self.ask_end(index);
+    /// Refuses a client; a command that it has ends, a session that it looks at is left.
+    pub fn refuse(&mut self, index: usize, why: Refusal) {
+        let client = *self.watch.client(index);
+        if client.has_command() || client.state == State::Looking {
+            self.tell(index, ClientReply::Refused { why });
+            self.forget(index);
         } else {
             self.answer(index, ClientReply::Refused { why });
         }

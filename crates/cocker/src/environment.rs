@@ -4,7 +4,8 @@ use crate::failure::Failure;
 use crate::residents;
 use cocker_engine::{Engine, Settings};
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Component, Path, PathBuf};
 
 const DEFAULT_HOME: &str = "/var/cocker";
@@ -34,9 +35,26 @@ pub fn terminal_type() -> String {
         .unwrap_or_else(|| DEFAULT_TERM.into())
 }
 
+/// Who the user is on the host, as far as the environment says: before sudo, else at the login.
+pub fn user() -> String {
+    ["SUDO_USER", "LOGNAME", "USER"]
+        .into_iter()
+        .filter_map(|key| env::var(key).ok())
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| "root".into())
+}
+
 /// The folders of PATH, where the user's programs are.
 pub fn program_folders() -> Vec<PathBuf> {
     env::var_os("PATH").map_or_else(Vec::new, |path| env::split_paths(&path).collect())
+}
+
+/// The variables whose names begin with `prefix` and go on: the rest of the name, and the value.
+pub fn variables(prefix: &OsStr) -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter_map(|(name, value)| {
+        let rest = name.as_bytes().strip_prefix(prefix.as_bytes())?;
+        (!rest.is_empty()).then(|| (OsStr::from_bytes(rest).into(), value))
+    })
 }
 
 fn refuse_others_than_root() -> Result<(), Failure> {

@@ -30,6 +30,87 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     escaped
 }
 
+/// The most bytes that are held back to see how they go on.
+const MOST_HELD: usize = 64;
+
+/// Text of unknown origin that comes in pieces, to be shown in lines: ends of lines and tabs stay, colours and the like
+/// (ECMA-48, SGR) are left out, and everything else that steers a terminal is replaced as [`escape_bytes`] does it.
+#[derive(Default)]
+pub struct EscapedLines {
+    /// The beginning of something that is not all there yet.
+    held: Vec<u8>,
+}
+
+impl EscapedLines {
+    /// What can be shown of it so far.
+    pub fn push(&mut self, piece: &[u8]) -> String {
+        let joined = [&std::mem::take(&mut self.held), piece].concat();
+        let mut shown = String::with_capacity(joined.len());
+        let mut rest = &joined[..];
+        while !rest.is_empty() {
+            match first_of(rest) {
+                Some((text, length)) => {
+                    shown.push_str(&text);
+                    rest = &rest[length..];
+                }
+                None => {
+                    self.held = rest.to_vec();
+                    break;
+                }
+            }
+        }
+        shown
+    }
+
+    /// What was held back, when nothing more comes.
+    pub fn finish(&mut self) -> String {
+        escape_bytes(&std::mem::take(&mut self.held))
+    }
+}
+
+/// What is shown of the beginning of `bytes`, and how much of them that is; none where it depends on what follows.
+fn first_of(bytes: &[u8]) -> Option<(Cow<'_, str>, usize)> {
+    let plain = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
+    let plain = plain.count();
+    if plain > 0 {
+        let text = std::str::from_utf8(&bytes[..plain]).expect("these are ASCII");
+        return Some((Cow::Borrowed(text), plain));
+    }
+    match bytes {
+        // As a terminal ends its lines.
+        [b'\r', b'\n', ..] => Some((Cow::Borrowed("\n"), 2)),
+        [b'\r'] => None,
+        [0x1b] => None,
+        [0x1b, b'[', parameters @ ..] => {
+            let is_parameter = |byte: &&u8| matches!(byte, b'0'..=b'9' | b';' | b':');
+            let count = parameters.iter().take_while(is_parameter).count();
+            match parameters.get(count) {
+                Some(b'm') => Some((Cow::Borrowed(""), 2 + count + 1)),
+                None if bytes.len() < MOST_HELD => None,
+                _ => Some((Cow::Owned(escape_bytes(&bytes[..1])), 1)),
+            }
+        }
+        _ => first_character(bytes),
+    }
+}
+
+fn first_character(bytes: &[u8]) -> Option<(Cow<'_, str>, usize)> {
+    let most = bytes.len().min(4);
+    let chunk = bytes[..most].utf8_chunks().next()?;
+    if let Some(character) = chunk.valid().chars().next() {
+        let length = character.len_utf8();
+        return Some((Cow::Owned(escape_bytes(&bytes[..length])), length));
+    }
+    let invalid = chunk.invalid();
+    let could_go_on = std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none());
+    match invalid.len() == bytes.len() && could_go_on {
+        true => None,
+        false => Some((Cow::Owned(escape_bytes(invalid)), invalid.len())),
+    }
+}
+
 /// Control characters, line and paragraph separators, and the marks that turn the direction of writing.
 fn is_steering(character: char) -> bool {
     character.is_control()
@@ -50,5 +131,33 @@ mod tests {
     #[test]
     fn ordinary_text_stays_as_it_is() {
         assert!(matches!(escape("größer als 1 GB"), Cow::Borrowed(_)));
+    }
+
+    const STEERING: &[u8] = b"a\tb\r\n\x1b[31;1mred\x1b[m \x1b[2J\x1b]0;t\x07 \rx \xc3\xa4\xc3( \xe2\x80\xae\xff\x1b[\x1b";
+    const HARMLESS: &str =
+        "a\tb\nred \\u{1b}[2J\\u{1b}]0;t\\u{7} \\u{d}x \u{e4}\\xc3( \\u{202e}\\xff\\u{1b}[\\u{1b}";
+
+    #[test]
+    fn lines_stay_lines_however_they_are_cut_into_pieces() {
+        for length in 1..=STEERING.len() {
+            let mut lines = EscapedLines::default();
+            let mut shown = String::new();
+            for piece in STEERING.chunks(length) {
+                shown.push_str(&lines.push(piece));
+            }
+            shown.push_str(&lines.finish());
+            assert_eq!(shown, HARMLESS, "{length}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_held_back_without_bound() {
+        let mut lines = EscapedLines::default();
+        let long = [b"\x1b[".to_vec(), vec![b'1'; 1000]].concat();
+        assert_eq!(lines.push(&long), format!("\\u{{1b}}[{}", "1".repeat(1000)));
+        for _ in 0..1000 {
+            lines.push(b"\xe2\x80");
+            assert!(lines.held.len() <= MOST_HELD);
+        }
     }
 }

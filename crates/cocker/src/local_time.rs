@@ -3,8 +3,9 @@
 //! `TZ` where it is said, else /etc/localtime, else UTC. The files are read here: the C library's way would look up
 //! names through modules of the host.
 
+use crate::options::{LocalTime, Since, TimeOfDay};
 use std::env;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tz::{DateTime, TimeZone};
 
 /// The user's time zone.
@@ -40,6 +41,48 @@ impl Clock {
         })
     }
 
+    /// What `--since` means now.
+    pub fn moment(&self, since: Since, now: SystemTime) -> Option<SystemTime> {
+        match since {
+            Since::Ago(ago) => now.checked_sub(ago),
+            Since::Moment(moment) => Some(moment),
+            Since::Local(LocalTime {
+                date: Some(date),
+                time,
+            }) => self.find(date, time),
+            Since::Local(LocalTime { date: None, time }) => {
+                let here = self.read(now)?;
+                let today = (here.year(), here.month(), here.month_day());
+                let at = self.find(today, time)?;
+                if at <= now {
+                    return Some(at);
+                }
+                // That is still to come today.
+                let day = Duration::from_secs(86_400);
+                let here = self.read(now.checked_sub(day)?)?;
+                self.find((here.year(), here.month(), here.month_day()), time)
+            }
+        }
+    }
+
+    /// When the clock shows that: the first time, where it does so twice.
+    fn find(&self, date: (i32, u8, u8), time: TimeOfDay) -> Option<SystemTime> {
+        let (year, month, day) = date;
+        let TimeOfDay {
+            hour,
+            minute,
+            second,
+        } = time;
+        let zone = self.0.as_ref();
+        let found = DateTime::find(year, month, day, hour, minute, second, 0, zone).ok()?;
+        let seconds = found.earliest()?.unix_time();
+        let since = Duration::from_secs(seconds.unsigned_abs());
+        match seconds {
+            0.. => UNIX_EPOCH.checked_add(since),
+            _ => UNIX_EPOCH.checked_sub(since),
+        }
+    }
+
     /// Nothing for a moment that no calendar has.
     fn read(&self, moment: SystemTime) -> Option<DateTime> {
         let seconds = match moment.duration_since(UNIX_EPOCH) {
@@ -73,7 +116,6 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn times_are_shown_as_the_local_clock_has_them() {
@@ -94,5 +136,32 @@ mod tests {
     fn times_before_1970_are_shown_too() {
         let moment = UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(Clock::ahead_of_utc(0).show(moment), "1969-12-31T23:59:59");
+    }
+
+    #[test]
+    fn since_is_a_moment_of_the_local_clock() {
+        let clock = Clock::ahead_of_utc(8 * 3600);
+        // 09:21:12 there.
+        let now = UNIX_EPOCH + Duration::from_secs(1_541_812_872);
+        let shown = |since| clock.moment(since, now).map(|moment| clock.show(moment));
+        let local = |date, hour| {
+            let time = TimeOfDay {
+                hour,
+                minute: 30,
+                second: 0,
+            };
+            Since::Local(LocalTime { date, time })
+        };
+        for (since, expected) in [
+            (Since::Ago(Duration::from_secs(72)), "2018-11-10T09:20:00"),
+            (Since::Moment(now), "2018-11-10T09:21:12"),
+            (local(None, 8), "2018-11-10T08:30:00"),
+            (local(None, 9), "2018-11-09T09:30:00"),
+            (local(Some((2018, 11, 11)), 9), "2018-11-11T09:30:00"),
+            (local(Some((1960, 1, 1)), 0), "1960-01-01T00:30:00"),
+        ] {
+            assert_eq!(shown(since).as_deref(), Some(expected));
+        }
+        assert_eq!(clock.moment(Since::Ago(Duration::MAX), now), None);
     }
 }

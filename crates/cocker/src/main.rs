@@ -24,6 +24,7 @@ mod local_time;
 mod options;
 mod output;
 mod progress;
+mod recorder;
 mod residents;
 mod signals;
 mod standard_streams;

@@ -3,16 +3,28 @@
 use crate::failure::Failure;
 use std::io::{self, Write};
 
+/// Whether anybody is there for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    There,
+    Gone,
+}
+
 /// Writes `text` to stdout at once. A reader that has gone away is not a failure: it had what it wanted.
 pub fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// The same for a part of more.
+pub fn print_on(text: impl AsRef<[u8]>) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_ref())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(Failure::not_done("cannot write to stdout").caused_by(&error)),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Reader::There),
     }
 }
 

@@ -16,10 +16,7 @@ pub struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 impl Signals {
     /// Takes the given signals from here on, but for those that our parent had ignored: `nohup` means it.
     pub fn take(signals: &[i32]) -> Result<Signals, Failure> {
-        let ignored = ignored_from_the_start();
-        let wanted = signals
-            .iter()
-            .filter(|signal| ignored & (1 << (**signal - 1)) == 0);
+        let wanted = not_ignored(signals);
         let taken = UnixStream::pair()
             .and_then(|(read, write)| SignalDelivery::with_pipe(read, write, SignalOnly, wanted));
         match taken {
@@ -38,6 +35,13 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_read().as_fd()
     }
+}
+
+/// Those of the given signals that our parent had not ignored.
+pub fn not_ignored(signals: &[i32]) -> impl Iterator<Item = i32> {
+    let ignored = ignored_from_the_start();
+    let signals = signals.iter().copied();
+    signals.filter(move |signal| ignored & (1 << (signal - 1)) == 0)
 }
 
 /// Whether the signal asks a process to end.

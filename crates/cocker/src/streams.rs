@@ -5,34 +5,60 @@
 //! our stdout ◀── command's stdout
 //! our stderr ◀── command's stderr
 //! signals    ──▶ connection ──▶ ending
+//! --timeout  ──▶ connection
 //! ```
 //!
 //! One poll loop waits for whatever can move. Nothing in it blocks on one stream while another could go on.
 
 mod flow;
+mod time_limit;
 
 use crate::failure::Failure;
 use crate::output;
+use crate::recorder::{Recorder, Stream};
 use crate::signals::{self, Signals};
 use crate::standard_streams::{Sink, set_nonblocking};
+use crate::terminal;
 use cocker_engine::{Connection, Ending, Name, Running};
 use flow::{Flow, Progress, Source};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::stdio;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
+};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use time_limit::{Due, TimeLimit};
 
 /// What the command gets from us when we get it.
-const FORWARDED: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
+const FORWARDED: [i32; 7] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
 
 /// The exit code when the container went away under the command: as if it had been killed.
 const CONTAINER_GONE: u8 = 137;
 
+/// The exit code of a command that had to be ended, as timeout(1) has it.
+const TOOK_TOO_LONG: u8 = 124;
+
+/// What goes along with a command.
+pub struct Companion {
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+    pub recorder: Recorder,
+}
+
 /// Carries bytes and signals until the command has ended and what it wrote is written; its status is ours.
-pub fn carry(running: Running, container: &Name) -> Result<ExitCode, Failure> {
-    let mut carrier = Carrier::new(running)?;
-    let code = match carrier.carry_on()? {
+pub fn carry(
+    running: Running,
+    container: &Name,
+    companion: Companion,
+) -> Result<ExitCode, Failure> {
+    let mut carrier = Carrier::new(running, companion)?;
+    let outcome = carrier.carry_on();
+    let Carrier { recorder, .. } = carrier;
+    recorder.end();
+    let code = match outcome? {
+        Outcome::TookTooLong(allowed) => took_too_long(container, allowed),
         Outcome::Ended(Ending::Exited(status)) => status,
         Outcome::Ended(Ending::Killed { signal }) | Outcome::ToldToEnd(signal) => {
             signals::exit_code(signal)
@@ -44,16 +70,27 @@ pub fn carry(running: Running, container: &Name) -> Result<ExitCode, Failure> {
             CONTAINER_GONE
         }
     };
-    match carrier.fault.take() {
+    match carrier.fault {
         Some(fault) => Err(fault),
         None => Ok(ExitCode::from(code)),
     }
+}
+
+/// Says that a command was ended, and gives the exit code.
+pub fn took_too_long(container: &Name, allowed: Duration) -> u8 {
+    output::complain(&format!(
+        "Error: the command in container `{container}` was ended: it took longer than {} s\n",
+        allowed.as_secs_f64()
+    ));
+    TOOK_TOO_LONG
 }
 
 enum Outcome {
     Ended(Ending),
     /// We are to end although the command has ended: its output finds no taker.
     ToldToEnd(i32),
+    /// It has ended, or does not even of KILL.
+    TookTooLong(Duration),
 }
 
 struct Carrier {
@@ -62,15 +99,19 @@ struct Carrier {
     /// stdin, stdout, stderr; nothing where a direction is finished. Dropping one closes the command's end.
     flows: [Option<Flow<'static>>; 3],
     ending: Option<Ending>,
+    time_limit: Option<TimeLimit>,
+    recorder: Recorder,
     /// The first stream of ours that failed otherwise than by being closed.
     fault: Option<Failure>,
 }
 
 const STDIN: usize = 0;
+const STDOUT: usize = 1;
 const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
 
 impl Carrier {
-    fn new(running: Running) -> Result<Carrier, Failure> {
+    fn new(running: Running, companion: Companion) -> Result<Carrier, Failure> {
+        let Companion { timeout, recorder } = companion;
         let signals = Signals::take(&FORWARDED)?;
         for pipe in [&running.stdin, &running.stdout, &running.stderr] {
             set_nonblocking(pipe).map_err(|error| {
@@ -81,11 +122,15 @@ impl Carrier {
             Source::Shared(stdio::stdin()),
             Sink::own_pipe(running.stdin),
         );
-        let stdout = Flow::new(
+        let output = match recorder.is_on() {
+            true => Flow::seen,
+            false => Flow::new,
+        };
+        let stdout = output(
             Source::OwnPipe(running.stdout),
             Sink::shared(stdio::stdout()),
         );
-        let stderr = Flow::new(
+        let stderr = output(
             Source::OwnPipe(running.stderr),
             Sink::shared(stdio::stderr()),
         );
@@ -94,6 +139,8 @@ impl Carrier {
             signals,
             flows: [Some(stdin), Some(stdout), Some(stderr)],
             ending: None,
+            time_limit: timeout.map(|allowed| TimeLimit::new(allowed, Instant::now())),
+            recorder,
             fault: None,
         })
     }
@@ -103,9 +150,15 @@ impl Carrier {
             if let Some(ending) = self.ending
                 && self.flows.iter().all(Option::is_none)
             {
-                return Ok(Outcome::Ended(ending));
+                return Ok(match self.passed_time() {
+                    Some(allowed) => Outcome::TookTooLong(allowed),
+                    None => Outcome::Ended(ending),
+                });
             }
             let ready = self.wait()?;
+            if let Some(allowed) = self.keep_to_time() {
+                return Ok(Outcome::TookTooLong(allowed));
+            }
             if ready.signals
                 && let Some(signal) = self.forward_signals()
             {
@@ -116,6 +169,9 @@ impl Carrier {
             }
             if ready.connection {
                 self.ending = Some(self.connection.ending()?);
+                if let Some(limit) = &mut self.time_limit {
+                    limit.command_ended();
+                }
                 self.begin_to_drain();
             }
         }
@@ -137,7 +193,9 @@ impl Carrier {
             })
         });
         loop {
-            match poll(&mut polled, None::<&Timespec>) {
+            let left = self.time_limit.as_ref();
+            let left = left.and_then(|limit| limit.left(Instant::now()));
+            match poll(&mut polled, left.as_ref()) {
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => {
@@ -158,7 +216,13 @@ impl Carrier {
         let (Some(flow), Some((source, sink))) = (&mut self.flows[index], events) else {
             return;
         };
-        match flow.advance(source, sink) {
+        let recorder = &mut self.recorder;
+        let mut record = |bytes: &[u8]| match index {
+            STDIN => {}
+            STDOUT => recorder.output(Stream::Output, bytes),
+            _ => recorder.output(Stream::Errors, bytes),
+        };
+        match flow.advance(source, sink, &mut record) {
             Ok(Progress::GoesOn) => return,
             Ok(Progress::Finished) => {}
             Err(error) => {
@@ -174,11 +238,41 @@ impl Carrier {
         self.flows[index] = None;
     }
 
+    /// How long the command was allowed, where it took longer.
+    fn passed_time(&self) -> Option<Duration> {
+        let limit = self.time_limit.as_ref();
+        limit
+            .filter(|limit| limit.has_passed())
+            .map(|limit| limit.allowed)
+    }
+
+    /// Ends a command whose time is over; says so when it is left as it is.
+    fn keep_to_time(&mut self) -> Option<Duration> {
+        let signals: &[i32] = match self.time_limit.as_mut()?.take_due(Instant::now())? {
+            // A stopped process hears of it only when it goes on. TERM comes last: of two that init has no room for, the
+            // supervisor keeps the later one.
+            Due::Term => &[SIGCONT, SIGTERM],
+            Due::Kill => &[SIGKILL],
+            Due::Leave => return self.passed_time(),
+        };
+        for signal in signals.iter().filter(|_| self.ending.is_none()) {
+            if let Err(error) = self.connection.signal(*signal) {
+                tracing::debug!("cannot send signal {signal}: {error}");
+            }
+        }
+        None
+    }
+
     /// Passes signals on; after the ending there is only us to obey them.
     fn forward_signals(&mut self) -> Option<i32> {
         for signal in self.signals.arrived() {
             if self.ending.is_some() && signals::asks_to_end(signal) {
                 return Some(signal);
+            }
+            if signal == SIGWINCH
+                && let Some(size) = terminal::size_of_output()
+            {
+                self.recorder.resize(size);
             }
             if let Err(error) = self.connection.signal(signal) {
                 tracing::debug!("cannot forward signal {signal}: {error}");

@@ -1,8 +1,8 @@
 //! The user's terminal on a session in a container.
 //!
 //! ```text
-//! stdin (raw) ──▶ buffer ──▶ master      Ctrl-] three times within a second detaches
-//! stdout      ◀── buffer ◀── master
+//! stdin (raw) ──▶ buffer ──▶ supervisor ──▶ master      Ctrl-] three times within a second detaches
+//! stdout      ◀── buffer ◀── supervisor ◀── master
 //! signals: the terminal is restored before anything ends or stops
 //! ```
 //!
@@ -10,19 +10,20 @@
 
 mod detach_key;
 mod raw_mode;
+mod replay;
 mod viewer;
 
 pub use raw_mode::restore;
 
+use crate::environment;
 use crate::failure::Failure;
-use crate::output;
-use crate::signals;
-use cocker_engine::{Ending, Name, Session, WindowSize};
+use crate::recorder::Recorder;
+use cocker_engine::{Ending, LookRequest, Session, WindowSize};
 use rustix::stdio;
 use rustix::termios::{isatty, tcgetwinsize};
-use signal_hook::consts::SIGHUP;
-use std::process::ExitCode;
-use viewer::{Outcome, Viewer};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+use viewer::Viewer;
 
 /// What is said of a terminal that does not know its own size.
 const USUAL_SIZE: WindowSize = WindowSize {
@@ -41,39 +42,59 @@ pub fn require() -> Result<(), Failure> {
 
 /// The size of what the user sees: stdout, else stdin.
 pub fn size() -> WindowSize {
-    let sizes = [stdio::stdout(), stdio::stdin()].map(tcgetwinsize);
-    let known = sizes
-        .into_iter()
-        .flatten()
-        .find(|size| size.ws_row > 0 && size.ws_col > 0);
-    known.map_or(USUAL_SIZE, |size| WindowSize {
+    let known = size_of_output().or_else(|| size_of(stdio::stdin()));
+    known.unwrap_or(USUAL_SIZE)
+}
+
+/// The size of stdout, where that is a terminal that knows it.
+pub fn size_of_output() -> Option<WindowSize> {
+    size_of(stdio::stdout())
+}
+
+fn size_of(terminal: BorrowedFd<'_>) -> Option<WindowSize> {
+    let size = tcgetwinsize(terminal).ok()?;
+    let is_known = size.ws_row > 0 && size.ws_col > 0;
+    is_known.then_some(WindowSize {
         rows: size.ws_row,
         columns: size.ws_col,
     })
 }
 
-/// Shows the session until it ends or is left; the status of its shell is ours, as with a remote login.
-pub fn look_at(session: Session, container: &Name) -> Result<ExitCode, Failure> {
-    let outcome = {
-        let viewer = Viewer::new(session)?;
-        let _raw = raw_mode::enter()?;
-        viewer.watch()?
-    };
-    // The terminal is the user's again from here on.
-    match outcome {
-        Outcome::Ended(Ending::Exited(status)) => Ok(ExitCode::from(status)),
-        // A shutdown hangs up the sessions before the container is gone; nobody else does that to a shell but us.
-        Outcome::Ended(Ending::ContainerGone | Ending::Killed { signal: SIGHUP }) => {
-            Err(Failure::not_done("connection to container lost").hint(format!(
-                "if container `{container}` was shut down, `cocker boot {container}` boots it again."
-            )))
-        }
-        Outcome::Ended(Ending::Killed { signal }) | Outcome::ToldToEnd(signal) => {
-            Ok(ExitCode::from(signals::exit_code(signal)))
-        }
-        Outcome::Detached => {
-            output::complain("detached\n");
-            Ok(ExitCode::SUCCESS)
-        }
+/// What the engine has to know of who looks.
+pub fn look() -> LookRequest {
+    LookRequest {
+        size: size(),
+        term: environment::terminal_type(),
+        who: environment::user(),
     }
+}
+
+/// What is to be looked at, and how.
+pub struct Sight {
+    pub session: Session,
+    pub is_read_only: bool,
+    pub recorder: Recorder,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+}
+
+/// How looking ended.
+pub enum Outcome {
+    Ended(Ending),
+    /// By the key for it.
+    Left,
+    /// A signal, or a terminal that is gone (SIGHUP).
+    ToldToEnd(i32),
+    /// The session is still there.
+    TookTooLong(Session),
+}
+
+/// Shows the session until it ends or is left. The terminal is the user's again when this returns.
+pub fn look_at(sight: Sight) -> Result<Outcome, Failure> {
+    let viewer = Viewer::new(sight)?;
+    let raw = raw_mode::enter()?;
+    let (outcome, recorder) = viewer.watch();
+    drop(raw);
+    recorder.end();
+    outcome
 }

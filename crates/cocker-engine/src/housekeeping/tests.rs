@@ -77,6 +77,7 @@ fn make_container(engine: &Engine, container: &str, layers: &[LayerId], size: u6
         id_slot,
         root_process: None,
         converted_from: None,
+        environment: Vec::new(),
         image_config: None,
     };
     write_settings(&folder, &settings).unwrap();
@@ -149,11 +150,10 @@ fn what_is_shared_counts_once() {
     remove_image(&engine, "gone");
     make_container(&engine, "web", &top, 4096);
     make_container(&engine, "api", &base, 4);
-    fs::write(
-        engine.store.home().join("containers/web/console.log"),
-        "hello",
-    )
-    .unwrap();
+    for (name, text) in [("console.log", "hello"), ("console.times", "..")] {
+        let web = engine.store.home().join("containers/web");
+        fs::write(web.join(name), text).unwrap();
+    }
     fs::create_dir(engine.store.home().join("layers/.new-1")).unwrap();
 
     let usage = engine.usage().unwrap();
@@ -161,13 +161,13 @@ fn what_is_shared_counts_once() {
     assert_eq!(kind(usage.layers.all), (3, 123, 3, 0));
     assert_eq!(usage.layers.shared, 100);
     assert_eq!(kind(usage.containers), (2, 4100, 0, 0));
-    assert_eq!(kind(usage.logs), (1, 5, 0, 0));
+    assert_eq!(kind(usage.logs), (1, 7, 0, 0));
     assert_eq!(kind(usage.staging), (1, 0, 0, 1));
     let images: Vec<_> = usage.images.iter().map(|it| (it.own, it.shared)).collect();
     assert_eq!(images, [(0, 100), (20, 100)]);
     let containers = usage.each_container.iter();
     let containers: Vec<_> = containers.map(|it| (it.own, it.logs, it.shared)).collect();
-    assert_eq!(containers, [(4, 0, 100), (4096, 5, 120)]);
+    assert_eq!(containers, [(4, 0, 100), (4096, 7, 120)]);
     assert!(usage.free > 0);
 }
 

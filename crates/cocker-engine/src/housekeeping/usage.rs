@@ -5,6 +5,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::EngineError;
 use crate::images::LayerUsers;
+use crate::recordings;
 use crate::request::OnError;
 use crate::state::StateFile;
 use cocker_image::staging::{Leftover, staged_names};
@@ -14,8 +15,11 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, statat};
 use std::collections::HashMap;
 use std::ffi::CStr;
 
-/// The logs of a container's console.
-const LOGS: [&str; 2] = ["console.log", "console.log.1"];
+/// The logs of a container's console, each with its times.
+const LOGS: [(&str, &str); 2] = [
+    ("console.log", "console.times"),
+    ("console.log.1", "console.times.1"),
+];
 
 /// What takes room, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,7 @@ pub struct Usage {
     pub layers: LayerSizes,
     /// The writable layers, as last measured.
     pub containers: KindUsage,
+    /// What consoles wrote, and recordings.
     pub logs: KindUsage,
     /// What is being made or removed.
     pub staging: KindUsage,
@@ -195,12 +200,15 @@ fn logs_of_all(containers: &[Container]) -> KindUsage {
     usage
 }
 
-/// The sizes of a container's logs.
+/// The sizes of a container's logs, those of their times included, and of its recordings.
 fn logs(container: &Container) -> impl Iterator<Item = u64> {
-    let stat = |name| statat(&container.folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    let size = |name| {
+        let stat = statat(&container.folder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        u64::try_from(stat.st_size).ok()
+    };
     LOGS.into_iter()
-        .filter_map(move |name| stat(name).ok())
-        .map(|stat| u64::try_from(stat.st_size).unwrap_or(0))
+        .filter_map(move |(log, times)| Some(size(log)? + size(times).unwrap_or(0)))
+        .chain(recordings::sizes(container))
 }
 
 fn sum<'a>(sizes: &HashMap<LayerId, u64>, layers: impl IntoIterator<Item = &'a LayerId>) -> u64 {

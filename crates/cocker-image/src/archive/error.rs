@@ -17,6 +17,10 @@ pub enum PackError {
     },
     #[error("cannot pack `{path}`: it was changed while it was read")]
     Changed { path: String },
+    #[error("cannot pack `{path}`: it is a device node")]
+    Device { path: String },
+    #[error("cannot pack `{path}`: it belongs to id {id}, which the container does not have")]
+    Owner { path: String, id: u32 },
     #[error("cannot pack `{path}`: names that begin with `.wh.` mean whiteouts in this format")]
     ReservedName { path: String },
     #[error("cannot pack `{path}`: its extended attributes are more than an archive takes (4 MiB)")]
@@ -153,6 +157,8 @@ pub enum Refusal {
     Top,
     #[error("its owner or group is out of range")]
     Owner,
+    #[error("it belongs to id {0}, which the container does not have")]
+    NoSuchOwner(u32),
     #[error("the name of an extended attribute is empty, too long or has a NUL in it")]
     AttributeName,
     #[error("the value of an extended attribute is longer than 64 KiB")]

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::descent::open_again;
 use crate::digest::Digest;
+use crate::owners::IdShift;
 use failure::Failure;
-use folders::Folders;
+use folders::{Folders, Unnamed};
 use node::Node;
 pub(crate) use node::hide;
 use rustix::fs::{AtFlags, FileType, RawDir, statat};
@@ -87,13 +88,44 @@ pub fn unpack(
     tree: BorrowedFd<'_>,
     options: &UnpackOptions,
 ) -> Result<Unpacked, UnpackError> {
+    unpack_as(from, tree, options, None)
+}
+
+/// Unpacks a tar stream of a user's files in the same way: nothing in it means a whiteout, devices are refused, ids become
+/// what `owners` says. Folders that the archive does not name are of now.
+pub fn unpack_files(
+    from: &mut dyn Read,
+    tree: BorrowedFd<'_>,
+    limits: Limits,
+    owners: IdShift,
+) -> Result<Unpacked, UnpackError> {
+    let options = UnpackOptions {
+        whiteouts: Whiteouts::None,
+        devices: Devices::Refused,
+        limits,
+    };
+    unpack_as(from, tree, &options, Some(owners))
+}
+
+/// With `owners` it is for a user.
+fn unpack_as(
+    from: &mut dyn Read,
+    tree: BorrowedFd<'_>,
+    options: &UnpackOptions,
+    owners: Option<IdShift>,
+) -> Result<Unpacked, UnpackError> {
     let prepare = |errno: Errno| UnpackError::Prepare {
         source: errno.into(),
     };
     if !is_empty(tree).map_err(prepare)? {
         return Err(UnpackError::NotEmpty);
     }
-    let folders = open_again(tree).and_then(Folders::new).map_err(prepare)?;
+    let unnamed = match owners {
+        None => Unnamed::of_layer(),
+        Some(owners) => Unnamed::of_user(owners),
+    };
+    let folders = open_again(tree).and_then(|top| Folders::new(top, unnamed));
+    let folders = folders.map_err(prepare)?;
     let mut unpacking = Unpacking {
         options,
         folders,
@@ -105,8 +137,10 @@ pub fn unpack(
     let mut description = None;
     let mut entries = 0;
     let mut is_first = true;
-    while let Some(entry) = reader.next_entry()? {
+    while let Some(mut entry) = reader.next_entry()? {
+        let shifted = owners.map_or(Ok(()), |owners| shift_owners(&mut entry, owners));
         let in_entry = |failure: Failure| failure.with(&entry.name, entry.offset);
+        shifted.map_err(|reason| in_entry(reason.into()))?;
         if std::mem::take(&mut is_first) && is_description(&entry, options) {
             description = Some(read_description(&mut reader, &entry).map_err(in_entry)?);
         } else {
@@ -124,6 +158,23 @@ pub fn unpack(
         digest: reader.finish(),
         description,
     })
+}
+
+/// Gives the entry the ids that it has on disk, and takes away attributes that mean nothing but on a host of their own.
+fn shift_owners(entry: &mut Entry, owners: IdShift) -> Result<(), Refusal> {
+    let shift = |id| owners.shift(id).ok_or(Refusal::NoSuchOwner(id));
+    (entry.uid, entry.gid) = (shift(entry.uid)?, shift(entry.gid)?);
+    for (name, value) in std::mem::take(&mut entry.attributes) {
+        if !attributes::is_users(&name) && name != attributes::CAPABILITY {
+            continue;
+        }
+        let value = attributes::shift_value(&name, &value, &owners);
+        if let Some(value) = value.map_err(Refusal::NoSuchOwner)? {
+            let value = value.into_owned();
+            entry.attributes.push((name, value));
+        }
+    }
+    Ok(())
 }
 
 fn is_empty(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
@@ -248,6 +299,7 @@ impl Unpacking<'_> {
             Content::Character(Device::NONE) => match self.options.whiteouts {
                 Whiteouts::Devices => Ok(()),
                 Whiteouts::Files => Err(Refusal::ForeignWhiteout.into()),
+                Whiteouts::None => Err(Refusal::Device.into()),
             },
             Content::Character(_) | Content::Block(_) => match self.options.devices {
                 Devices::Allowed => Ok(()),

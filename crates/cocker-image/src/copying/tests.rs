@@ -1,7 +1,10 @@
 //! Copies are compared with their source by path, file by file, by code that shares nothing with the copying.
 
 use super::*;
-use rustix::fs::{CWD, XattrFlags, lgetxattr, llistxattr, lsetxattr, makedev};
+use crate::removal::remove_tree;
+use rustix::fs::{
+    AtFlags, CWD, XattrFlags, lgetxattr, llistxattr, lsetxattr, makedev, mknodat, openat, utimensat,
+};
 use std::collections::BTreeMap;
 use std::fs::{self, File as StdFile};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown, symlink};
@@ -224,7 +227,7 @@ fn depth_costs_neither_descriptors_nor_stack() {
 }
 
 #[test]
-fn the_error_names_the_folder() {
+fn the_error_names_the_entry() {
     let outer = tempfile::tempdir_in("/var/tmp").unwrap();
     let source = outer.path().join("source");
     fs::create_dir_all(source.join("a/b")).unwrap();
@@ -234,5 +237,5 @@ fn the_error_names_the_folder() {
         StdFile::open(outer.path().join("copy")).unwrap(),
     );
     let error = copy_tree(from.as_fd(), to.as_fd()).unwrap_err();
-    assert_eq!(error.to_string(), "cannot copy `.`");
+    assert_eq!(error.to_string(), "cannot copy `./a`");
 }

@@ -8,7 +8,7 @@ pub(super) const LONGEST: usize = 64 * 1024;
 
 /// The inner `config` object of an image's config: `Cmd`, `Env`, `Labels` and what else its maker put there.
 ///
-/// It is carried from import to export and means nothing to cocker.
+/// It is carried from import to export. Only what it says of the environment means something to cocker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub struct ImageConfig(Value);

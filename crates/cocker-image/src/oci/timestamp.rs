@@ -8,7 +8,7 @@ const FIRST_YEAR: i64 = -62_167_219_200;
 const LAST_YEAR: i64 = 253_402_300_799;
 
 /// The point in time in UTC, fractions cut off; years beyond 0000 to 9999 are shown as the nearest one that fits.
-pub(super) fn write(time: SystemTime) -> String {
+pub fn write(time: SystemTime) -> String {
     let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).unwrap_or(LAST_YEAR),
         Err(before) => {

@@ -42,7 +42,8 @@ pub struct ImageRecord {
     pub size: u64,
     /// Where the own layer comes from, where that is known.
     pub origin: Option<Origin>,
-    /// What a foreign image says of how its program is run; not used here, and given back when the image is exported.
+    /// What a foreign image says of how its program is run; given back when the image is exported. Its environment is that of
+    /// commands in containers made of it.
     pub config: Option<serde_json::Value>,
 }
 

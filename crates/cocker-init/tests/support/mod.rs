@@ -16,13 +16,14 @@ use cocker_protocol::{
     Groups, InitReport, InitRequest, MAX_MESSAGE, Spawn, Stage, Stream, Strings,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Longer than anything here takes; reached only where something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,27 +61,18 @@ impl Resident {
             None,
         )
         .expect("a pair of sockets");
-        let devpts = open("/dev/pts", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .expect("the folder of the terminals");
-        let prepared = [theirs, devpts].map(|fd| fcntl_dupfd_cloexec(fd, 100).expect("a copy"));
-        let numbers = prepared.each_ref().map(AsRawFd::as_raw_fd);
+        let prepared = fcntl_dupfd_cloexec(theirs, 100).expect("a copy");
+        let number = prepared.as_raw_fd();
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // SAFETY: between fork and exec the closure only calls dup2, which is async-signal-safe, and the two sources
-        // lie far above the targets.
-        unsafe {
-            command.pre_exec(move || {
-                for (source, target) in numbers.into_iter().zip(3..) {
-                    duplicate(source, target)?;
-                }
-                Ok(())
-            })
-        };
+        // SAFETY: between fork and exec the closure only calls dup2, which is async-signal-safe, and the source lies far
+        // above the target.
+        unsafe { command.pre_exec(move || duplicate(number, 3)) };
         let process = command.spawn().expect("the resident starts");
         let resident = Self {
             process,
             socket: Some(ours),
         };
-        assert_eq!(resident.report().0, InitReport::Ready);
+        assert_eq!(resident.report(), InitReport::Ready);
         resident
     }
 
@@ -108,8 +100,8 @@ impl Resident {
         sendmsg(self.socket(), &parts, &mut control, SendFlags::NOSIGNAL).expect("it is sent");
     }
 
-    /// The next report, with the descriptor that came along.
-    pub fn report(&self) -> (InitReport, Option<OwnedFd>) {
+    /// The next report. No descriptor ever comes along.
+    pub fn report(&self) -> InitReport {
         assert!(
             is_readable(self.socket(), PATIENCE),
             "the resident says nothing"
@@ -125,17 +117,8 @@ impl Resident {
             RecvFlags::CMSG_CLOEXEC,
         )
         .expect("it is received");
-        let mut descriptors: Vec<OwnedFd> = control
-            .drain()
-            .filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(rights) => Some(rights),
-                _ => None,
-            })
-            .flatten()
-            .collect();
-        assert!(descriptors.len() <= 1, "one descriptor at most comes along");
-        let report = InitReport::decode(&buffer[..received.bytes]).expect("the report is one");
-        (report, descriptors.pop())
+        assert!(control.drain().next().is_none(), "a descriptor came along");
+        InitReport::decode(&buffer[..received.bytes]).expect("the report is one")
     }
 
     /// Starts a command on pipes and returns its number inside.
@@ -143,12 +126,22 @@ impl Resident {
         let pipes = Pipes::new();
         self.ask(command.spawn(id), &pipes.theirs());
         match self.report() {
-            (InitReport::Started { id: said, pid }, None) if said == id => Started {
+            InitReport::Started { id: said, pid } if said == id => Started {
                 pid,
                 input: pipes.input.1,
                 output: pipes.output.0,
             },
-            (other, _) => panic!("not started: {other:?}"),
+            other => panic!("not started: {other:?}"),
+        }
+    }
+
+    /// Starts a command in a new terminal and returns the master, which stays with whoever opened it.
+    pub fn start_in_terminal(&self, id: u32, command: &Request<'_>) -> OwnedFd {
+        let (master, slave) = terminal(command.size());
+        self.ask(command.spawn(id), &[slave.as_fd()]);
+        match self.report() {
+            InitReport::Started { id: said, .. } if said == id => master,
+            other => panic!("not started: {other:?}"),
         }
     }
 
@@ -167,31 +160,30 @@ impl Resident {
     /// Runs a command that cannot be started and returns why.
     pub fn fail(&self, id: u32, command: &Request<'_>) -> (Stage, i32) {
         let pipes = Pipes::new();
-        self.ask(command.spawn(id), &pipes.theirs());
+        let theirs = pipes.theirs();
+        let descriptors: &[_] = match command.stream {
+            Stream::Nothing => &[],
+            _ => &theirs,
+        };
+        self.ask(command.spawn(id), descriptors);
         match self.report() {
-            (
-                InitReport::NotStarted {
-                    id: said,
-                    stage,
-                    errno,
-                },
-                None,
-            ) if said == id => (stage, errno),
-            (other, _) => panic!("not refused: {other:?}"),
+            InitReport::NotStarted {
+                id: said,
+                stage,
+                errno,
+            } if said == id => (stage, errno),
+            other => panic!("not refused: {other:?}"),
         }
     }
 
     /// The wait status of a command, whose report is the next one.
     pub fn exited(&self, id: u32) -> i32 {
         match self.report() {
-            (
-                InitReport::Exited {
-                    id: said,
-                    wait_status,
-                },
-                None,
-            ) if said == id => wait_status,
-            (other, _) => panic!("not the end of {id}: {other:?}"),
+            InitReport::Exited {
+                id: said,
+                wait_status,
+            } if said == id => wait_status,
+            other => panic!("not the end of {id}: {other:?}"),
         }
     }
 
@@ -292,6 +284,30 @@ impl<'a> Request<'a> {
         Self::new(c"/bin/sh", &["sh", "-c", script])
     }
 
+    /// The same in a terminal of 33 rows and 101 columns.
+    pub fn in_terminal(self) -> Self {
+        Self {
+            stream: Stream::Terminal {
+                rows: 33,
+                columns: 101,
+            },
+            ..self
+        }
+    }
+
+    fn size(&self) -> Winsize {
+        let (rows, columns) = match self.stream {
+            Stream::Pipes | Stream::Nothing => (0, 0),
+            Stream::Terminal { rows, columns } => (rows, columns),
+        };
+        Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }
+    }
+
     pub fn spawn(&self, id: u32) -> InitRequest<'_> {
         let spawn = Spawn {
             stream: self.stream,
@@ -306,6 +322,16 @@ impl<'a> Request<'a> {
         };
         InitRequest::Spawn { id, spawn }
     }
+}
+
+/// A new terminal as the supervisor opens one: its master, and the side for the command.
+pub fn terminal(size: Winsize) -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).expect("a terminal");
+    unlockpt(&master).expect("its own lock");
+    tcsetwinsize(&master, size).expect("any size");
+    let slave = ioctl_tiocgptpeer(&master, flags).expect("its other side");
+    (master, slave)
 }
 
 /// Waits until there is something to read, or the other end is gone.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::ffi::{CStr, CString};
+use std::fmt::{Debug, Formatter};
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,17 +13,21 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use cocker_protocol::{ClientReply, ClientRequest, Groups, MAX_MESSAGE, Spawn, Stream, Strings};
+use cocker_protocol::{
+    Access, ClientReply, ClientRequest, Groups, InitReport, Lasting, MAX_MESSAGE, Modes, Open,
+    Refusal, Spawn, Stream, Strings, Target,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
-    listen, recvmsg, sendmsg, socket_with, socketpair,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind,
+    connect, listen, recvmsg, sendmsg, shutdown, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 /// Longer than anything here takes; reached only where something is wrong.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,6 +49,8 @@ pub struct Booted {
     pub boot: Channel,
     /// init's end of the socket, where the test plays init.
     pub init: Option<Channel>,
+    /// What is handed over with the first report. The console's slave stays open, as init keeps it.
+    pub console: Console,
     plays_init: bool,
     /// What the root process says on its descriptor 3, where the test plays init.
     root: OwnedFd,
@@ -63,7 +70,7 @@ impl Booted {
             init,
         ];
         let booted = Self::start(&unshare, 0, Init::Real);
-        assert_eq!(booted.boot.receive().0, ClientReply::Ready);
+        assert_eq!(booted.boot.receive(), ClientReply::Ready);
         booted.boot.closes();
         booted
     }
@@ -93,10 +100,14 @@ impl Booted {
         let shell = open_file(Path::new("/bin/sh"), read);
         let directory = open_file(&folder, read | OFlags::DIRECTORY);
         let network = open_file(Path::new("/dev/null"), read);
-        let devpts = open_file(Path::new("/dev/pts"), OFlags::PATH | OFlags::CLOEXEC);
+        let console = Console::new();
 
         let (played, roots_third) = match init {
-            Init::Real => (None, their_init),
+            Init::Real => {
+                // What makes the container says this before init runs.
+                report(&their_init, InitReport::Console, &console.handed_over());
+                (None, their_init)
+            }
             Init::Played => (Some(Channel(their_init)), root_says),
         };
         // 6 is the root process, which is made between fork and exec.
@@ -110,7 +121,7 @@ impl Booted {
             (network, 10),
         ]
         .map(|(fd, target)| (high(fd), target));
-        let roots = [(roots_third, 3), (devpts, 4)].map(|(fd, target)| (high(fd), target));
+        let roots = [(roots_third, 3)].map(|(fd, target)| (high(fd), target));
         let plan = Plan {
             supervisor: supervisors
                 .each_ref()
@@ -137,10 +148,21 @@ impl Booted {
             supervisor: command.spawn().expect("the supervisor starts"),
             folder,
             boot: Channel(our_boot),
+            console,
             plays_init: played.is_some(),
             root: root_output,
             init: played,
         }
+    }
+
+    /// Boots a shell as the root process, hands the terminals over, and is ready; the test plays init.
+    pub fn ready() -> Self {
+        let booted = Self::with_played_init("exec sleep 1000", 10);
+        let handed_over = booted.console.handed_over();
+        booted.init().report(InitReport::Console, &handed_over);
+        booted.init().report(InitReport::Ready, &[]);
+        assert_eq!(booted.boot.receive(), ClientReply::Ready);
+        booted
     }
 
     pub fn connect(&self) -> Channel {
@@ -148,6 +170,91 @@ impl Booted {
         let address = SocketAddrUnix::new(self.folder.join("control")).expect("a short path");
         connect(&socket, &address).expect("the supervisor listens");
         Channel(socket)
+    }
+
+    /// Opens a session in which a shell runs this script.
+    pub fn open(&self, script: &CStr) -> Looker {
+        self.open_as(c"", Lasting::Stays, SIZE, script)
+    }
+
+    pub fn open_as(
+        &self,
+        name: &CStr,
+        lasting: Lasting,
+        size: (u16, u16),
+        script: &CStr,
+    ) -> Looker {
+        let channel = self.connect();
+        channel.ask_to_open(name, lasting, size, script);
+        Looker::begin(channel)
+    }
+
+    /// Looks at a session that is there.
+    pub fn join(&self, target: Target<'_>) -> Looker {
+        self.join_as(target, Access::LookAndType, SIZE)
+    }
+
+    pub fn join_as(&self, target: Target<'_>, access: Access, size: (u16, u16)) -> Looker {
+        let channel = self.connect();
+        channel.ask_to_join(target, access, size);
+        Looker::begin(channel)
+    }
+
+    /// The list of the sessions, as a client asks for it.
+    pub fn sessions(&self) -> Vec<Row> {
+        let client = self.connect();
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let after = rows.last().map_or(0, |row| row.number);
+            client.ask(ClientRequest::NextSession { after }, &[]);
+            match client.receive().get() {
+                ClientReply::Session(row) => rows.push(Row {
+                    number: row.number,
+                    name: row.name.to_owned(),
+                    who: row.who.to_owned(),
+                    command: row.command.to_owned(),
+                    since: row.since,
+                    size: (row.rows, row.columns),
+                    lookers: row.lookers,
+                }),
+                ClientReply::NoSession => return rows,
+                other => panic!("not a row: {other:?}"),
+            }
+        }
+    }
+
+    /// Asks again until it is so.
+    pub fn until(&self, mut is_so: impl FnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self) {
+            assert!(begun.elapsed() < PATIENCE, "it never comes to it");
+        }
+    }
+
+    /// How many descriptors the supervisor has, whoever has closed a connection before being gone from it.
+    pub fn descriptors(&self) -> usize {
+        self.footprint().descriptors
+    }
+
+    /// What `/proc` says of the supervisor, whoever has closed a connection before being gone from it.
+    pub fn footprint(&self) -> Footprint {
+        // Connections are taken after those that have closed are let go, so an answer on a new one says that they are.
+        let client = self.connect();
+        client.ask(ClientRequest::NextSession { after: u32::MAX }, &[]);
+        assert_eq!(client.receive(), ClientReply::NoSession);
+        let footprint = Footprint::of(self.supervisor.id());
+        Footprint {
+            descriptors: footprint.descriptors - 1,
+            ..footprint
+        }
+    }
+
+    /// The process number of a real init: the one child of the root process, which is `unshare`.
+    pub fn init_process(&self) -> u32 {
+        let root = self.root_process().expect("it runs").as_raw_nonzero();
+        let path = format!("/proc/{root}/task/{root}/children");
+        let children = std::fs::read_to_string(path).expect("it has children");
+        children.trim().parse().expect("one child")
     }
 
     /// Waits until the root process has said something, where the test plays init.
@@ -204,6 +311,90 @@ impl Drop for Booted {
     }
 }
 
+/// The terminal of the console, and the folder of the container's terminals.
+pub struct Console {
+    pub master: OwnedFd,
+    pub slave: OwnedFd,
+    pub folder: OwnedFd,
+}
+
+impl Console {
+    fn new() -> Self {
+        let (master, slave) = terminal();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self {
+            master,
+            slave,
+            folder: open("/dev/pts", flags, Mode::empty()).expect("the folder of the terminals"),
+        }
+    }
+
+    pub fn handed_over(&self) -> [BorrowedFd<'_>; 2] {
+        [self.master.as_fd(), self.folder.as_fd()]
+    }
+}
+
+/// A new terminal: its master and its slave.
+pub fn terminal() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).expect("a terminal");
+    unlockpt(&master).expect("its own lock");
+    let slave = ioctl_tiocgptpeer(&master, flags).expect("its other side");
+    (master, slave)
+}
+
+/// One session as it is listed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row {
+    pub number: u32,
+    pub name: CString,
+    pub who: CString,
+    pub command: CString,
+    pub since: u64,
+    pub size: (u16, u16),
+    pub lookers: u32,
+}
+
+/// What a process takes of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    pub descriptors: usize,
+    /// Mappings of memory.
+    pub mappings: usize,
+    /// What is its own of memory, in KiB.
+    pub anonymous: u64,
+    /// Its proportional share of memory, in KiB. It grows when another process of the same program ends.
+    pub pss: u64,
+    /// What lies in memory for it, in KiB.
+    pub rss: u64,
+}
+
+impl Footprint {
+    pub fn of(process: u32) -> Self {
+        let read = |name| {
+            std::fs::read_to_string(format!("/proc/{process}/{name}"))
+                .expect("it runs, and is ours")
+        };
+        let rollup = read("smaps_rollup");
+        let figure = |key| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(key));
+            let figure = line.and_then(|line| line.trim().strip_suffix(" kB"));
+            figure
+                .and_then(|figure| figure.parse().ok())
+                .expect("a figure")
+        };
+        Self {
+            descriptors: std::fs::read_dir(format!("/proc/{process}/fd"))
+                .expect("it runs, and is ours")
+                .count(),
+            mappings: read("maps").lines().count(),
+            anonymous: figure("Anonymous:"),
+            pss: figure("Pss:"),
+            rss: figure("Rss:"),
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Init {
     Real,
@@ -213,7 +404,7 @@ enum Init {
 /// Everything that is needed between fork and exec, made before.
 struct Plan {
     supervisor: [(i32, i32); 7],
-    root: [(i32, i32); 2],
+    root: [(i32, i32); 1],
     argv: Vec<CString>,
 }
 
@@ -240,8 +431,22 @@ impl Plan {
         // SAFETY: F_DUPFD_CLOEXEC takes numbers only.
         let high = check(unsafe { libc::fcntl(pidfd, libc::F_DUPFD_CLOEXEC, 100) })?;
         duplicate_all(&[(high, 6)])?;
-        duplicate_all(&self.supervisor)
+        duplicate_all(&self.supervisor)?;
+        limit_descriptors()
     }
+}
+
+/// As few as a process may be left with by who started it; it may raise that again.
+fn limit_descriptors() -> std::io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: getrlimit writes one rlimit, and `limit` is one.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max.min(64);
+    // SAFETY: setrlimit reads one rlimit, and `limit` is one.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
 }
 
 fn duplicate_all(pairs: &[(i32, i32)]) -> std::io::Result<()> {
@@ -262,6 +467,34 @@ fn check(result: i32) -> std::io::Result<i32> {
 /// One end of a connection.
 pub struct Channel(pub OwnedFd);
 
+impl Drop for Channel {
+    /// A process that another test is about to start has copies of all that is open here, until it executes. The connection ends
+    /// now nevertheless.
+    fn drop(&mut self) {
+        let _ = shutdown(&self.0, Shutdown::Both);
+    }
+}
+
+fn report(init: &OwnedFd, report: InitReport, descriptors: &[BorrowedFd<'_>]) {
+    let mut buffer = [0; 64];
+    let length = report.encode(&mut buffer).expect("a report is short");
+    send(init, &buffer[..length], descriptors, SendFlags::NOSIGNAL).expect("it is sent");
+}
+
+fn send(
+    socket: &OwnedFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
+}
+
 impl Channel {
     pub fn ask(&self, request: ClientRequest<'_>, descriptors: &[BorrowedFd<'_>]) {
         let mut buffer = vec![0; MAX_MESSAGE];
@@ -280,19 +513,42 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
         flags: SendFlags,
     ) -> rustix::io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() {
-            assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
-        }
-        sendmsg(&self.0, &[IoSlice::new(bytes)], &mut control, flags)
+        send(&self.0, bytes, descriptors, flags)
     }
 
-    /// The next reply, with the descriptors that came along.
-    pub fn receive(&self) -> (ClientReply, Vec<OwnedFd>) {
+    pub fn report(&self, said: InitReport, descriptors: &[BorrowedFd<'_>]) {
+        report(&self.0, said, descriptors);
+    }
+
+    pub fn ask_to_open(&self, name: &CStr, lasting: Lasting, size: (u16, u16), script: &CStr) {
+        let arguments = [b"sh\0-c\0", script.to_bytes_with_nul()].concat();
+        let (rows, columns) = size;
+        let open = Open {
+            name,
+            who: c"somebody",
+            lasting,
+            most_recorded: 0,
+            spawn: shell(&arguments, Stream::Terminal { rows, columns }),
+        };
+        self.ask(ClientRequest::Open(open), &[]);
+    }
+
+    pub fn ask_to_join(&self, target: Target<'_>, access: Access, size: (u16, u16)) {
+        let (rows, columns) = size;
+        let join = ClientRequest::Join {
+            target,
+            access,
+            rows,
+            columns,
+        };
+        self.ask(join, &[]);
+    }
+
+    /// The next reply. No descriptor ever comes along.
+    pub fn receive(&self) -> Reply {
         let (bytes, descriptors) = self.receive_bytes();
-        let reply = ClientReply::decode(&bytes).expect("a reply, not the end");
-        (reply, descriptors)
+        assert!(descriptors.is_empty(), "a descriptor came along");
+        Reply(bytes)
     }
 
     pub fn receive_bytes(&self) -> (Vec<u8>, Vec<OwnedFd>) {
@@ -328,7 +584,7 @@ impl Channel {
     /// Starts a shell on pipes and returns our ends: its input and its output.
     pub fn start(&self, script: &CStr) -> (File, File) {
         let (input, output) = self.ask_to_start(script);
-        let (ClientReply::Started { pid: 2.. }, _) = self.receive() else {
+        let ClientReply::Started { pid: 2.. } = self.receive().get() else {
             panic!("not started");
         };
         (input, output)
@@ -344,6 +600,158 @@ impl Channel {
             &theirs,
         );
         (input.1.into(), output.0.into())
+    }
+}
+
+/// A reply as it came.
+pub struct Reply(Vec<u8>);
+
+impl Reply {
+    pub fn get(&self) -> ClientReply<'_> {
+        ClientReply::decode(&self.0).expect("a reply, not the end")
+    }
+}
+
+impl PartialEq<ClientReply<'_>> for Reply {
+    fn eq(&self, other: &ClientReply<'_>) -> bool {
+        self.get() == *other
+    }
+}
+
+impl Debug for Reply {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(formatter)
+    }
+}
+
+/// The size of a terminal that does not matter: rows and columns.
+pub const SIZE: (u16, u16) = (24, 80);
+
+/// Somebody who looks at a session, and has seen so much of it.
+pub struct Looker {
+    pub channel: Channel,
+    pub number: u32,
+    pub seen: Vec<u8>,
+}
+
+/// What a looker is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// So many bytes more were seen.
+    Output(usize),
+    Replay(Replay),
+    Exited(i32),
+    Refused(Refusal),
+    /// The connection has closed.
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replay {
+    pub length: usize,
+    pub size: (u16, u16),
+    pub modes: Modes,
+}
+
+impl Looker {
+    pub fn begin(channel: Channel) -> Self {
+        let ClientReply::Looking { number } = channel.receive().get() else {
+            panic!("it does not look");
+        };
+        Self {
+            channel,
+            number,
+            seen: Vec::new(),
+        }
+    }
+
+    pub fn types(&self, bytes: &[u8]) {
+        self.channel.ask(ClientRequest::Input { bytes }, &[]);
+    }
+
+    pub fn resizes(&self, (rows, columns): (u16, u16)) {
+        self.channel
+            .ask(ClientRequest::Resize { rows, columns }, &[]);
+    }
+
+    /// Takes one message.
+    pub fn takes(&mut self) -> News {
+        let (bytes, descriptors) = self.channel.receive_bytes();
+        assert!(descriptors.is_empty(), "a descriptor came along");
+        if bytes.is_empty() {
+            return News::Closed;
+        }
+        match ClientReply::decode(&bytes).expect("a reply") {
+            ClientReply::Output { bytes } => {
+                assert!(!bytes.is_empty(), "it says nothing");
+                self.seen.extend_from_slice(bytes);
+                News::Output(bytes.len())
+            }
+            ClientReply::Replay {
+                length,
+                rows,
+                columns,
+                modes,
+            } => News::Replay(Replay {
+                length: length as usize,
+                size: (rows, columns),
+                modes,
+            }),
+            ClientReply::Exited { wait_status } => News::Exited(wait_status),
+            ClientReply::Refused { why } => News::Refused(why),
+            other => panic!("that is not for lookers: {other:?}"),
+        }
+    }
+
+    /// Takes output until this was shown.
+    pub fn sees(&mut self, text: &str) {
+        let text = text.as_bytes();
+        let mut from = 0;
+        loop {
+            if self.seen[from..]
+                .windows(text.len())
+                .any(|window| window == text)
+            {
+                return;
+            }
+            from = self.seen.len().saturating_sub(text.len());
+            match self.takes() {
+                News::Output(_) => {}
+                other => panic!("{other:?} behind {:?}", self.text()),
+            }
+        }
+    }
+
+    /// Takes the replay, which comes first, and all that it says was shown before.
+    pub fn looks_back(&mut self) -> Replay {
+        let News::Replay(replay) = self.takes() else {
+            panic!("no replay");
+        };
+        let end = self.seen.len() + replay.length;
+        while self.seen.len() < end {
+            let News::Output(_) = self.takes() else {
+                panic!("not all of the replay");
+            };
+        }
+        replay
+    }
+
+    /// Takes everything up to the session's end, and gives its wait status.
+    pub fn ends(&mut self) -> i32 {
+        loop {
+            match self.takes() {
+                News::Output(_) => {}
+                News::Exited(wait_status) => {
+                    self.channel.closes();
+                    return wait_status;
+                }
+                other => panic!("{other:?} behind {:?}", self.text()),
+            }
+        }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
     }
 }
 

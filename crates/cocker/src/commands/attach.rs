@@ -1,20 +1,111 @@
-//! `attach`: the user's terminal on a login shell in a booted container.
+//! `attach`: the user's terminal on a session in a booted container.
 
 use crate::environment;
 use crate::failure::Failure;
+use crate::options::Attaching;
 use crate::output;
-use crate::terminal;
-use cocker_engine::{Engine, Name};
+use crate::recorder::Recorder;
+use crate::signals;
+use crate::terminal::{self, Outcome, Sight};
+use cocker_engine::{AttachRequest, Ending, Engine, IfThere, Name, Title, Which};
+use cocker_recording::Encoder;
+use signal_hook::consts::SIGHUP;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub fn execute(container: &Name) -> Result<ExitCode, Failure> {
+pub fn execute(attaching: Attaching) -> Result<ExitCode, Failure> {
     terminal::require()?;
-    open_session(&environment::engine()?, container)
+    look(&environment::engine()?, attaching)
 }
 
-/// From the connection to the end of the session; its shell's status is ours.
+/// A new session in a container that has just been booted.
 pub fn open_session(engine: &Engine, container: &Name) -> Result<ExitCode, Failure> {
-    let session = engine.attach(container, terminal::size(), &environment::terminal_type())?;
+    let attaching = Attaching {
+        container: container.clone(),
+        which: Which::New(None),
+        is_read_only: false,
+        record: None,
+    };
+    look(engine, attaching)
+}
+
+/// From the connection until the session ends or is left; its shell's status is ours, as with a remote login.
+fn look(engine: &Engine, attaching: Attaching) -> Result<ExitCode, Failure> {
+    let Attaching {
+        container,
+        which,
+        is_read_only,
+        record,
+    } = attaching;
+    let request = AttachRequest {
+        which,
+        is_read_only,
+        look: terminal::look(),
+    };
+    let recorder = recorder(&container, b"", record.as_ref())?;
+    let session = match engine.attach(&container, &request) {
+        Ok(session) => session,
+        Err(error) => {
+            recorder.withdraw();
+            return Err(error.into());
+        }
+    };
     output::print("connect to container ok\n")?;
-    terminal::look_at(session, container)
+    let number = session.number;
+    let outcome = terminal::look_at(Sight {
+        session,
+        is_read_only,
+        recorder,
+        timeout: None,
+    })?;
+    match outcome {
+        Outcome::Left => {
+            output::complain(&format!(
+                "detached; `cocker attach {container}` comes back to session {number}\n"
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        other => status(other, &container, number),
+    }
+}
+
+/// A recording of what is shown on the user's terminal.
+pub fn recorder(
+    container: &Name,
+    command: &[u8],
+    record: Option<&(PathBuf, IfThere)>,
+) -> Result<Recorder, Failure> {
+    let wanted = record.map(|(file, if_there)| (Path::new(file), *if_there));
+    let term = environment::terminal_type();
+    let title = Title {
+        title: container.as_str(),
+        command,
+        size: Some(terminal::size()),
+        term: Some(&term),
+    };
+    let mut recorder = Recorder::new(Encoder::new(), wanted, None, &title)?;
+    // What it replaces goes now: here something is shown in any case.
+    recorder.started();
+    Ok(recorder)
+}
+
+/// What is said of a session that is not looked at any more, and our exit status.
+pub fn status(outcome: Outcome, container: &Name, number: u32) -> Result<ExitCode, Failure> {
+    let code = match outcome {
+        Outcome::Ended(Ending::Exited(status)) => status,
+        Outcome::Ended(Ending::ContainerGone) => {
+            return Err(Failure::not_done("connection to container lost").hint(format!(
+                "if container `{container}` was shut down, `cocker boot {container}` boots it again."
+            )));
+        }
+        Outcome::Ended(Ending::Killed { signal }) => {
+            if signal == SIGHUP {
+                output::complain(&format!("session {number} was ended\n"));
+            }
+            signals::exit_code(signal)
+        }
+        Outcome::ToldToEnd(signal) => signals::exit_code(signal),
+        Outcome::Left | Outcome::TookTooLong(_) => 0,
+    };
+    Ok(ExitCode::from(code))
 }

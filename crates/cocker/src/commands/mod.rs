@@ -5,13 +5,17 @@ mod boot;
 mod convert;
 mod create;
 mod destroy;
+mod files;
 mod housekeeping;
 mod image;
 mod install_test;
+mod instantiate;
 mod kill;
 mod list;
+mod logs;
 mod root;
 mod run;
+mod sessions;
 mod set;
 mod shutdown;
 mod stack;
@@ -57,8 +61,11 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(form) => housekeeping::check(&environment::engine()?, form)?,
         Command::Create(creation) => return create::execute(creation),
         Command::Boot(booting) => return boot::execute(booting),
-        Command::Attach(container) => return attach::execute(&container),
-        Command::Run(container, program) => return run::execute(&container, program),
+        Command::Attach(attaching) => return attach::execute(attaching),
+        Command::Sessions(said) => sessions::execute(&environment::engine()?, &said)?,
+        Command::Run(run) => return run::execute(*run),
+        Command::Logs(said) => logs::execute(&environment::engine()?, &said)?,
+        Command::Instantiate(said) => instantiate::execute(&said)?,
         Command::Shutdown(container, timeout, on_error) => {
             shutdown::execute(&environment::engine()?, &container, timeout, on_error)?;
         }
@@ -80,6 +87,8 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SetVolume(container, volumes) => {
             set::volume(&environment::engine()?, &container, volumes)?;
         }
+        Command::Put(from, request) => files::put(&environment::engine()?, from, &request)?,
+        Command::Get(to, request) => files::get(&environment::engine()?, to, &request)?,
         Command::Release(wait_status, boot) => environment::engine()?.release(wait_status, boot)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,25 +1,170 @@
-//! `run`: a command in a booted container, with our streams, our signals and its exit status.
+//! `run`: a command in a booted container, with our streams, our signals and its exit status; or with none of them.
 
+use super::attach;
 use crate::environment;
 use crate::failure::{self, Failure};
-use crate::options::RunProgram;
-use crate::streams;
-use cocker_engine::{EngineError, Name, Program};
+use crate::options::{Company, Run};
+use crate::output;
+use crate::recorder::Recorder;
+use crate::signals;
+use crate::streams::{self, Companion};
+use crate::terminal::{self, Outcome, Sight};
+use cocker_engine::{
+    Engine, EngineError, IfThere, Name, Program, RunRequest, SessionTarget, Title,
+};
+use cocker_recording::Encoder;
 use rustix::io::Errno;
+use signal_hook::consts::SIGHUP;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-pub fn execute(container: &Name, program: RunProgram) -> Result<ExitCode, Failure> {
+/// What a recording's file is called after.
+const WHAT: &str = "run";
+
+pub fn execute(run: Run) -> Result<ExitCode, Failure> {
+    let Run {
+        container,
+        request,
+        company,
+    } = run;
     let engine =
         environment::engine().map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
-    let program = match program {
-        RunProgram::Shell(line) => Program::Shell(line),
-        RunProgram::Arguments(arguments) => Program::Arguments(arguments),
+    match company {
+        Company::Detached => detach(&engine, &container, &request),
+        Company::Attended {
+            on_terminal: false,
+            timeout,
+            record,
+        } => attend(&engine, &container, &request, timeout, record),
+        Company::Attended {
+            on_terminal: true,
+            timeout,
+            record,
+        } => look(&engine, &container, &request, timeout, record),
+    }
+}
+
+/// Nothing of what the command writes is seen here, so a recording says no more than that it was started.
+fn detach(engine: &Engine, container: &Name, request: &RunRequest) -> Result<ExitCode, Failure> {
+    let recorder = recorder(engine, container, request, None)?;
+    match engine.run_detached(container, request) {
+        Ok(()) => {
+            recorder.end();
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            recorder.withdraw();
+            Err(not_started(error))
+        }
+    }
+}
+
+fn attend(
+    engine: &Engine,
+    container: &Name,
+    request: &RunRequest,
+    timeout: Option<Duration>,
+    record: Option<(PathBuf, IfThere)>,
+) -> Result<ExitCode, Failure> {
+    // Before the command starts: a command that must be recorded and cannot be is not run.
+    let record = record.as_ref();
+    let record = record.map(|(file, if_there)| (file.as_path(), *if_there));
+    let mut recorder = recorder(engine, container, request, record)?;
+    let running = match engine.run(container, request) {
+        Ok(running) => running,
+        Err(error) => {
+            recorder.withdraw();
+            return Err(not_started(error));
+        }
     };
-    let running = engine.run(container, &program).map_err(|error| {
-        let code = run_failure_code(&error);
-        Failure::from(error).exit_with(code)
-    })?;
-    streams::carry(running, container).map_err(|failure| failure.exit_with(failure::COCKER_FAILED))
+    recorder.started();
+    let companion = Companion { timeout, recorder };
+    streams::carry(running, container, companion)
+        .map_err(|failure| failure.exit_with(failure::COCKER_FAILED))
+}
+
+/// The user's terminal in front of one of the command's own. Without us it is hung up.
+fn look(
+    engine: &Engine,
+    container: &Name,
+    request: &RunRequest,
+    timeout: Option<Duration>,
+    record: Option<(PathBuf, IfThere)>,
+) -> Result<ExitCode, Failure> {
+    let failed = |failure: Failure| failure.exit_with(failure::COCKER_FAILED);
+    terminal::require().map_err(failed)?;
+    let command = as_typed(&request.program);
+    let recorder = attach::recorder(container, &command, record.as_ref()).map_err(failed)?;
+    let session = match engine.run_on_terminal(container, request, &terminal::look()) {
+        Ok(session) => session,
+        Err(error) => {
+            recorder.withdraw();
+            return Err(not_started(error));
+        }
+    };
+    let number = session.number;
+    let outcome = terminal::look_at(Sight {
+        session,
+        is_read_only: false,
+        recorder,
+        timeout,
+    });
+    match outcome.map_err(failed)? {
+        Outcome::TookTooLong(session) => {
+            // While somebody looks it can be found, and killed if it does not go.
+            let ended = engine.end_session(container, &SessionTarget::Number(number));
+            drop(session);
+            if let Err(error) = ended {
+                tracing::debug!("cannot end session {number}: {error}");
+            }
+            let allowed = timeout.unwrap_or_default();
+            Ok(ExitCode::from(streams::took_too_long(container, allowed)))
+        }
+        Outcome::Left => {
+            output::complain("the command was hung up\n");
+            Ok(ExitCode::from(signals::exit_code(SIGHUP)))
+        }
+        other => attach::status(other, container, number).map_err(failed),
+    }
+}
+
+fn recorder(
+    engine: &Engine,
+    container: &Name,
+    request: &RunRequest,
+    record: Option<(&Path, IfThere)>,
+) -> Result<Recorder, Failure> {
+    let failed = |failure: Failure| failure.exit_with(failure::COCKER_FAILED);
+    let recording = engine
+        .begin_recording(container, WHAT)
+        .map_err(|error| failed(error.into()))?;
+    let title = Title {
+        title: container.as_str(),
+        command: &as_typed(&request.program),
+        size: terminal::size_of_output(),
+        term: None,
+    };
+    let encoder = Encoder::of_plain_output();
+    Recorder::new(encoder, record, recording, &title).map_err(failed)
+}
+
+/// The command as one line. Its environment is no part of it.
+fn as_typed(program: &Program) -> Vec<u8> {
+    match program {
+        Program::Shell(line) => line.as_bytes().to_vec(),
+        Program::Arguments(arguments) => {
+            let words = arguments.iter().map(|argument| argument.as_bytes());
+            // Arguments of ours hold no NUL, which is all that cannot be quoted.
+            shlex::bytes::try_join(words).unwrap_or_default()
+        }
+    }
+}
+
+fn not_started(error: EngineError) -> Failure {
+    let code = run_failure_code(&error);
+    Failure::from(error).exit_with(code)
 }
 
 /// 127 and 126 as a shell has them; else it was cocker that failed.

@@ -1,13 +1,18 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
+use super::instantiation::Instantiation;
+use super::run::{self, Run};
 use super::said::{self, BootOptions, Everywhere, Said};
-use super::{network, stack, transfer, volume};
+use super::session::{self, Attaching, SessionsOf};
+use super::since::{Since, since};
+use super::{files, instantiation, network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, CreateRequest, ExportRequest, IfBooted, ImportRequest, Isolation, Name, NewContainer,
-    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
-    ToImageRequest, Version, ViewPath, VolumeRequest, WhileBooted,
+    Boot, CreateRequest, ExportRequest, Follow, GetRequest, IfBooted, ImportRequest, Isolation,
+    Name, NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest, Reference,
+    StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest,
+    WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -53,8 +58,11 @@ pub enum Command {
     Check(OutputForm),
     Create(Creation),
     Boot(Booting),
-    Attach(Name),
-    Run(Name, RunProgram),
+    Attach(Attaching),
+    Sessions(SessionsOf),
+    Run(Box<Run>),
+    Logs(Logs),
+    Instantiate(Instantiation),
     Shutdown(Name, Duration, OnError),
     Kill(Name, OnError),
     Destroy(Name, IfBooted, OnError),
@@ -64,7 +72,25 @@ pub enum Command {
     /// `None`: the default route's link.
     SetHostEth(Name, Option<String>),
     SetVolume(Name, Vec<VolumeRequest>),
+    Put(PutSource, PutRequest),
+    Get(GetTarget, GetRequest),
     Release(i32, Boot),
+}
+
+/// Where the files come from that `put` copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutSource {
+    Files,
+    /// `-`
+    StandardInput,
+}
+
+/// Where the files go that `get` copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GetTarget {
+    Files,
+    /// `-`
+    StandardOutput,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +124,15 @@ pub struct Pruning {
 }
 
 #[derive(Debug, PartialEq, Eq)]
+pub struct Logs {
+    pub container: Name,
+    pub follow: Follow,
+    pub tail: Option<u64>,
+    pub since: Option<Since>,
+    pub form: OutputForm,
+}
+
+#[derive(Debug, PartialEq, Eq)]
 pub struct Creation {
     pub request: CreateRequest,
     /// `-b`.
@@ -111,12 +146,6 @@ pub struct Booting {
     pub root_process: Option<Vec<OsString>>,
     /// `-t`.
     pub then_attach: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub enum RunProgram {
-    Shell(OsString),
-    Arguments(Vec<OsString>),
 }
 
 impl Options {
@@ -182,8 +211,11 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Check(said) => Command::Check(output_form(&said)),
         Said::Create(said) => create(said)?,
         Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
-        Said::Attach(said) => attach(&said)?,
-        Said::Run(said) => Command::Run(name(said.container.name())?, run_program(said)),
+        Said::Attach(said) => session::attach(said, on_error)?,
+        Said::Sessions(said) => session::sessions(&said)?,
+        Said::Run(said) => Command::Run(Box::new(run::run(said, on_error)?)),
+        Said::Logs(said) => Command::Logs(logs(&said, on_error)?),
+        Said::Instantiate(said) => Command::Instantiate(instantiation::of(said)?),
         Said::Shutdown(said) => {
             let timeout = said
                 .timeout
@@ -214,6 +246,8 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::SetVolume(said) => {
             Command::SetVolume(name(said.container.name())?, volumes(&said.volume)?)
         }
+        Said::Put(said) => files::put(said, on_error)?,
+        Said::Get(said) => files::get(said, on_error)?,
         Said::Version => Command::Version,
         Said::Completion { shell } => Command::Completion(shell),
         // Both spellings answer a question for help themselves, each with its own text.
@@ -232,13 +266,9 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
 /// What the release lacks, after the names in it proved good.
 fn later_release(said: Said) -> Result<String, Failure> {
     let what = match said {
-        Said::Sessions(container) => (name(container.name())?, "sessions").1,
         Said::Ssearch(_) => "ssearch",
         Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
         Said::Spull(said) => (reference(said.image.reference())?, "spull").1,
-        Said::Instantiate(said) => (name(said.container.name())?, "instantiate").1,
-        Said::Put(said) => (name(said.container.name())?, "put").1,
-        Said::Get(said) => (name(said.container.name())?, "get").1,
         built => unreachable!("{built:?} is built"),
     };
     Ok(format!("`{what}`"))
@@ -338,11 +368,25 @@ fn boot(container: Name, said: BootOptions) -> Result<Command, Failure> {
     }))
 }
 
-fn attach(said: &said::Attach) -> Result<Command, Failure> {
-    let container = name(said.container.name())?;
-    Ok(match said.session {
-        None => Command::Attach(container),
-        Some(_) => Command::NotBuilt("`--session`".into()),
+/// `-f` is `--follow` here, wherever it stands.
+fn logs(said: &said::Logs, on_error: OnError) -> Result<Logs, Failure> {
+    let tail = said.tail.as_deref().map(|text| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| is_plain);
+        number.ok_or_else(|| Failure::usage(format!("`--tail {text}` is not a number of lines")))
+    });
+    Ok(Logs {
+        container: name(said.container.name())?,
+        follow: match said.follow || on_error == OnError::GoOn {
+            true => Follow::ToTheEnd,
+            false => Follow::No,
+        },
+        tail: tail.transpose()?,
+        since: said.since.as_deref().map(since).transpose()?,
+        form: match said.format {
+            Some(said::Format::Json) => OutputForm::Json,
+            None => OutputForm::Plain,
+        },
     })
 }
 
@@ -362,7 +406,7 @@ fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {
     }
 }
 
-fn listing_form(said: &said::Listing) -> ListingForm {
+pub fn listing_form(said: &said::Listing) -> ListingForm {
     match (said.format, said.quiet) {
         (Some(said::Format::Json), _) => ListingForm::Json,
         (None, true) => ListingForm::Names,
@@ -374,13 +418,6 @@ fn output_form(said: &said::ForPrograms) -> OutputForm {
     match said.format {
         Some(said::Format::Json) => OutputForm::Json,
         None => OutputForm::Plain,
-    }
-}
-
-fn run_program(said: said::Run) -> RunProgram {
-    match said.cmd {
-        Some(line) => RunProgram::Shell(line),
-        None => RunProgram::Arguments(said.arguments),
     }
 }
 
@@ -412,7 +449,7 @@ fn volumes(said: &[OsString]) -> Result<Vec<VolumeRequest>, Failure> {
 }
 
 /// `10`, `2.5`; up to a year.
-fn timeout(text: &str) -> Result<Duration, Failure> {
+pub(super) fn timeout(text: &str) -> Result<Duration, Failure> {
     let is_plain = text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || byte == b'.');

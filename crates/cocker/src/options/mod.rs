@@ -9,19 +9,29 @@
 //! What was *said* is text, option by option; what is *meant* has names, versions and paths checked. Both spellings
 //! meet at what was said, so they cannot drift apart.
 
+mod files;
+mod instantiation;
 mod meaning;
 mod modern;
 mod network;
+mod run;
 mod said;
 mod seed;
+mod session;
+mod since;
 mod stack;
 mod transfer;
 mod volume;
 
+pub use instantiation::Instantiation;
 pub use meaning::{
-    Booting, Command, Compared, Creation, ListingForm, Options, OutputForm, Pruning, RunProgram,
+    Booting, Command, Compared, Creation, GetTarget, ListingForm, Logs, Options, OutputForm,
+    Pruning, PutSource,
 };
 pub use modern::completion_script;
+pub use run::{Company, Run};
+pub use session::{Attaching, SessionsOf};
+pub use since::{LocalTime, Since, TimeOfDay};
 
 use crate::failure::Failure;
 use std::ffi::OsString;

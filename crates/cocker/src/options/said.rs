@@ -2,7 +2,7 @@
 //!
 //! Nothing is checked here beyond which options a command has; `meaning.rs` does the rest.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Arg, ArgAction, Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::OsString;
 
@@ -61,10 +61,23 @@ pub enum Said {
     Create(Create),
     /// Boot a container
     Boot(Boot),
-    /// Open a terminal in a booted container
+    /// Come back to a session of a booted container that nobody looks at, or open a new one
     Attach(Attach),
+    /// List the sessions of a booted container, or end one
+    Sessions(Sessions),
     /// Run a command in a booted container, with its output and its exit status
     Run(Run),
+    /// Print what the root process wrote to the container's console; harmless to a terminal, else as it was written
+    // -f is what everybody types to follow a log, and there is nothing to force: by its name this option stands in for the
+    // one that is allowed everywhere, and its value comes as that one's.
+    #[command(arg = Arg::new("forcely")
+        .short('f')
+        .long("follow")
+        .action(ArgAction::SetTrue)
+        .help("Go on with what is written from now on, until the container has ended"))]
+    Logs(Logs),
+    /// Replace keys in files of a container by values: all of them, or nothing
+    Instantiate(Instantiate),
     /// Shut a container down: TERM, wait, KILL
     Shutdown(Shutdown),
     /// Kill a container at once
@@ -79,6 +92,10 @@ pub enum Said {
     SetHostEth(SetHostEth),
     /// Replace all volumes of a stopped container
     SetVolume(SetVolume),
+    /// Copy a file or a folder into a container, booted or stopped
+    Put(FileTransfer),
+    /// Copy a file or a folder out of a container, booted or stopped
+    Get(FileTransfer),
     /// Print the version
     Version,
     /// Print a script that completes commands in the given shell
@@ -88,20 +105,12 @@ pub enum Said {
         #[arg(value_name = "COMMAND")]
         command: Option<String>,
     },
-    /// List a container's sessions (not built yet)
-    Sessions(TheContainer),
     /// List the images of the ssh repository (not built yet)
     Ssearch(Ssearch),
     /// Push an image to the ssh repository (not built yet)
     Spush(Transfer),
     /// Pull an image from the ssh repository (not built yet)
     Spull(Transfer),
-    /// Replace keys in a file of a container (not built yet)
-    Instantiate(Instantiate),
-    /// Copy files into a container (not built yet)
-    Put(FileTransfer),
-    /// Copy files out of a container (not built yet)
-    Get(FileTransfer),
     /// The last act of a container's supervisor
     #[command(hide = true)]
     Release {
@@ -327,12 +336,29 @@ pub struct Boot {
 pub struct Attach {
     #[command(flatten)]
     pub container: TheContainer,
-    /// Open a new session (every session is new so far)
-    #[arg(long, conflicts_with = "session")]
+    /// Open a new session in any case; with --session of this name
+    #[arg(long)]
     pub new: bool,
-    /// Come back to this session (not built yet)
-    #[arg(long, value_name = "N")]
+    /// Look at this session, also where somebody else looks at it
+    #[arg(long, value_name = "N|NAME")]
     pub session: Option<String>,
+    /// Only look: what is typed goes nowhere
+    #[arg(long)]
+    pub read_only: bool,
+    /// Write what is shown into a file on the host too, for `asciinema play`; -f replaces the file
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<OsString>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Sessions {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// End this session instead: it is hung up, and killed if it does not go
+    #[arg(long, value_name = "N|NAME")]
+    pub end: Option<String>,
+    #[command(flatten)]
+    pub listing: Listing,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
@@ -347,9 +373,48 @@ pub struct Run {
         conflicts_with = "arguments"
     )]
     pub cmd: Option<OsString>,
+    /// As whom, by name or number; root by default
+    #[arg(long, value_name = "NAME|UID[:GROUP]", allow_hyphen_values = true)]
+    pub user: Option<String>,
+    /// In which folder of the container; the user's home by default
+    #[arg(long, value_name = "/DIR", allow_hyphen_values = true)]
+    pub workdir: Option<OsString>,
+    /// A variable of its environment; repeatable
+    #[arg(long, value_name = "NAME=VALUE", allow_hyphen_values = true)]
+    pub env: Vec<OsString>,
+    /// Give it a terminal of its own, with ours in front of it
+    #[arg(long)]
+    pub tty: bool,
+    /// Come back once it runs; it goes on without streams for as long as the container does
+    #[arg(long)]
+    pub detach: bool,
+    /// End it after this time: TERM, 10 seconds later KILL; exit status 124
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub timeout: Option<String>,
+    /// Write what it prints into a file on the host too, for `asciinema play`; -f replaces the file
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<OsString>,
     /// The program and its arguments
     #[arg(last = true, value_name = "CMD", required_unless_present = "cmd")]
     pub arguments: Vec<OsString>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Logs {
+    #[command(flatten)]
+    pub container: TheContainer,
+    // In the seed's spelling.
+    #[arg(skip)]
+    pub follow: bool,
+    /// Print the last N lines only
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub tail: Option<String>,
+    /// Print what was written since then: 90s, 10m, 2h, 3d; 20:00, 2026-11-25, 2026-11-25T20:00:00[+01:00]
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Print for a program: an object a line, with the time
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
@@ -535,27 +600,43 @@ pub struct Transfer {
 pub struct Instantiate {
     #[command(flatten)]
     pub container: TheContainer,
-    /// The file with keys in it
-    #[arg(long, value_name = "T")]
-    pub template_file: OsString,
-    /// The file that gives each key its value
+    /// A file with keys in it, or a folder, of which every *.tpl is one; inside the container; repeatable
+    #[arg(long, value_name = "T", required = true)]
+    pub template_file: Vec<OsString>,
+    /// A file of the host that gives keys their values: KEY, blanks, VALUE on each line
     #[arg(long, value_name = "M")]
-    pub mapping_file: OsString,
-    /// Where the result goes; by default in place
+    pub mapping_file: Option<OsString>,
+    /// A key and its value, which has the last word; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub set: Vec<OsString>,
+    /// Every variable of this command's environment that begins with P: the rest of its name, in ${}, is a key
+    #[arg(long, value_name = "P")]
+    pub env_prefix: Option<OsString>,
+    /// Where the one template's result goes; by default in place, and of a folder beside each, without .tpl
     #[arg(long, value_name = "F")]
     pub instance_file: Option<OsString>,
+    /// Do nothing where a place ${NAME} in a template has no rule
+    #[arg(long)]
+    pub strict: bool,
+    /// Only show what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct FileTransfer {
-    #[command(flatten)]
-    pub container: TheContainer,
-    /// What is copied
+    /// The container, what is copied, and where to, as far as no option says them
+    #[arg(value_name = "C S D", num_args = 0..=3)]
+    pub words: Vec<OsString>,
+    /// The container's name
+    #[arg(short, long, value_name = "C", hide_short_help = true)]
+    pub container: Option<String>,
+    /// What is copied; with `put`, - is a tar stream on standard input
     #[arg(long, value_name = "S")]
-    pub src_file: OsString,
-    /// Where to; a folder when it ends in `/`
+    pub src_file: Option<OsString>,
+    /// Where to, a folder when it ends in `/`; with `get`, - is a tar stream on standard output
     #[arg(long, value_name = "D")]
-    pub dst_file: OsString,
+    pub dst_file: Option<OsString>,
 }
 
 impl TheContainer {

@@ -59,10 +59,18 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--exec", "-e", Takes::Value),
     ("--shutdown", "-h", Takes::Nothing),
     ("--cmd", "", Takes::Value),
+    ("--user", "", Takes::Value),
+    ("--workdir", "", Takes::Value),
+    ("--env", "", Takes::Values),
+    ("--detach", "", Takes::Nothing),
+    ("--record", "", Takes::Value),
     ("--version", "", Takes::Value),
     ("--timeout", "", Takes::Value),
     ("--new", "", Takes::Nothing),
     ("--session", "", Takes::Value),
+    ("--read-only", "", Takes::Nothing),
+    ("--tty", "", Takes::Nothing),
+    ("--end", "", Takes::Value),
     ("--volume", "", Takes::Values),
     ("--host", "", Takes::Value),
     ("--net", "", Takes::Value),
@@ -87,11 +95,17 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--no-base", "", Takes::Nothing),
     ("--allow-devices", "", Takes::Nothing),
     ("--max-size", "", Takes::Value),
+    ("--follow", "", Takes::Nothing),
+    ("--tail", "", Takes::Value),
+    ("--since", "", Takes::Value),
     ("--srepo", "", Takes::Value),
     ("--match", "", Takes::Value),
-    ("--template-file", "", Takes::Value),
+    ("--template-file", "", Takes::Values),
     ("--mapping-file", "", Takes::Value),
     ("--instance-file", "", Takes::Value),
+    ("--set", "", Takes::Values),
+    ("--env-prefix", "", Takes::Value),
+    ("--strict", "", Takes::Nothing),
     ("--src-file", "", Takes::Value),
     ("--dst-file", "", Takes::Value),
 ];
@@ -165,9 +179,21 @@ impl Words {
             "df" => Said::Df(self.for_programs()?),
             "check" => Said::Check(self.for_programs()?),
             "container_root" => Said::Root(self.container()?),
+            "sessions" => Said::Sessions(said::Sessions {
+                container: self.container()?,
+                end: self.text("--end")?,
+                listing: self.listing()?,
+            }),
             "history" => Said::History(said::History {
                 image: self.image()?,
                 listing: self.listing()?,
+            }),
+            "logs" => Said::Logs(said::Logs {
+                container: self.container()?,
+                follow: self.flag("--follow"),
+                tail: self.text("--tail")?,
+                since: self.text("--since")?,
+                format: self.format()?,
             }),
             "diff" => self.diff()?,
             "whence" => self.whence()?,
@@ -177,7 +203,7 @@ impl Words {
                 listing: self.listing()?,
             }),
             unknown => {
-                let hint = "`-s` knows images, containers, container_root, history, diff, whence, df, check, ssearch.";
+                let hint = "`-s` knows images, containers, container_root, sessions, logs, history, diff, whence, df, check, ssearch.";
                 return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
             }
         })
@@ -203,10 +229,19 @@ impl Words {
                 container: self.container()?,
                 new: self.flag("--new"),
                 session: self.text("--session")?,
+                read_only: self.flag("--read-only"),
+                record: self.value("--record"),
             }),
             "run" => Said::Run(said::Run {
                 container: self.container()?,
                 cmd: Some(self.needed("--cmd")?),
+                user: self.text("--user")?,
+                workdir: self.value("--workdir"),
+                env: self.every("--env"),
+                tty: self.flag("--tty"),
+                detach: self.flag("--detach"),
+                timeout: self.text("--timeout")?,
+                record: self.value("--record"),
                 arguments: Vec::new(),
             }),
             "shutdown" => Said::Shutdown(said::Shutdown {
@@ -281,6 +316,22 @@ impl Words {
                 allow_devices: self.flag("--allow-devices"),
                 max_size: self.text("--max-size")?,
             }),
+            "rplfile" => {
+                let mut template_file = vec![self.needed("--template-file")?];
+                template_file.extend(self.every("--template-file"));
+                Said::Instantiate(said::Instantiate {
+                    container: self.container()?,
+                    template_file,
+                    mapping_file: self.value("--mapping-file"),
+                    set: self.every("--set"),
+                    env_prefix: self.value("--env-prefix"),
+                    instance_file: self.value("--instance-file"),
+                    strict: self.flag("--strict"),
+                    dry_run: self.flag("--dry-run"),
+                })
+            }
+            "putfile" => Said::Put(self.file_transfer()?),
+            "getfile" => Said::Get(self.file_transfer()?),
             _ => return self.action_of_a_later_release(action),
         })
     }
@@ -289,14 +340,6 @@ impl Words {
         Ok(match action {
             "spush" => Said::Spush(self.transfer()?),
             "spull" => Said::Spull(self.transfer()?),
-            "rplfile" => Said::Instantiate(said::Instantiate {
-                container: self.container()?,
-                template_file: self.needed("--template-file")?,
-                mapping_file: self.needed("--mapping-file")?,
-                instance_file: self.value("--instance-file"),
-            }),
-            "putfile" => Said::Put(self.file_transfer()?),
-            "getfile" => Said::Get(self.file_transfer()?),
             unknown => return Err(Failure::usage(format!("there is no action `{unknown}`"))),
         })
     }
@@ -404,9 +447,10 @@ impl Words {
 
     fn file_transfer(&mut self) -> Result<said::FileTransfer, Failure> {
         Ok(said::FileTransfer {
-            container: self.container()?,
-            src_file: self.needed("--src-file")?,
-            dst_file: self.needed("--dst-file")?,
+            words: Vec::new(),
+            container: Some(self.needed_text("--container")?),
+            src_file: Some(self.needed("--src-file")?),
+            dst_file: Some(self.needed("--dst-file")?),
         })
     }
 

@@ -2,9 +2,10 @@
 
 use super::*;
 use cocker_engine::{
-    Boot, BridgeRequest, CreateRequest, IfBooted, Isolation, Name, NetworkRequest, NewContainer,
-    OnError, Original, PortMapping, PruneMode, Reference, StackRequest, ToContainerRequest,
-    ToImageRequest, Version, VolumeAccess, VolumeRequest, WhileBooted,
+    Boot, BridgeRequest, CreateRequest, Follow, GetRequest, IfBooted, IfThere, Isolation, Name,
+    NetworkRequest, NewContainer, OnError, Original, PortMapping, Program, PruneMode, PutRequest,
+    Reference, Rules, RunRequest, StackRequest, ToContainerRequest, ToImageRequest, Unruled,
+    UserRequest, Variable, Version, VolumeAccess, VolumeRequest, WhileBooted, Who,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -106,10 +107,51 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-a attach -c C --new", "attach C --new"),
     ("-a attach -c C --session 2", "attach C --session 2"),
     (
+        "-a attach -c C --session work --read-only",
+        "attach C --session=work --read-only",
+    ),
+    (
+        "-a attach -c C --new --session work",
+        "attach C --new --session work",
+    ),
+    (
+        "-a attach -c C --record f -f",
+        "attach C --record f --forcely",
+    ),
+    ("-a run -c C --tty --cmd x", "run C --tty --cmd x"),
+    ("-s sessions -c C", "sessions C"),
+    ("-s sessions -c C -q", "sessions C -q"),
+    (
+        "-s sessions -c C --format json",
+        "sessions -c C --format json",
+    ),
+    ("-s sessions -c C --end 2", "sessions C --end 2"),
+    ("-s sessions -c C --end work", "sessions C --end work"),
+    (
         "-a run -c C --cmd 'echo \"a  b\"'",
         "run C --cmd 'echo \"a  b\"'",
     ),
     ("-a run -c C --cmd=-x", "run C --cmd=-x"),
+    (
+        "-a run -c C --user bob:adm --workdir /w --env A=1 --env B= --cmd x",
+        "run C --env A=1 --user bob:adm --workdir /w --env B= --cmd x",
+    ),
+    (
+        "-a run -c C --detach --env=A==1 --cmd x",
+        "run C --detach --env=A==1 --cmd x",
+    ),
+    (
+        "-a run -c C --timeout 2.5 --record /r -f --cmd x",
+        "run C -f --record /r --timeout 2.5 --cmd x",
+    ),
+    ("-s logs -c C", "logs C"),
+    ("-s logs -c C -f", "logs C -f"),
+    ("-s logs -c C --follow", "logs -c C --follow"),
+    ("-f -s logs -c C", "-f logs C"),
+    (
+        "-s logs -c C --tail 10 --since 2h --format json",
+        "logs C --tail=10 --since=2h --format json",
+    ),
     ("-a shutdown -c C", "shutdown C"),
     (
         "-a shutdown -c C -f --timeout 2.5",
@@ -168,12 +210,25 @@ const SPELLINGS: &[(&str, &str)] = &[
         "instantiate C --template-file t --mapping-file m --instance-file i",
     ),
     (
+        "-a rplfile -c C --template-file t --template-file u --set 'a=b c' --set d= --env-prefix P_ --strict --dry-run",
+        "instantiate C --template-file t --template-file u --set 'a=b c' --set d= --env-prefix P_ --strict --dry-run",
+    ),
+    (
         "-a putfile -c C --src-file s --dst-file d",
         "put C --src-file s --dst-file d",
+    ),
+    ("-a putfile -c C --src-file s --dst-file d", "put C s d"),
+    (
+        "-a putfile -c C --src-file - --dst-file d -f",
+        "put -f -c C - d",
     ),
     (
         "-a getfile -c C --src-file s --dst-file d",
         "get C --src-file s --dst-file d",
+    ),
+    (
+        "-a getfile -c C --src-file s --dst-file -",
+        "get C --src-file s -",
     ),
 ];
 
@@ -231,10 +286,48 @@ fn what_is_said_is_what_is_meant() {
     let shutdown = Command::Shutdown(name("C"), Duration::from_millis(250), OnError::Stop);
     assert_eq!(meant("shutdown C --timeout .25"), shutdown);
     let words = ["a", "-b", "--", "--help"].map(OsString::from).to_vec();
+    let run = Run {
+        container: name("C"),
+        request: RunRequest {
+            program: Program::Arguments(words),
+            user: None,
+            directory: None,
+            environment: vec![],
+        },
+        company: Company::Attended {
+            on_terminal: false,
+            timeout: None,
+            record: None,
+        },
+    };
     assert_eq!(
         meant("run C -- a -b -- --help"),
-        Command::Run(name("C"), RunProgram::Arguments(words))
+        Command::Run(Box::new(run))
     );
+    let Command::Run(run) = meant("-a run -c C --timeout .5 --record r.cast -f --cmd x") else {
+        panic!("not run");
+    };
+    let attended = Company::Attended {
+        on_terminal: false,
+        timeout: Some(Duration::from_millis(500)),
+        record: Some(("r.cast".into(), IfThere::Replace)),
+    };
+    assert_eq!(run.company, attended);
+    assert_eq!(run.request.program, Program::Shell("x".into()));
+    let Command::Run(run) = meant("run C --user 7:g --env A=1 --detach -- x --env B=2") else {
+        panic!("not run");
+    };
+    assert_eq!(run.company, Company::Detached);
+    let user = UserRequest {
+        user: Who::Id(7),
+        group: Some(Who::Name("g".into())),
+    };
+    assert_eq!(run.request.user, Some(user));
+    let variable = Variable {
+        name: "A".into(),
+        value: "1".into(),
+    };
+    assert_eq!(run.request.environment, [variable]);
     assert_eq!(meant("release 256 done"), Command::Release(256, Boot::Done));
     assert_eq!(
         meant("release 9 under-way"),
@@ -244,6 +337,74 @@ fn what_is_said_is_what_is_meant() {
     assert_eq!(meant("images -q"), Command::Images(ListingForm::Names));
     assert!(understood("-d images").unwrap().debug);
     assert!(!understood("images").unwrap().debug);
+}
+
+#[test]
+fn a_log_is_read_as_it_was_said() {
+    let whole = Logs {
+        container: name("C"),
+        follow: Follow::No,
+        tail: None,
+        since: None,
+        form: OutputForm::Plain,
+    };
+    assert_eq!(meant("logs C"), Command::Logs(whole));
+    let followed = || Logs {
+        container: name("C"),
+        follow: Follow::ToTheEnd,
+        tail: Some(0),
+        since: Some(Since::Ago(Duration::from_secs(600))),
+        form: OutputForm::Json,
+    };
+    for line in [
+        "logs C -f --tail 0 --since 10m --format json",
+        "-s logs -c C -f --tail 0 --since 10m --format json",
+        "-s logs -c C --follow --tail 0 --since 10m --format json",
+    ] {
+        assert_eq!(meant(line), Command::Logs(followed()), "{line}");
+    }
+    // Elsewhere the option is what it was.
+    assert!(understood("boot C --follow").is_err());
+    assert_eq!(meant("kill C -f"), Command::Kill(name("C"), OnError::GoOn));
+    let Command::Help(page) = meant("logs --help") else {
+        panic!("help is help")
+    };
+    assert!(
+        page.contains("-f, --follow") && !page.contains("--forcely"),
+        "{page}"
+    );
+}
+
+#[test]
+fn keys_are_replaced_as_it_was_said() {
+    let mut set = Rules::default();
+    set.set(b"${A}".to_vec(), b"x=y".to_vec());
+    set.set(b"-B".to_vec(), vec![]);
+    let said = Instantiation {
+        container: name("C"),
+        templates: vec!["/etc/a".into(), "b".into()],
+        instance: None,
+        mapping_file: Some("m".into()),
+        set,
+        env_prefix: Some("APP_".into()),
+        unruled: Unruled::Refused,
+        is_dry_run: true,
+    };
+    let line = "instantiate C --template-file /etc/a --template-file b --mapping-file m --set '${A}=x=y' \
+                --set -B= --env-prefix APP_ --strict --dry-run";
+    assert_eq!(meant(line), Command::Instantiate(said));
+    let alone = Instantiation {
+        container: name("C"),
+        templates: vec!["t".into()],
+        instance: Some("i".into()),
+        mapping_file: Some("m".into()),
+        set: Rules::default(),
+        env_prefix: None,
+        unruled: Unruled::Stays,
+        is_dry_run: false,
+    };
+    let line = "-a rplfile -c C --template-file t --mapping-file m --instance-file i";
+    assert_eq!(meant(line), Command::Instantiate(alone));
 }
 
 #[test]
@@ -452,12 +613,40 @@ fn what_is_set_is_what_was_said() {
 }
 
 #[test]
+fn a_dash_is_a_stream_and_a_path_that_leads_to_it_is_a_file() {
+    let put = |source: &str| PutRequest {
+        container: name("C"),
+        source: source.into(),
+        target: "d".into(),
+        on_error: OnError::Stop,
+    };
+    let get = |target: &str| GetRequest {
+        container: name("C"),
+        source: "s".into(),
+        target: target.into(),
+        on_error: OnError::GoOn,
+    };
+    for (line, command) in [
+        (
+            "put C - d",
+            Command::Put(PutSource::StandardInput, put("-")),
+        ),
+        ("put C ./- d", Command::Put(PutSource::Files, put("./-"))),
+        (
+            "get -f C s -",
+            Command::Get(GetTarget::StandardOutput, get("-")),
+        ),
+        ("get -f C s ./-", Command::Get(GetTarget::Files, get("./-"))),
+    ] {
+        assert_eq!(meant(line), command, "{line}");
+    }
+}
+
+#[test]
 fn what_a_later_release_has_is_named() {
     for (line, what) in [
         ("create -m a -b --cpus 0", "`--cpus`"),
         ("boot C --mem-limit 1G", "`--mem-limit`"),
-        ("attach C --session 1", "`--session`"),
-        ("sessions C", "`sessions`"),
         ("spush a", "`spush`"),
     ] {
         assert_eq!(meant(line), Command::NotBuilt(what.into()), "{line}");
@@ -493,6 +682,11 @@ fn wrong_usage_is_refused() {
         "set-host-eth",
         "-a host_eth",
         "put C",
+        "put C s",
+        "get C s d more",
+        "get -c C s d --dst-file d",
+        "-a putfile -c C --src-file s",
+        "-a getfile --src-file s --dst-file d",
         "-a create -m a -c",
         "-a create -m -c C",
         "-a to_image --from-container C",
@@ -518,6 +712,11 @@ fn wrong_usage_is_refused() {
         "-a boot -c C extra",
         "run C true",
         "run C --cmd x -- y",
+        "run C --detach --timeout 5 -- x",
+        "-a run -c C --detach --timeout 5 --cmd x",
+        "run C --detach --record f -- x",
+        "-a attach -c C --env A=1",
+        "-a boot -c C --user bob",
         "boot C -c C",
         // Said twice.
         "-a boot -c C -c C",
@@ -556,6 +755,22 @@ fn wrong_usage_is_refused() {
         "-a host_eth -c C --host-eth 0123456789abcdef",
         "set-volume C --volume /x:relative",
         "create -m a --host ../x",
+        "run C --user '' -- x",
+        "run C --user ' 0' -- x",
+        "run C --user +1 -- x",
+        "-a run -c C --user=0x0 --cmd x",
+        "-a run -c C --user -1 --cmd x",
+        "run C --user -1 -- x",
+        "run C --user 4294967296 -- x",
+        "run C --user a: -- x",
+        "-a run -c C --user :g --cmd x",
+        "run C --workdir w -- x",
+        "run C --workdir '' -- x",
+        "run C --env A -- x",
+        "-a run -c C --env =1 --cmd x",
+        "run C --timeout 0 -- x",
+        "run C --timeout 1m -- x",
+        "-a run -c C --timeout -1 --cmd x",
         "create -m a --host a..b",
         "create -m a --host 'a b'",
         "create -m a --volume x:y:z",
@@ -563,6 +778,31 @@ fn wrong_usage_is_refused() {
         "boot C -e ''",
         "boot C -e '\"open'",
         "-a boot -c C -e '   '",
+        "instantiate C --mapping-file m",
+        "-a rplfile -c C --mapping-file m",
+        "instantiate C --template-file t",
+        "-a rplfile -c C --template-file t --strict",
+        "instantiate C --template-file t --set x",
+        "instantiate C --template-file t --set =x",
+        "-a rplfile -c C --template-file t --set a=1 --set a=2",
+        "instantiate C --template-file t --env-prefix ''",
+        "instantiate C --template-file '' --set a=1",
+        "instantiate C --template-file t --template-file u --set a=1 --instance-file i",
+        "instantiate C --template-file t --set a=1 --instance-file i --instance-file j",
+        "instantiate --template-file t --set a=1",
+        "logs",
+        "-s logs",
+        "-a logs -c C",
+        "logs C --tail",
+        "logs C --tail -1",
+        "-s logs -c C --tail many",
+        "logs C --tail 1.5",
+        "logs C --since ''",
+        "-s logs -c C --since yesterday",
+        "logs C --since 2026-02-30",
+        "logs C -f --follow",
+        "logs C --format xml",
+        "logs C -q",
         "shutdown C --timeout soon",
         "shutdown C --timeout -1",
         "shutdown C --timeout inf",

@@ -5,7 +5,7 @@ use super::said;
 use crate::failure::Failure;
 use cocker_engine::{
     Base, Compression, Devices, ExportForm, ExportRequest, Format, IfThere, ImportOptions,
-    ImportRequest, OnError,
+    ImportRequest, OnError, parse_size,
 };
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ pub fn export(said: &said::Export, on_error: OnError) -> Result<ExportRequest, F
 pub fn import(said: said::Import) -> Result<ImportRequest, Failure> {
     let file = said.first_word.or(said.image_file);
     let max_size = said.max_size.as_deref().map(|text| {
-        size(text).ok_or_else(|| {
+        parse_size(text).ok_or_else(|| {
             Failure::usage(format!(
                 "`--max-size {text}` is not a size: bytes, or a number and K, M, G or T"
             ))
@@ -76,47 +76,5 @@ fn compression(text: &str) -> Result<Compression, Failure> {
         other => Err(Failure::usage(format!(
             "cannot compress by `{other}`; there are gzip, zstd and none"
         ))),
-    }
-}
-
-/// Bytes, or KiB, MiB, GiB, TiB by their first letters.
-fn size(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
-        None => (text, 0),
-        Some(digits) => match text.as_bytes().last()? {
-            b'K' => (digits, 10),
-            b'M' => (digits, 20),
-            b'G' => (digits, 30),
-            _ => (digits, 40),
-        },
-    };
-    let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u64 = digits.parse().ok().filter(|_| is_plain)?;
-    number.checked_mul(1 << shift)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_numbers_with_a_letter_or_none() {
-        for (text, bytes) in [
-            ("0", Some(0)),
-            ("512", Some(512)),
-            ("4K", Some(4096)),
-            ("100M", Some(100 << 20)),
-            ("10G", Some(10 << 30)),
-            ("1T", Some(1 << 40)),
-            ("", None),
-            ("M", None),
-            ("1.5G", None),
-            ("+1", None),
-            ("1k", None),
-            ("1 G", None),
-            ("99999999999T", None),
-        ] {
-            assert_eq!(size(text), bytes, "{text:?}");
-        }
     }
 }

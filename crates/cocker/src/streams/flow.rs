@@ -63,6 +63,14 @@ pub struct Flow<'fd> {
 }
 
 impl<'fd> Flow<'fd> {
+    /// One that looks at the bytes which it moves, so that they can be recorded.
+    pub fn seen(source: Source<'fd>, sink: Sink<'fd>) -> Flow<'fd> {
+        Flow {
+            method: Method::copy(),
+            ..Flow::new(source, sink)
+        }
+    }
+
     pub fn new(source: Source<'fd>, sink: Sink<'fd>) -> Flow<'fd> {
         // Splicing to a socket or a terminal can block, whatever the flags say.
         let method = match sink.kind() {
@@ -100,8 +108,14 @@ impl<'fd> Flow<'fd> {
         }
     }
 
-    /// Moves what can be moved after poll gave `source` and `sink`. An error is a stream's own, not its closing.
-    pub fn advance(&mut self, source: PollFlags, sink: PollFlags) -> io::Result<Progress> {
+    /// Moves what can be moved after poll gave `source` and `sink`. An error is a stream's own, not its closing. What is
+    /// copied is shown to `look` before it moves on.
+    pub fn advance(
+        &mut self,
+        source: PollFlags,
+        sink: PollFlags,
+        look: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Progress> {
         if sink.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
             return Ok(Progress::Finished);
         }
@@ -114,7 +128,7 @@ impl<'fd> Flow<'fd> {
         }
         match self.method {
             Method::Splice { .. } => self.splice(),
-            Method::Copy { .. } => self.copy(),
+            Method::Copy { .. } => self.copy(look),
         }
     }
 
@@ -183,9 +197,9 @@ impl<'fd> Flow<'fd> {
         }
     }
 
-    fn copy(&mut self) -> io::Result<Progress> {
+    fn copy(&mut self, look: &mut dyn FnMut(&[u8])) -> io::Result<Progress> {
         let result = match self.waits_for {
-            WaitsFor::Source => self.fill(),
+            WaitsFor::Source => self.fill(look),
             WaitsFor::Sink => self.empty(),
         };
         match result {
@@ -195,7 +209,7 @@ impl<'fd> Flow<'fd> {
         }
     }
 
-    fn fill(&mut self) -> io::Result<Progress> {
+    fn fill(&mut self, look: &mut dyn FnMut(&[u8])) -> io::Result<Progress> {
         let Method::Copy { buffer, written } = &mut self.method else {
             return Ok(Progress::GoesOn);
         };
@@ -206,6 +220,7 @@ impl<'fd> Flow<'fd> {
         if count == 0 {
             return Ok(Progress::Finished);
         }
+        look(buffer);
         self.taken(count);
         self.waits_for = WaitsFor::Sink;
         Ok(Progress::GoesOn)

@@ -5,10 +5,13 @@
 
 use super::detach_key::DetachKey;
 use super::raw_mode;
+use super::replay::Replay;
+use super::{Outcome, Sight};
 use crate::failure::Failure;
+use crate::recorder::{Recorder, Stream};
 use crate::signals::{self, Signals};
-use crate::standard_streams::{Sink, set_nonblocking};
-use cocker_engine::{Ending, Session};
+use crate::standard_streams::Sink;
+use cocker_engine::{Ending, MOST_TYPED, ModeTracker, Session, Shown, WindowSize};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{self, Errno};
 use rustix::stdio;
@@ -23,15 +26,11 @@ const BUFFER: usize = 64 * 1024;
 /// Most bytes that one read takes.
 const CHUNK: usize = 16 * 1024;
 
-pub enum Outcome {
-    Ended(Ending),
-    Detached,
-    /// A signal, or a terminal that is gone (SIGHUP).
-    ToldToEnd(i32),
-}
-
 pub struct Viewer {
     session: Session,
+    is_read_only: bool,
+    recorder: Recorder,
+    deadline: Option<Instant>,
     signals: Signals,
     stdout: Sink<'static>,
     detach_key: DetachKey,
@@ -39,73 +38,104 @@ pub struct Viewer {
     input: Vec<u8>,
     /// Shown by the session, for the user.
     output: Vec<u8>,
-    /// No program has the session's terminal open any more.
-    is_hung_up: bool,
+    /// What the user's terminal was told by it.
+    modes: ModeTracker,
+    /// What was shown before and is not here as a whole yet.
+    replay: Option<Replay>,
     ending: Option<Ending>,
 }
 
 impl Viewer {
     /// Takes the signals, so that from now on none ends us with the terminal in raw mode.
-    pub fn new(session: Session) -> Result<Viewer, Failure> {
-        let signals = Signals::take(&TAKEN)?;
-        set_nonblocking(&session.master).map_err(|error| {
-            Failure::not_done("cannot prepare the session's terminal").caused_by(&error)
-        })?;
+    pub fn new(sight: Sight) -> Result<Viewer, Failure> {
+        let Sight {
+            session,
+            is_read_only,
+            recorder,
+            timeout,
+        } = sight;
         Ok(Viewer {
             session,
-            signals,
+            is_read_only,
+            recorder,
+            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            signals: Signals::take(&TAKEN)?,
             stdout: Sink::shared(stdio::stdout()),
             detach_key: DetachKey::default(),
             input: Vec::new(),
             output: Vec::new(),
-            is_hung_up: false,
+            modes: ModeTracker::default(),
+            replay: None,
             ending: None,
         })
     }
 
-    /// Shows and types until the session ends or is left.
-    pub fn watch(mut self) -> Result<Outcome, Failure> {
+    /// Shows and types until the session ends or is left. Whichever it is, the terminal has no modes of the session's then.
+    pub fn watch(mut self) -> (Result<Outcome, Failure>, Recorder) {
+        let stopped = self.show_and_type();
+        let mut undo = Vec::new();
+        self.modes.modes().undo(|part| undo.extend_from_slice(part));
+        // A terminal that takes nothing now keeps its modes: there is nobody to wait for.
+        let mut rest = &undo[..];
+        while let [_, ..] = rest {
+            match self.stdout.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(_) => break,
+            }
+        }
+        let outcome = stopped.map(|stop| match stop {
+            Stop::Ended(ending) => Outcome::Ended(ending),
+            Stop::Left => Outcome::Left,
+            Stop::ToldToEnd(signal) => Outcome::ToldToEnd(signal),
+            Stop::TimeIsUp => Outcome::TookTooLong(self.session),
+        });
+        (outcome, self.recorder)
+    }
+
+    fn show_and_type(&mut self) -> Result<Stop, Failure> {
         loop {
             if let Some(ending) = self.ending
                 && self.output.is_empty()
             {
-                return Ok(Outcome::Ended(ending));
+                return Ok(Stop::Ended(ending));
             }
             let ready = self.wait()?;
+            if self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+            {
+                return Ok(Stop::TimeIsUp);
+            }
             if ready.signals
                 && let Some(signal) = self.obey_signals()
             {
-                return Ok(Outcome::ToldToEnd(signal));
+                return Ok(Stop::ToldToEnd(signal));
             }
             if ready.stdin
                 && let Some(left) = self.read_typed()
             {
                 return Ok(left);
             }
-            if ready.master.contains(PollFlags::OUT) {
-                self.write_typed();
+            if ready.session.contains(PollFlags::OUT) {
+                self.write_typed()?;
             }
             if ready
-                .master
+                .session
                 .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
             {
-                self.read_shown();
+                self.read_shown()?;
             }
             if !ready.stdout.is_empty() && !self.write_shown() {
-                return Ok(Outcome::ToldToEnd(SIGHUP));
-            }
-            if ready.connection {
-                self.ending = Some(self.session.connection.ending()?);
-                self.read_the_rest();
+                return Ok(Stop::ToldToEnd(SIGHUP));
             }
         }
     }
 
     fn wait(&self) -> Result<Ready, Failure> {
         let is_over = self.ending.is_some();
-        let mut master = PollFlags::empty();
-        master.set(PollFlags::IN, self.output.len() < BUFFER);
-        master.set(PollFlags::OUT, !self.input.is_empty());
+        let mut session = PollFlags::empty();
+        session.set(PollFlags::IN, self.output.len() < BUFFER);
+        session.set(PollFlags::OUT, !self.input.is_empty());
         let stdout = if self.output.is_empty() {
             PollFlags::empty()
         } else {
@@ -121,20 +151,22 @@ impl Viewer {
                 polled.len() - 1
             })
         };
-        let (stdin, connection) = (stdio::stdin(), self.session.connection.as_fd());
         let stdin = also(
             !is_over && self.input.len() < BUFFER,
-            PollFd::from_borrowed_fd(stdin, PollFlags::IN),
+            PollFd::from_borrowed_fd(stdio::stdin(), PollFlags::IN),
         );
-        let connection = also(
-            !is_over,
-            PollFd::from_borrowed_fd(connection, PollFlags::IN),
+        // A session that has closed with nothing wanted of it would wake us again and again.
+        let session = also(
+            !is_over && !session.is_empty(),
+            PollFd::from_borrowed_fd(self.session.as_fd(), session),
         );
-        // A hung-up terminal with nothing wanted of it would wake us again and again.
-        let wants_master = !is_over && !self.is_hung_up && !master.is_empty();
-        let master = also(wants_master, PollFd::new(&self.session.master, master));
         loop {
-            match poll(&mut polled, None::<&Timespec>) {
+            // A moment that no timer has is never.
+            let left = self
+                .deadline
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut polled, left.as_ref()) {
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => {
@@ -149,8 +181,7 @@ impl Viewer {
             signals: !polled[0].revents().is_empty(),
             stdout: polled[1].revents(),
             stdin: !events(stdin).is_empty(),
-            connection: !events(connection).is_empty(),
-            master: events(master),
+            session: events(session),
         })
     }
 
@@ -169,75 +200,112 @@ impl Viewer {
     }
 
     /// Stops as any program does, and without the terminal; whoever had it meanwhile may have changed it.
-    fn stop(&self) {
+    fn stop(&mut self) {
         raw_mode::restore();
         let _ = emulate_default_handler(SIGTSTP);
         self.go_on();
     }
 
-    fn go_on(&self) {
+    fn go_on(&mut self) {
         raw_mode::enter_again();
         self.tell_size();
     }
 
-    fn tell_size(&self) {
-        if let Err(error) = self.session.resize(super::size()) {
+    fn tell_size(&mut self) {
+        let size = super::size();
+        self.recorder.resize(size);
+        self.tell(size);
+    }
+
+    fn tell(&self, size: WindowSize) {
+        if let Err(error) = self.session.resize(size) {
             tracing::debug!("cannot tell the session its size: {error}");
         }
     }
 
     /// Takes what was typed; says how the session is left, if it is.
-    fn read_typed(&mut self) -> Option<Outcome> {
+    fn read_typed(&mut self) -> Option<Stop> {
         let mut typed = [0; CHUNK];
         match io::read(stdio::stdin(), &mut typed) {
-            Ok(0) => Some(Outcome::ToldToEnd(SIGHUP)),
+            Ok(0) => Some(Stop::ToldToEnd(SIGHUP)),
             Ok(count) => {
                 let typed = &typed[..count];
-                self.input.extend_from_slice(typed);
+                if !self.is_read_only {
+                    self.input.extend_from_slice(typed);
+                }
                 self.detach_key
                     .is_completed_by(typed, Instant::now())
-                    .then_some(Outcome::Detached)
+                    .then_some(Stop::Left)
             }
             Err(Errno::INTR | Errno::AGAIN) => None,
             // The terminal is gone.
-            Err(_) => Some(Outcome::ToldToEnd(SIGHUP)),
+            Err(_) => Some(Stop::ToldToEnd(SIGHUP)),
         }
     }
 
-    fn write_typed(&mut self) {
-        match io::write(&self.session.master, &self.input) {
-            Ok(count) => {
-                self.input.drain(..count);
+    fn write_typed(&mut self) -> Result<(), Failure> {
+        while !self.input.is_empty() {
+            let count = self.input.len().min(MOST_TYPED);
+            if !self.session.type_in(&self.input[..count])? {
+                break;
             }
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            // Nobody is there to read it.
-            Err(_) => self.input.clear(),
+            self.input.drain(..count);
         }
+        Ok(())
     }
 
-    /// Takes what the session shows; says whether there may be more.
-    fn read_shown(&mut self) -> bool {
-        let mut shown = [0; CHUNK];
-        match io::read(&self.session.master, &mut shown) {
-            Ok(count) if count > 0 => {
-                self.output.extend_from_slice(&shown[..count]);
-                true
-            }
-            Err(Errno::INTR) => true,
-            Err(Errno::AGAIN) => false,
-            // EIO: the last program has closed the terminal. The connection tells the ending.
-            Ok(_) | Err(_) => {
-                self.is_hung_up = true;
-                false
+    /// Takes what the session shows, as far as there is room for it.
+    fn read_shown(&mut self) -> Result<(), Failure> {
+        while self.output.len() < BUFFER && self.ending.is_none() {
+            match self.session.take()? {
+                None => break,
+                Some(Shown::Ended(ending)) => self.ending = Some(ending),
+                Some(Shown::Replay(shown_before)) => {
+                    self.replay = Some(Replay::new(shown_before));
+                    self.draw_replay();
+                }
+                Some(Shown::Output(bytes)) => {
+                    let rest = match &mut self.replay {
+                        Some(replay) => replay.take(bytes),
+                        None => bytes,
+                    };
+                    // What belongs behind the drawing waits until there is one.
+                    let rest = match &self.replay {
+                        Some(_) => rest.to_vec(),
+                        None => {
+                            self.modes.follow(rest);
+                            self.recorder.output(Stream::Output, rest);
+                            self.output.extend_from_slice(rest);
+                            continue;
+                        }
+                    };
+                    self.draw_replay();
+                    self.show(&rest);
+                }
             }
         }
+        Ok(())
     }
 
-    /// The shell has ended and what it wrote is here. A program that it left behind may go on writing: no more than a
-    /// terminal holds is taken of that.
-    fn read_the_rest(&mut self) {
-        let most = self.output.len() + BUFFER;
-        while self.output.len() < most && self.read_shown() {}
+    /// Draws what was shown before, if all of it is here.
+    fn draw_replay(&mut self) {
+        let Some(replay) = self.replay.take_if(|replay| replay.is_whole()) else {
+            return;
+        };
+        let size = super::size();
+        // A program that has the whole screen draws it itself when it is told of a new size.
+        if replay.is_alternate_screen() && replay.size() == size {
+            let rows = size.rows.saturating_sub(1).max(1);
+            self.tell(WindowSize { rows, ..size });
+            self.tell(size);
+        }
+        self.show(&replay.drawing(size.rows));
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        self.modes.follow(bytes);
+        self.recorder.output(Stream::Output, bytes);
+        self.output.extend_from_slice(bytes);
     }
 
     /// Shows what is waiting; false when nobody can see it any more.
@@ -257,11 +325,18 @@ impl Viewer {
     }
 }
 
+/// Why there is nothing more to show or type.
+enum Stop {
+    Ended(Ending),
+    Left,
+    ToldToEnd(i32),
+    TimeIsUp,
+}
+
 /// What poll found.
 struct Ready {
     signals: bool,
     stdin: bool,
-    connection: bool,
     stdout: PollFlags,
-    master: PollFlags,
+    session: PollFlags,
 }

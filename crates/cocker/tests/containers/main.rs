@@ -15,17 +15,23 @@ mod boot;
 mod conversion;
 mod debian;
 mod failing_boot;
+mod files;
 mod host;
 mod housekeeping;
 mod images;
+mod instantiate;
 mod interop;
 mod isolation;
 mod lab;
+mod lasting;
+mod logs;
 mod looks;
 mod network;
 mod quick_start;
+mod recording;
 mod roundtrip;
 mod run;
+mod screens;
 mod sessions;
 mod shutdown;
 mod stacking;
@@ -42,8 +48,9 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let wants_debian = debian::trials()
+    let wants_debian = [debian::trials(), screens::trials()]
         .iter()
+        .flatten()
         .any(|trial| trial.name().contains(filter));
     if let Err(why) = host::enter_namespaces(wants_debian) {
         eprintln!("Error: {why}");
@@ -64,8 +71,15 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         quick_start::trials(),
         boot::trials(),
         failing_boot::trials(),
+        files::trials(),
         sessions::trials(),
+        lasting::trials(),
+        recording::trials(),
         run::trials(),
+        run::identity::trials(),
+        run::detached::trials(),
+        logs::trials(),
+        instantiate::trials(),
         shutdown::trials(),
         isolation::trials(),
         stacking::trials(),
@@ -83,6 +97,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         lab::trials(),
         network::trials(),
         debian::trials(),
+        screens::trials(),
     ]
     .into_iter()
     .flatten()

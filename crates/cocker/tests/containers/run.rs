@@ -1,11 +1,17 @@
 //! `run`: a command's streams, its exit status, and its signals, as if it ran on the host.
 
+pub mod detached;
+pub mod identity;
+
 use crate::host::{Host, with_image_test};
 use rustix::process::Signal;
 use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
+        a_command_may_have_a_terminal,
+        a_command_on_a_terminal_is_hung_up_with_its_client,
+        a_command_on_a_terminal_may_run_only_so_long,
         exit_statuses_come_back,
         the_shells_line_and_the_words_of_a_command_are_both_taken,
         a_large_output_arrives_whole,
@@ -16,10 +22,13 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_child_in_the_background_does_not_hold_run,
         run_works_with_closed_standard_input_and_without_a_terminal,
         run_at_a_terminal_copies_and_holds_no_terminal,
-        fifty_runs_at_once_each_get_their_own,
+        a_hundred_runs_at_once_each_get_their_own,
         run_in_a_stopped_container_is_cockers_own_failure,
+        a_command_that_fits_into_no_request_is_refused,
         signals_to_the_client_reach_the_command,
         a_command_ends_with_its_client,
+        a_command_that_takes_too_long_is_ended,
+        a_command_that_ignores_its_end_is_killed,
         a_command_is_reaped_and_leaves_no_zombie,
     ]
 }
@@ -171,9 +180,9 @@ fn run_at_a_terminal_copies_and_holds_no_terminal(host: &Host) {
     terminal.exits(0);
 }
 
-fn fifty_runs_at_once_each_get_their_own(host: &Host) {
+fn a_hundred_runs_at_once_each_get_their_own(host: &Host) {
     host.booted("web");
-    let started: Vec<_> = (0..50)
+    let started: Vec<_> = (0..100)
         .map(|n| host.start(&format!("run web -- sh -c 'cat; echo {n}; exit {n}'")))
         .collect();
     for (n, started) in started.into_iter().enumerate() {
@@ -192,12 +201,23 @@ fn run_in_a_stopped_container_is_cockers_own_failure(host: &Host) {
     host.cocker("run nobody -- true").fails(125, &["nobody"]);
 }
 
+fn a_command_that_fits_into_no_request_is_refused(host: &Host) {
+    host.booted("web");
+    let long = format!("LONG={}", "x".repeat(100_000));
+    let line = ["run", "web", "--env", &long, "--", "true"];
+    host.cocker_words(&line).succeeds();
+    let line = ["run", "web", "--", "true", &long, &long];
+    host.cocker_words(&line).fails(125, &["web", "too long"]);
+}
+
 fn signals_to_the_client_reach_the_command(host: &Host) {
     host.booted("web");
     for (signal, name) in [
         (Signal::TERM, "TERM"),
         (Signal::INT, "INT"),
         (Signal::HUP, "HUP"),
+        (Signal::QUIT, "QUIT"),
+        (Signal::WINCH, "WINCH"),
     ] {
         let line = format!(
             "run web -- sh -c 'trap \"echo got {name}; exit 3\" {name}; echo ready; while :; do sleep 0.05; done'"
@@ -230,6 +250,44 @@ fn a_command_ends_with_its_client(host: &Host) {
         .prints("works\n");
 }
 
+fn a_command_that_takes_too_long_is_ended(host: &Host) {
+    host.booted("web");
+    host.cocker("run web --timeout 0.3 -- sh -c 'echo begun; exec sleep 1000'")
+        .exits(124)
+        .prints("begun\n")
+        .complains("Error: the command in container `web` was ended: it took longer than 0.3 s\n")
+        .within(Duration::from_secs(9));
+    host.until_inside_is_gone("sleep");
+    // Its own status does not count, nor that it stands still.
+    host.cocker("run web --timeout .3 -- sh -c 'trap \"echo bye; exit 0\" TERM; while :; do sleep 0.05; done'")
+        .exits(124)
+        .prints("bye\n");
+    host.cocker("-a run -c web --timeout 1 --cmd 'kill -STOP $$'")
+        .exits(124)
+        .within(Duration::from_secs(9));
+    // Who ends in time has nothing to do with it.
+    host.cocker("run web --timeout 1000 -- sh -c 'exit 7'")
+        .exits(7)
+        .complains("");
+    let mut started = host.start("run web --timeout 1000 -- sh -c 'echo ready; exec sleep 1000'");
+    started.until_prints("ready");
+    started.signal(Signal::INT);
+    started.outcome().exits(128 + 2).complains("");
+    host.shell("cocker run web --timeout 0.5 -- seq 1 18000 | (sleep 1; wc -l)")
+        .succeeds()
+        .prints("18000\n");
+}
+
+fn a_command_that_ignores_its_end_is_killed(host: &Host) {
+    host.booted("web");
+    let outcome = host
+        .cocker("run web --timeout 0.2 -- sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'")
+        .exits(124)
+        .within(Duration::from_secs(19));
+    assert!(outcome.took >= Duration::from_secs(10), "{outcome}");
+    host.until_inside_is_gone("sh");
+}
+
 fn a_command_is_reaped_and_leaves_no_zombie(host: &Host) {
     host.booted("web");
     // Grandchildren whose parent has gone fall to the root process.
@@ -250,4 +308,66 @@ fn noise(length: usize) -> Vec<u8> {
         state as u8
     };
     std::iter::repeat_with(next).take(length).collect()
+}
+
+fn a_command_may_have_a_terminal(host: &Host) {
+    host.booted("web");
+    let mut terminal = host.terminal(
+        "run web --tty --env GREETING=hello -- sh -c 'tty; echo $TERM $GREETING; exit 5'",
+    );
+    terminal.expect("/dev/pts/");
+    terminal.expect("\r\ndumb hello\r\n");
+    terminal.exits(5);
+    // The seed's spelling, another user, and what is typed.
+    let line = "-a run -c web --tty --user 1000 --workdir /tmp --cmd 'test -t 0 && id -u && pwd && read word && echo =$word='";
+    let mut terminal = host.terminal(line);
+    terminal.expect("1000\r\n/tmp\r\n");
+    terminal.type_line("typed");
+    terminal.expect("=typed=\r\n");
+    terminal.exits(0);
+    // Its own user may open it by its name.
+    let mut terminal = host.terminal("run web --tty --user 1000 --cmd 'echo by name > $(tty)'");
+    terminal.expect("by name\r\n");
+    terminal.exits(0);
+    let mut terminal = host.terminal("run web --tty -- /no/such/program");
+    terminal.expect("`/no/such/program`");
+    terminal.exits(127);
+    host.cocker("run web --tty -- true")
+        .fails(125, &["stdin is not a terminal"]);
+    for options in ["--tty --detach", "--detach --tty"] {
+        host.cocker(&format!("run web {options} -- true"))
+            .refuses(&["`--tty`", "`--detach`"]);
+    }
+}
+
+fn a_command_on_a_terminal_is_hung_up_with_its_client(host: &Host) {
+    host.booted("web");
+    let mut terminal = host.terminal("run web --tty -- sleep 300");
+    host.until_inside_runs("sleep");
+    assert!(
+        host.cocker("sessions web")
+            .succeeds()
+            .stdout()
+            .contains("sleep 300")
+    );
+    terminal.kill();
+    host.until_inside_is_gone("sleep");
+    assert_eq!(host.cocker("sessions web").succeeds().stdout(), "");
+    // Left by the key, too.
+    let mut terminal = host.terminal("run web --tty -- sleep 300");
+    host.until_inside_runs("sleep");
+    terminal.type_keys("\x1d\x1d\x1d");
+    terminal.expect("the command was hung up");
+    terminal.exits(129);
+    host.until_inside_is_gone("sleep");
+}
+
+fn a_command_on_a_terminal_may_run_only_so_long(host: &Host) {
+    host.booted("web");
+    let mut terminal = host.terminal("run web --tty --timeout 0.5 -- sleep 300");
+    terminal.expect("it took longer than 0.5 s");
+    terminal.exits(124);
+    host.until_inside_is_gone("sleep");
+    let mut terminal = host.terminal("run web --tty --timeout 60 -- true");
+    terminal.exits(0);
 }

@@ -30,8 +30,8 @@ pub(super) struct Head {
     /// Of a link.
     pub target: Vec<u8>,
     pub mode: u32,
-    uid: u32,
-    gid: u32,
+    pub uid: u32,
+    pub gid: u32,
     pub mtime: Timespec,
     /// How many bytes follow.
     pub size: u64,

@@ -8,9 +8,10 @@ use super::failure::Failure;
 use crate::archive::attributes;
 use crate::archive::error::Refusal;
 use crate::descent::open_beneath;
+use crate::owners::IdShift;
 use rustix::fs::{
-    FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens, mkdirat,
-    openat,
+    FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, fchmod, fstat,
+    futimens, mkdirat, openat,
 };
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -26,9 +27,38 @@ const EPOCH: Timespec = Timespec {
     tv_nsec: 0,
 };
 
+/// What a folder is that the archive does not name: whose, and of when.
+#[derive(Clone, Copy)]
+pub(super) struct Unnamed {
+    owner: u32,
+    time: Timespec,
+}
+
+impl Unnamed {
+    /// A layer depends on nothing but the archive.
+    pub fn of_layer() -> Unnamed {
+        Unnamed {
+            owner: 0,
+            time: EPOCH,
+        }
+    }
+
+    /// A user's folder is root's, made now.
+    pub fn of_user(owners: IdShift) -> Unnamed {
+        Unnamed {
+            owner: owners.shift(0).unwrap_or(0),
+            time: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW as _,
+            },
+        }
+    }
+}
+
 /// The way; the top is never left.
 pub(super) struct Folders {
     levels: Vec<Level>,
+    unnamed: Unnamed,
 }
 
 struct Level {
@@ -51,18 +81,16 @@ pub(super) struct Inheritance {
 
 impl Folders {
     /// Starts in `top`, which is root's and open to all until an entry says otherwise.
-    pub fn new(top: OwnedFd) -> Result<Folders, Errno> {
-        rustix::fs::fchown(
-            &top,
-            Some(rustix::fs::Uid::ROOT),
-            Some(rustix::fs::Gid::ROOT),
-        )?;
+    pub fn new(top: OwnedFd, unnamed: Unnamed) -> Result<Folders, Errno> {
+        let (owner, group) = (Uid::from_raw(unnamed.owner), Gid::from_raw(unnamed.owner));
+        rustix::fs::fchown(&top, Some(owner), Some(group))?;
         fchmod(&top, DEFAULT_MODE)?;
         let mut level = Level::new(top, c"".into())?;
-        level.mtime = EPOCH;
+        level.mtime = unnamed.time;
         level.is_touched = true;
         Ok(Folders {
             levels: vec![level],
+            unnamed,
         })
     }
 
@@ -180,13 +208,13 @@ impl Folders {
             attributes::remove_acls(attributes::File::Open(folder.as_fd()))?;
         }
         if inheritance.group {
-            rustix::fs::fchown(&folder, None, Some(rustix::fs::Gid::ROOT))?;
+            rustix::fs::fchown(&folder, None, Some(Gid::from_raw(self.unnamed.owner)))?;
         }
         fchmod(&folder, DEFAULT_MODE)?;
         if opaque {
             attributes::make_opaque(folder.as_fd())?;
         }
-        Ok(self.push(name, folder, EPOCH)?)
+        Ok(self.push(name, folder, self.unnamed.time)?)
     }
 
     fn push_level(&mut self, level: Level) {

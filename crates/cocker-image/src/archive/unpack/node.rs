@@ -10,10 +10,11 @@ use crate::archive::attributes::{self, Attributes, CAPABILITY, File};
 use crate::archive::entry::{self, Device, Entry};
 use crate::archive::error::Refusal;
 use crate::archive::reader::Reader;
+use crate::copying::path_of;
 use crate::descent::open_beneath;
 use crate::removal::remove_tree;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fchmod, fchown, ftruncate,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chmod, chownat, fchmod, fchown, fstat, ftruncate,
     futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, pwrite, retry_on_intr, write};
@@ -84,6 +85,7 @@ impl Node<'_> {
             Whiteouts::Devices => entry.is_opaque,
             // A folder that comes after a whiteout of its name has nothing of the lower ones.
             Whiteouts::Files => place == Place::HadWhiteout,
+            Whiteouts::None => false,
         };
         if hides {
             attributes::make_opaque(folder.as_fd())?;
@@ -106,8 +108,12 @@ impl Node<'_> {
         if self.inheritance.acls {
             attributes::remove_acls(File::Named(self.parent, self.name))?;
         }
-        // The name is that of the node just made, so there is no link to follow.
-        chmodat(self.parent, self.name, mode, AtFlags::empty())?;
+        // Whatever has the name by now, no link is followed from here.
+        let made = open_beneath(self.parent, self.name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        if FileType::from_raw_mode(fstat(&made)?.st_mode) != kind {
+            return Err(Errno::STALE.into());
+        }
+        chmod(path_of(&made), mode)?;
         self.dress_named_attributes(entry)
     }
 

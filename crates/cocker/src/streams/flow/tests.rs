@@ -19,7 +19,7 @@ fn drive(flow: &mut Flow<'_>) -> Progress {
             return Progress::GoesOn;
         }
         let events = (polled[0].revents(), polled[1].revents());
-        if flow.advance(events.0, events.1).unwrap() == Progress::Finished {
+        if flow.advance(events.0, events.1, &mut |_| {}).unwrap() == Progress::Finished {
             return Progress::Finished;
         }
     }

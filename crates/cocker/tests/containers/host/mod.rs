@@ -352,9 +352,15 @@ impl Host {
     /// Types `cocker LINE` in a terminal of its own.
     #[track_caller]
     pub fn terminal(&self, line: &str) -> Terminal {
+        self.terminal_of(line, "dumb")
+    }
+
+    /// The same at a terminal of another kind, a name of terminfo(5).
+    #[track_caller]
+    pub fn terminal_of(&self, line: &str, kind: &str) -> Terminal {
         let mut words = words(line);
         words.insert(0, self.program().to_string_lossy().into_owned());
-        Terminal::open(self, &words)
+        Terminal::open(self, &words, kind)
     }
 
     /// Creates container `name` from image `test` and boots it.

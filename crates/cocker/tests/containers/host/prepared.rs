@@ -206,7 +206,7 @@ fn layers_of(record: &Value) -> Vec<String> {
 /// Makes the kept Debian root file system where there is none yet. It needs the host's network.
 pub fn keep_debian() -> Result<(), String> {
     let kept = kept_debian();
-    if kept.is_dir() {
+    if is_complete(&kept) {
         return Ok(());
     }
     let folder = kept.parent().expect("it lies in a folder");
@@ -222,7 +222,7 @@ pub fn keep_debian() -> Result<(), String> {
         "debootstrap",
         "--variant=minbase",
     ]);
-    command.args(["--include=openssh-server,cron,procps,iproute2", "bookworm"]);
+    command.args([&format!("--include={PACKAGES}"), "bookworm"]);
     command
         .arg(&begun)
         .args(debian_mirror())
@@ -243,15 +243,27 @@ pub fn keep_debian() -> Result<(), String> {
             output.status
         ));
     }
+    // What an older run has kept makes way.
+    let _ = fs::remove_dir_all(&kept);
     fs::rename(&begun, &kept).or_else(|why| {
         let _ = fs::remove_dir_all(&begun);
         // Another run was faster; its tree serves as well.
-        if kept.is_dir() {
+        if is_complete(&kept) {
             Ok(())
         } else {
             Err(format!("cannot name {}: {why}", kept.display()))
         }
     })
+}
+
+/// What the tests need beside the smallest Debian.
+const PACKAGES: &str = "openssh-server,cron,procps,iproute2,less,vim-tiny";
+
+/// Whether it is there, with everything that the tests need now.
+fn is_complete(debian: &Path) -> bool {
+    let information = debian.join("var/lib/dpkg/info");
+    let mut packages = PACKAGES.split(',');
+    packages.all(|package| information.join(format!("{package}.list")).is_file())
 }
 
 fn kept_debian() -> PathBuf {

@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus, Stdio};
@@ -19,12 +20,15 @@ pub struct Terminal {
     shown: Vec<u8>,
     /// How much of it the expectations have passed.
     passed: usize,
+    /// What a terminal makes of it.
+    display: vt100::Parser,
 }
 
 impl Terminal {
-    /// Starts a command on a fresh terminal of 24 rows and 200 columns.
+    /// Starts a command on a fresh terminal of 24 rows and 200 columns. A dumb one has no colours and no bracketed paste, so
+    /// that the screen can be compared word for word.
     #[track_caller]
-    pub(super) fn open(host: &Host, words: &[String]) -> Terminal {
+    pub(super) fn open(host: &Host, words: &[String], kind: &str) -> Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
             .expect("a pty can be had");
         grantpt(&master).expect("the pty is ours");
@@ -41,8 +45,7 @@ impl Terminal {
         // `setsid --ctty` makes the pty its controlling terminal and executes the command in the same process.
         let mut command = host.command("setsid");
         command.arg("--ctty").args(words);
-        // A dumb terminal: no colours, no bracketed paste, so that the screen can be compared word for word.
-        command.env("TERM", "dumb");
+        command.env("TERM", kind);
         let copy = || Stdio::from(slave.try_clone().expect("a descriptor can be had"));
         command.stdin(copy()).stdout(copy()).stderr(copy());
         let child = command
@@ -53,13 +56,14 @@ impl Terminal {
             child,
             shown: Vec::new(),
             passed: 0,
+            display: vt100::Parser::new(side(24), side(200), 0),
         }
     }
 
     /// Starts the host's own interactive shell on a terminal.
     #[track_caller]
     pub fn of_a_shell(host: &Host) -> Terminal {
-        Terminal::open(host, &["sh".into(), "-i".into()])
+        Terminal::open(host, &["sh".into(), "-i".into()], "dumb")
     }
 
     /// Types a line and Return.
@@ -83,16 +87,19 @@ impl Terminal {
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
+        let mut searched = 0;
         loop {
             let unseen = &self.shown[self.passed..];
-            if let Some(at) = unseen
+            let found = unseen[searched..]
                 .windows(text.len())
-                .position(|window| window == text.as_bytes())
-            {
+                .position(|window| window == text.as_bytes());
+            if let Some(at) = found.map(|at| searched + at) {
                 let before = String::from_utf8_lossy(&unseen[..at]).into_owned();
                 self.passed += at + text.len();
                 return before;
             }
+            // What is found next may begin in what is here.
+            searched = unseen.len().saturating_sub(text.len() - 1);
             assert!(
                 self.read(deadline),
                 "`{text}` was never shown; the whole screen:\n{}",
@@ -154,7 +161,8 @@ impl Terminal {
     }
 
     /// Changes the window's size, of which the command is told.
-    pub fn resize(&self, rows: u16, columns: u16) {
+    pub fn resize(&mut self, rows: u16, columns: u16) {
+        self.display.set_size(side(rows), side(columns));
         tcsetwinsize(&self.master, size(rows, columns)).expect("a pty has a size");
     }
 
@@ -167,6 +175,29 @@ impl Terminal {
     /// All that was shown since the start.
     pub fn screen(&self) -> String {
         String::from_utf8_lossy(&self.shown).into_owned()
+    }
+
+    /// All that was shown since the start, as it came.
+    pub fn shown(&self) -> &[u8] {
+        &self.shown
+    }
+
+    /// Waits until what stands on the screen is as it should be; `what` says how.
+    #[track_caller]
+    pub fn until_drawn(&mut self, what: &str, is_so: impl Fn(&vt100::Screen) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self.display.screen()) {
+            assert!(
+                self.read(deadline),
+                "never drawn: {what}; what stands on the screen:\n{}",
+                self.display.screen().contents()
+            );
+        }
+    }
+
+    /// What stands on the screen.
+    pub fn drawn(&self) -> &vt100::Screen {
+        self.display.screen()
     }
 
     /// Reads what has come; false at `deadline` or when nobody is at the other end.
@@ -188,6 +219,7 @@ impl Terminal {
             Ok(0) | Err(rustix::io::Errno::IO) => false,
             Ok(length) => {
                 self.shown.extend_from_slice(&buffer[..length]);
+                self.display.process(&buffer[..length]);
                 true
             }
             Err(why) => panic!("cannot read a terminal: {why}"),
@@ -201,6 +233,10 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn side(length: u16) -> NonZeroU16 {
+    NonZeroU16::new(length).expect("a screen has a size")
 }
 
 fn size(rows: u16, columns: u16) -> Winsize {
