@@ -89,25 +89,39 @@ impl Bench {
         assert!(status.expect("cocker starts").success(), "cocker {line}");
     }
 
-    /// Megabytes a second of `cat`.
+    /// Megabytes a second of `cat`. Through a session and onto the user's terminal it crosses two terminals, where it crosses
+    /// one with nothing in between; with standard output elsewhere it crosses one, too.
     fn screens(&self) {
-        let [ours, plain] = medians(|| {
+        let [onto_terminal, elsewhere, plain] = medians(|| {
             let mut session = Terminal::of(self.cocker(&["attach", "web", "--new"]));
             session.until(b"/root] ");
             let start = Instant::now();
             session.type_keys("cat /text; exit\r");
             session.drain();
-            let ours = start.elapsed();
+            let onto_terminal = start.elapsed();
+
+            let inside = ["run", "web", "--tty", "--", "cat", "/text"];
+            let mut command = self.cocker(&inside);
+            command.stdout(Stdio::null());
+            let start = Instant::now();
+            let mut session = Terminal::with_output(command, true);
+            session.drain();
+            let elsewhere = start.elapsed();
 
             let mut cat = Command::new("cat");
             cat.arg(&self.text);
             let start = Instant::now();
             let mut terminal = Terminal::of(cat);
             terminal.drain();
-            [ours, start.elapsed()]
+            [onto_terminal, elsewhere, start.elapsed()]
         });
         let speed = |time: Duration| SHOWN as f64 / 1e6 / time.as_secs_f64();
-        row("`cat` on a terminal, MB/s", speed(ours), speed(plain));
+        row(
+            "`cat` onto a terminal, MB/s",
+            speed(onto_terminal),
+            speed(plain),
+        );
+        row("`cat` into /dev/null, MB/s", speed(elsewhere), speed(plain));
     }
 
     /// How long a key takes to `cat` and back.
@@ -206,9 +220,9 @@ fn row(what: &str, ours: f64, plain: f64) {
 }
 
 /// Medians of alternating rounds.
-fn medians(mut round: impl FnMut() -> [Duration; 2]) -> [Duration; 2] {
-    let rounds: Vec<[Duration; 2]> = (0..ROUNDS).map(|_| round()).collect();
-    [0, 1].map(|which| {
+fn medians<const N: usize>(mut round: impl FnMut() -> [Duration; N]) -> [Duration; N] {
+    let rounds: Vec<[Duration; N]> = (0..ROUNDS).map(|_| round()).collect();
+    std::array::from_fn(|which| {
         let mut times: Vec<Duration> = rounds.iter().map(|times| times[which]).collect();
         times.sort();
         times[times.len() / 2]
@@ -223,7 +237,11 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn of(mut command: Command) -> Terminal {
+    fn of(command: Command) -> Terminal {
+        Terminal::with_output(command, false)
+    }
+
+    fn with_output(mut command: Command, goes_elsewhere: bool) -> Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("a terminal");
         grantpt(&master).expect("it is ours");
@@ -239,7 +257,11 @@ impl Terminal {
         };
         tcsetwinsize(&master, size).expect("it has a size");
         let copy = || Stdio::from(slave.try_clone().expect("a descriptor"));
-        command.stdin(copy()).stdout(copy()).stderr(copy());
+        command.stdin(copy()).stderr(copy());
+        // The command may say otherwise.
+        if !goes_elsewhere {
+            command.stdout(copy());
+        }
         let child = command.spawn().expect("it starts");
         Terminal {
             master: master.into(),
