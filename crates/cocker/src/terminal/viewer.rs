@@ -10,7 +10,7 @@ use super::{Outcome, Sight};
 use crate::failure::Failure;
 use crate::recorder::{Recorder, Stream};
 use crate::signals::{self, Signals};
-use crate::standard_streams::Sink;
+use crate::standard_streams::{Sink, SinkKind};
 use cocker_engine::{Ending, MOST_TYPED, ModeTracker, Session, Shown, WindowSize};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{self, Errno};
@@ -75,6 +75,11 @@ impl Viewer {
         let stopped = self.show_and_type();
         let mut undo = Vec::new();
         self.modes.modes().undo(|part| undo.extend_from_slice(part));
+        let has_ended = matches!(stopped, Ok(Stop::Ended(Ending::Exited(_))));
+        if !has_ended && self.stdout.kind() == SinkKind::Terminal {
+            // It may have been left in the middle of a line, on which nothing else is to be said.
+            undo.extend(b"\r\n");
+        }
         // A terminal that takes nothing now keeps its modes: there is nobody to wait for.
         let mut rest = &undo[..];
         while let [_, ..] = rest {
