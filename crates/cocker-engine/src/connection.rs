@@ -3,7 +3,7 @@
 use crate::container::Container;
 use crate::control;
 use crate::failure::{EngineError, TalkError};
-use cocker_protocol::{ClientReply, ClientRequest, MAX_MESSAGE, Refusal};
+use cocker_protocol::{ClientReply, ClientRequest, DecodeError, MAX_MESSAGE, Refusal};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
@@ -202,9 +202,12 @@ pub(crate) fn receive<'b>(
         return Ok(None);
     }
     let reply = buffer.get(..length).ok_or(TalkError::Confused)?;
-    ClientReply::decode(reply)
-        .map(Some)
-        .map_err(|_| TalkError::Confused)
+    match ClientReply::decode(reply) {
+        Ok(reply) => Ok(Some(reply)),
+        // A supervisor of another version says so in its own.
+        Err(DecodeError::WrongVersion(_)) => Err(refused(Refusal::WrongVersion)),
+        Err(_) => Err(TalkError::Confused),
+    }
 }
 
 fn refused(why: Refusal) -> TalkError {
@@ -236,5 +239,22 @@ mod tests {
             Ending::from_wait_status(with_core),
             Ending::Killed { signal: 11 }
         );
+    }
+
+    #[test]
+    fn a_supervisor_of_another_version_is_called_that() {
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("a pair of sockets");
+        let mut message = [0; 64];
+        let length = ClientReply::Ready.encode(&mut message).expect("it fits");
+        message[..2].copy_from_slice(&1u16.to_le_bytes());
+        rustix::net::send(&theirs, &message[..length], SendFlags::empty()).expect("it is sent");
+        let error = receive(&ours, &mut [0; 64], RecvFlags::empty()).expect_err("another version");
+        assert!(error.to_string().contains("another version"), "{error}");
     }
 }
