@@ -435,7 +435,7 @@ pub enum EngineError {
         #[source]
         source: Box<TalkError>,
     },
-    #[error("cannot find the session in container `{container}`")]
+    #[error("cannot ask container `{container}` for its sessions")]
     Sessions {
         container: Name,
         #[source]
