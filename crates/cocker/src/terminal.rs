@@ -72,6 +72,8 @@ pub fn look() -> LookRequest {
 /// What is to be looked at, and how.
 pub struct Sight {
     pub session: Session,
+    /// What the session was told of the size of the user's terminal.
+    pub size: WindowSize,
     pub is_read_only: bool,
     pub recorder: Recorder,
     /// How long it may take.

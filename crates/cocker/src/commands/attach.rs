@@ -42,6 +42,7 @@ fn look(engine: &Engine, attaching: Attaching) -> Result<ExitCode, Failure> {
         is_read_only,
         look: terminal::look(),
     };
+    let size = request.look.size;
     let recorder = recorder(&container, b"", record.as_ref())?;
     let session = match engine.attach(&container, &request) {
         Ok(session) => session,
@@ -54,6 +55,7 @@ fn look(engine: &Engine, attaching: Attaching) -> Result<ExitCode, Failure> {
     let number = session.number;
     let outcome = terminal::look_at(Sight {
         session,
+        size,
         is_read_only,
         recorder,
         timeout: None,

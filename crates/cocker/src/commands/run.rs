@@ -97,7 +97,8 @@ fn look(
     terminal::require().map_err(failed)?;
     let command = as_typed(&request.program);
     let recorder = attach::recorder(container, &command, record.as_ref()).map_err(failed)?;
-    let session = match engine.run_on_terminal(container, request, &terminal::look()) {
+    let look = terminal::look();
+    let session = match engine.run_on_terminal(container, request, &look) {
         Ok(session) => session,
         Err(error) => {
             recorder.withdraw();
@@ -107,6 +108,7 @@ fn look(
     let number = session.number;
     let outcome = terminal::look_at(Sight {
         session,
+        size: look.size,
         is_read_only: false,
         recorder,
         timeout,

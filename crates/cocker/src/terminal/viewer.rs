@@ -28,6 +28,8 @@ const CHUNK: usize = 16 * 1024;
 
 pub struct Viewer {
     session: Session,
+    /// What the session was told at the beginning.
+    size: WindowSize,
     is_read_only: bool,
     recorder: Recorder,
     deadline: Option<Instant>,
@@ -50,12 +52,14 @@ impl Viewer {
     pub fn new(sight: Sight) -> Result<Viewer, Failure> {
         let Sight {
             session,
+            size,
             is_read_only,
             recorder,
             timeout,
         } = sight;
         Ok(Viewer {
             session,
+            size,
             is_read_only,
             recorder,
             deadline: timeout.map(|timeout| Instant::now() + timeout),
@@ -98,6 +102,10 @@ impl Viewer {
     }
 
     fn show_and_type(&mut self) -> Result<Stop, Failure> {
+        // A window that changed before its signal was taken has told nobody.
+        if super::size() != self.size {
+            self.tell_size();
+        }
         loop {
             if let Some(ending) = self.ending
                 && self.output.is_empty()
