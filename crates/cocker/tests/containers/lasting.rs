@@ -2,6 +2,7 @@
 
 use crate::host::{Host, Terminal, eventually, with_image_test};
 use rustix::process::Signal;
+use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         two_lookers_see_the_same,
         a_read_only_looker_types_nothing,
         the_size_is_the_smallest_lookers,
+        a_window_that_changes_while_a_session_is_opened_is_known_to_it,
         the_list_says_what_there_is,
         a_session_can_be_ended,
         a_shell_that_does_not_hang_up_is_killed,
@@ -280,6 +282,25 @@ fn the_size_is_the_smallest_lookers(host: &Host) {
     two.close_window();
     eventually("the size of who is left", || listed(host)[0][5] == "200x24");
     assert_eq!(ask(&mut one, "stty size"), "24 200");
+}
+
+/// At moments from before the client has looked at the window to after it hears of changes.
+fn a_window_that_changes_while_a_session_is_opened_is_known_to_it(host: &Host) {
+    host.booted("web");
+    for step in 0..20 {
+        let mut terminal = host.terminal("attach web --new");
+        let moment = Instant::now() + Duration::from_micros(250 * step);
+        while Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+        terminal.resize(30, 100);
+        eventually("the session has the window's size", || {
+            listed(host).iter().all(|row| row[5] == "100x30") && !listed(host).is_empty()
+        });
+        terminal.expect(PROMPT);
+        terminal.type_line("exit");
+        terminal.exits(0);
+    }
 }
 
 fn the_list_says_what_there_is(host: &Host) {
