@@ -347,10 +347,10 @@ pub(crate) fn write_settings(folder: &OwnedFd, settings: &ContainerSettings) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn settings() -> ContainerSettings {
+    pub(crate) fn settings() -> ContainerSettings {
         ContainerSettings {
             format: FORMAT,
             id: "098f6bcd4621d373".into(),

@@ -1,8 +1,7 @@
 //! A log is read as its supervisor leaves it, whatever it leaves.
 
 use super::*;
-use crate::container::{ContainerSettings, FORMAT, NetworkSettings};
-use crate::request::Isolation;
+use crate::container::tests::settings;
 use crate::state::{Record, StateFile};
 use cocker_protocol::{LogTime, RECORD, times_head};
 use std::fs;
@@ -92,24 +91,6 @@ impl Folder {
         let (text, last) = available(&mut log);
         assert_eq!(last, LogPiece::End);
         text
-    }
-}
-
-fn settings() -> ContainerSettings {
-    ContainerSettings {
-        format: FORMAT,
-        id: "098f6bcd4621d373".into(),
-        image: String::new(),
-        layers: vec![],
-        hostname: "web".into(),
-        volumes: vec![],
-        isolation: Isolation::Contained,
-        network: NetworkSettings::Host,
-        id_slot: 0,
-        root_process: None,
-        converted_from: None,
-        image_config: None,
-        environment: vec![],
     }
 }
 

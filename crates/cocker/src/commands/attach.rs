@@ -43,7 +43,7 @@ fn look(engine: &Engine, attaching: Attaching) -> Result<ExitCode, Failure> {
         look: terminal::look(),
     };
     let size = request.look.size;
-    let recorder = recorder(&container, b"", record.as_ref())?;
+    let mut recorder = recorder(&container, b"", record.as_ref())?;
     let session = match engine.attach(&container, &request) {
         Ok(session) => session,
         Err(error) => {
@@ -51,6 +51,7 @@ fn look(engine: &Engine, attaching: Attaching) -> Result<ExitCode, Failure> {
             return Err(error.into());
         }
     };
+    recorder.started();
     output::print("connect to container ok\n")?;
     let number = session.number;
     let outcome = terminal::look_at(Sight {
@@ -85,10 +86,7 @@ pub fn recorder(
         size: Some(terminal::size()),
         term: Some(&term),
     };
-    let mut recorder = Recorder::new(Encoder::new(), wanted, None, &title)?;
-    // What it replaces goes now: here something is shown in any case.
-    recorder.started();
-    Ok(recorder)
+    Recorder::new(Encoder::new(), wanted, None, &title)
 }
 
 /// What is said of a session that is not looked at any more, and our exit status.

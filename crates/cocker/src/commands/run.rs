@@ -96,7 +96,7 @@ fn look(
     let failed = |failure: Failure| failure.exit_with(failure::COCKER_FAILED);
     terminal::require().map_err(failed)?;
     let command = as_typed(&request.program);
-    let recorder = attach::recorder(container, &command, record.as_ref()).map_err(failed)?;
+    let mut recorder = attach::recorder(container, &command, record.as_ref()).map_err(failed)?;
     let look = terminal::look();
     let session = match engine.run_on_terminal(container, request, &look) {
         Ok(session) => session,
@@ -105,6 +105,7 @@ fn look(
             return Err(not_started(error));
         }
     };
+    recorder.started();
     let number = session.number;
     let outcome = terminal::look_at(Sight {
         session,

@@ -476,6 +476,17 @@ fn what_a_session_shows_is_recorded(host: &Host) {
     terminal.expect("there is no session `9`");
     terminal.exits(1);
     assert!(!other.exists());
+    // And what it was to replace stays until it is opened.
+    let kept = fs::read(&file).expect("it is there");
+    for line in ["attach web --session 9", "run web --tty"] {
+        let line = format!("{line} --record {} -f", file.display());
+        let line = match line.starts_with("run") {
+            true => line + " -- /no/such/program",
+            false => line,
+        };
+        host.terminal(&line).end();
+        assert!(fs::read(&file).is_ok_and(|there| there == kept), "{line}");
+    }
 }
 
 fn the_administrator_has_every_session_recorded(host: &Host) {
