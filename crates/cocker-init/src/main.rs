@@ -190,20 +190,16 @@ impl Init {
                     tell(InitReport::NotStarted { id, stage, errno });
                 }
             }
-            InitRequest::Signal { id, signal } => self.signal_command(id, |_| signal),
-            InitRequest::End { id } => self.signal_command(id, |kind| match kind {
-                // The client's end of the terminal closes as well; a shell that hears HUP can still tidy up.
-                Kind::Terminal => SIGHUP as i32,
-                Kind::Pipes | Kind::Detached => SIGKILL as i32,
-            }),
+            InitRequest::Signal { id, signal } => self.signal_command(id, signal),
+            InitRequest::End { id } => self.signal_command(id, SIGKILL as i32),
             InitRequest::Shutdown { timeout_ms } => self.begin_shutdown(timeout_ms),
         }
     }
 
     /// Signals the process group of a command. Its leader is not reaped yet, so the number is still its own.
-    fn signal_command(&self, id: u32, signal: impl FnOnce(Kind) -> i32) {
+    fn signal_command(&self, id: u32, signal: i32) {
         if let Some(command) = self.commands.find(id) {
-            let _ = raw::kill(-command.pid, signal(command.kind));
+            let _ = raw::kill(-command.pid, signal);
         }
     }
 }

@@ -286,11 +286,6 @@ fn a_client_that_is_gone_takes_its_command_along() {
     let _pipes = init.start_command(1, &Request::shell("trap '' HUP TERM; exec cat"));
     init.ask(InitRequest::End { id: 1 }, &[]);
     assert_eq!(init.exited(1), 9);
-
-    let request = Request::shell("exec cat").in_terminal();
-    let _master = init.start_in_terminal(2, &request);
-    init.ask(InitRequest::End { id: 2 }, &[]);
-    assert_eq!(init.exited(2), 1);
 }
 
 #[test]
