@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// How long ssh gets to end when it is asked to, before it is killed.
+const ASKED: Duration = Duration::from_millis(500);
+
 /// How the user's `ssh` is called. Everything else is in the user's ssh_config(5).
 #[derive(Clone, Debug)]
 pub struct Ssh {
@@ -164,10 +167,14 @@ impl Process {
         Some(self.child.try_wait().ok()??.to_string())
     }
 
-    /// Waits so long for its end, kills it if need be, and reaps it.
+    /// Waits so long for its end, makes it end if need be, and reaps it.
     pub(crate) fn end(&mut self, grace: Duration) {
         if !self.has_ended(grace) {
-            tracing::debug!("ssh does not end by itself and is killed");
+            tracing::debug!("ssh does not end by itself and is made to");
+            // Asked first: then it ends its ProxyCommand too.
+            let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+        }
+        if !self.has_ended(ASKED) {
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
         }
         let _ = self.child.wait();
