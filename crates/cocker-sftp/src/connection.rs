@@ -21,7 +21,7 @@ const AT_ONCE: usize = 16;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long ssh gets to end by itself.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// The pipe that replies come through holds as much as this, where the kernel allows it.
+/// What is a pipe holds as much as this, where the kernel allows it.
 const PIPE_SIZE: usize = 1024 * 1024;
 
 pub(crate) struct Connection {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A [`Session`] sends requests and finds replies by their ids, so [`Upload`] and [`Download`] keep many in flight. There is no
-//! thread: whoever waits turns one loop of poll(2) over the three pipes. Extensions of OpenSSH are used where the server
+//! thread: whoever waits turns one loop of poll(2) over the three streams. Extensions of OpenSSH are used where the server
 //! names them, and none is needed.
 //!
 //! The server is not trusted. A packet is at most 257 KiB, a number in it reserves no memory, and a reply that nobody asked for

@@ -54,7 +54,7 @@ impl Handle {
 impl Session {
     /// Starts `ssh` and waits until the server answers. With [`Prompts::Allowed`] ssh may ask on the terminal (/dev/tty).
     ///
-    /// ssh inherits the environment, and of the descriptors only its three pipes: all others of this process from 3 on are marked
+    /// ssh inherits the environment, and of the descriptors only its three streams: all others of this process from 3 on are marked
     /// close-on-exec.
     pub fn open(ssh: &Ssh) -> Result<Session, ConnectError> {
         let destination = crate::words::quoted(&ssh.destination());
