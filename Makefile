@@ -30,7 +30,8 @@ BUILD_NEEDS := cc=build-essential
 DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
 TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
                vi=vim-tiny less=less file=file nc=netcat-openbsd \
-               nft=nftables iptables=iptables nsenter=util-linux
+               nft=nftables iptables=iptables nsenter=util-linux \
+               sshd=openssh-server /usr/lib/openssh/sftp-server=openssh-sftp-server
 # What images are exchanged with in the tests, which leave out what is not there.
 INTEROP_NEEDS := skopeo=skopeo podman=podman crun=crun buildah=buildah umoci=umoci xz=xz-utils zstd=zstd
 BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables \

@@ -355,15 +355,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes what is on stderr, without waiting.
+    /// Takes what is on stderr, without waiting, and not for ever where there is always more.
     fn hear(&mut self) {
         let mut buffer = [0; 4096];
-        if let Some(errors) = &self.errors {
+        for _ in 0..16 {
+            let Some(errors) = &self.errors else { return };
             match rustix::io::read(errors, &mut buffer) {
-                Ok(0) => self.errors = None,
-                Ok(bytes) => self.words.add(&buffer[..bytes]),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => self.errors = None,
+                Ok(bytes) if bytes > 0 => self.words.add(&buffer[..bytes]),
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                Ok(_) | Err(_) => self.errors = None,
             }
         }
     }

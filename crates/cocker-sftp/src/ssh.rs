@@ -69,6 +69,9 @@ impl Ssh {
         ] {
             option(never.to_owned());
         }
+        // A connection that others share is used where there is one. Ours is no such: it would outlive the session, or others
+        // would end with it.
+        option("ControlMaster=no".to_owned());
         option("ClearAllForwardings=yes".to_owned());
         option("RemoteCommand=none".to_owned());
         match self.prompts {
@@ -268,7 +271,7 @@ mod tests {
     #[test]
     fn ssh_is_called_with_what_was_said_and_nothing_of_forwardings() {
         let common = "-o ForwardX11=no -o ForwardAgent=no -o PermitLocalCommand=no -o RequestTTY=no \
-                      -o ClearAllForwardings=yes -o RemoteCommand=none";
+                      -o ControlMaster=no -o ClearAllForwardings=yes -o RemoteCommand=none";
         let mut call = ssh(None, "host");
         assert_eq!(
             said(&call),

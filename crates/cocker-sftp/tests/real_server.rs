@@ -477,3 +477,22 @@ fn a_full_file_system_is_called_that() {
     session.close(handle).expect("closed");
     session.remove_file("file").expect("removed");
 }
+
+#[test]
+fn a_server_that_is_killed_is_a_lost_connection() {
+    let mut served = Served::new();
+    let handle = served.session().create_new("file", 0o600).expect("created");
+    served.server.kill().expect("killed");
+    served.server.wait().expect("gone");
+    let session = served.session();
+    let mut upload = session.upload(&handle, 0);
+    let written = upload
+        .write_all(&[1; 8 * 1024 * 1024])
+        .and_then(|()| upload.flush());
+    let error = written.expect_err("nobody takes it");
+    let lost = SftpErrorKind::ConnectionLost {
+        words: String::new(),
+    };
+    assert_eq!(SftpError::of(&error).map(|e| e.kind.clone()), Some(lost));
+    assert_eq!(upload.acknowledged(), 0);
+}

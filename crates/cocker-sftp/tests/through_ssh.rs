@@ -70,7 +70,8 @@ impl Lab {
                 "Host *\nInclude {root}/proxy\nIdentityFile {root}/user\nIdentitiesOnly yes\n\
                  UserKnownHostsFile {root}/known\nGlobalKnownHostsFile /dev/null\n\
                  StrictHostKeyChecking yes\nRequestTTY force\nRemoteCommand echo hello\n\
-                 LocalForward 1 nowhere.invalid:1\nExitOnForwardFailure yes\n"
+                 LocalForward 1 nowhere.invalid:1\nExitOnForwardFailure yes\n\
+                 ControlMaster yes\nControlPersist yes\nControlPath {root}/shared\n"
             ),
         );
         let program = lab.script("ssh", &format!("exec ssh -F {root}/ssh_config \"$@\""));
@@ -184,6 +185,10 @@ fn a_session_with_the_real_server_carries_files_both_ways() {
             session.close(handle).expect("closed");
             session.remove_file(&target).expect("removed");
             assert_eq!(session.words(), "");
+            assert!(
+                !lab.path("shared").exists(),
+                "something of ssh outlives the session"
+            );
         }
     }
 }
@@ -245,13 +250,13 @@ fn what_keeps_ssh_from_the_server_is_recognised() {
     assert_eq!(kind, ConnectErrorKind::HostKey, "{cause:?}");
 
     lab.write("proxy", "HostName 127.0.0.1\n");
-    // Nobody listens at port 1 of a network that has nothing in it.
     let (kind, cause) = refused(&Ssh {
         port: Some(1),
         ..lab.ssh()
     });
     assert_eq!(kind, ConnectErrorKind::Unreachable, "{cause:?}");
-    lab.write("proxy", "HostName nowhere.invalid\n");
+    // No resolver asks anybody for a name that no host can have.
+    lab.write("proxy", &format!("HostName {}\n", "x".repeat(70)));
     let (kind, cause) = refused(&lab.ssh());
     assert_eq!(kind, ConnectErrorKind::Unreachable, "{cause:?}");
 }
