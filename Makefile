@@ -5,8 +5,8 @@
 #   make demo        the quick start, before your eyes, on a store of its own that is gone afterwards
 #   make test        every test; needs root (or sudo), installs what is missing from Debian's packages
 #   make bench       what the commands cost on this machine
-#   make fuzz        any bytes as an archive, as a message and as what a session shows, each for FUZZ_SECONDS (60); needs root,
-#                    a nightly compiler and cargo-fuzz
+#   make fuzz        any bytes as an archive, as a message, as what a session shows and as what an SFTP server says, each for
+#                    FUZZ_SECONDS (60); needs root, a nightly compiler and cargo-fuzz
 #   make ci          what must hold before a change is taken: format, lints, tests; with every program that images are exchanged with
 
 PREFIX  ?= /usr/local
@@ -89,6 +89,8 @@ fuzz:
 	cd crates/cocker-protocol/fuzz && mkdir -p corpus/messages corpus/modes && \
 	    $(CARGO) +nightly fuzz run messages corpus/messages -- -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS) && \
 	    $(CARGO) +nightly fuzz run modes corpus/modes -- -dict=modes.dict -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
+	cd crates/cocker-sftp/fuzz && mkdir -p corpus/replies && \
+	    $(CARGO) +nightly fuzz run replies corpus/replies seeds -- -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
 
 format:
 	$(CARGO) fmt --all --check
