@@ -156,8 +156,11 @@ impl Connection {
             kind: packet.kind(),
             abandoned: false,
         };
-        self.asked.insert(self.last_id, asked);
-        self.outgoing.push_back(packet.with_id(self.last_id));
+        // Nothing is sent any more once it is broken, as the wait for the reply will tell.
+        if self.broken.is_none() {
+            self.asked.insert(self.last_id, asked);
+            self.outgoing.push_back(packet.with_id(self.last_id));
+        }
         self.last_id
     }
 
@@ -301,7 +304,8 @@ impl Connection {
             return Err(Stop::Closed);
         };
         match rustix::io::read(from, self.incoming.space()) {
-            Ok(0) => {
+            // A socket whose other end was closed before it had read everything says so.
+            Ok(0) | Err(Errno::CONNRESET) => {
                 self.from = None;
                 Err(Stop::Closed)
             }
