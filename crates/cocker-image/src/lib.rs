@@ -21,6 +21,7 @@ mod placement;
 mod quote;
 mod reference;
 pub mod removal;
+pub mod signature;
 pub mod stack;
 pub mod staging;
 mod store;
