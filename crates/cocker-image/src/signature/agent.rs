@@ -184,3 +184,90 @@ fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     *rest = after;
     Some(string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    /// What becomes of a request that is answered with these bytes; the agent hangs up or is silent then.
+    fn answered(bytes: &[u8], hangs_up: bool) -> Result<Vec<u8>, AgentError> {
+        let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+        theirs.write_all(bytes).expect("the buffer has room");
+        let kept = (!hangs_up).then_some(theirs);
+        let answer = Agent(ours).exchange(&[REQUEST_IDENTITIES], SOON);
+        drop(kept);
+        answer
+    }
+
+    /// Whether an agent with this answer holds the key `key`.
+    fn held(content: &[u8]) -> Result<bool, AgentError> {
+        let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+        let length = u32::try_from(content.len()).expect("short");
+        theirs.write_all(&length.to_be_bytes()).expect("room");
+        theirs.write_all(content).expect("room");
+        Agent(ours).holds(b"key")
+    }
+
+    #[test]
+    fn an_agent_that_says_too_much_or_too_little_is_left() {
+        assert!(matches!(answered(b"", false), Err(AgentError::Late(SOON))));
+        assert!(matches!(answered(b"", true), Err(AgentError::Speak(_))));
+        let begun = [0, 0, 0, 9, 12];
+        assert!(matches!(answered(&begun, false), Err(AgentError::Late(_))));
+        assert!(matches!(answered(&begun, true), Err(AgentError::Speak(_))));
+        let long = [0, 4, 0, 1, 12];
+        assert!(matches!(
+            answered(&long, false),
+            Err(AgentError::Long(262_145))
+        ));
+        assert!(matches!(
+            answered(&[0xff; 8], false),
+            Err(AgentError::Long(_))
+        ));
+        assert_eq!(answered(&[0, 0, 0, 1, 5], false).expect("it is whole"), [5]);
+    }
+
+    #[test]
+    fn an_agent_that_sends_a_byte_now_and_then_is_left_as_well() {
+        let (ours, mut theirs) = UnixStream::pair().expect("sockets");
+        let mut agent = Agent(ours);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Until the other side has gone.
+                theirs.write_all(&[0, 0, 0xff, 0xff]).expect("room");
+                while theirs.write_all(&[0]).is_ok() {
+                    std::thread::sleep(SOON / 10);
+                }
+            });
+            let answer = agent.exchange(&[REQUEST_IDENTITIES], SOON);
+            assert!(matches!(answer, Err(AgentError::Late(_))), "{answer:?}");
+            drop(agent);
+        });
+    }
+
+    #[test]
+    fn lists_that_are_not_whole_are_not_understood() {
+        let list = [12, 0, 0, 0, 1, 0, 0, 0, 3, b'k', b'e', b'y', 0, 0, 0, 0];
+        assert!(held(&list).expect("it is whole"));
+        assert!(!held(&[12, 0, 0, 0, 0]).expect("it is whole"));
+        for length in 0..list.len() {
+            let cut = held(&list[..length]);
+            assert!(matches!(cut, Err(AgentError::Answer)), "{length}: {cut:?}");
+        }
+        let many = held(&[12, 0xff, 0xff, 0xff, 0xff]);
+        assert!(matches!(many, Err(AgentError::Answer)), "{many:?}");
+        let other = held(&[14, 0, 0, 0, 0]);
+        assert!(matches!(other, Err(AgentError::Answer)), "{other:?}");
+        assert!(matches!(held(&[5]), Err(AgentError::Refused)));
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_is_no_agent() {
+        for socket in ["/nonexistent/agent", "/dev/null", &"x".repeat(200)] {
+            let agent = Agent::connect(Path::new(socket)).map(drop);
+            assert!(matches!(agent, Err(AgentError::Connect(_))), "{agent:?}");
+        }
+    }
+}

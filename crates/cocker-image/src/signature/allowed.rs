@@ -149,6 +149,14 @@ fn read_signature(armoured: &str) -> Result<SshSig, SignatureError> {
     }
     let signature =
         SshSig::from_pem(armoured).map_err(|source| SignatureError::DamagedSignature { source })?;
+    // Nothing is signed over the number, so it cannot have two meanings.
+    if signature.version() != SshSig::VERSION {
+        return Err(SignatureError::DamagedSignature {
+            source: ssh_key::Error::Version {
+                number: signature.version(),
+            },
+        });
+    }
     // ssh-keygen verifies as if it were empty, and so must every reader that agrees with it.
     if !signature.reserved().is_empty() {
         return Err(SignatureError::ReservedField);

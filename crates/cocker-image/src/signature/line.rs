@@ -21,6 +21,17 @@ const LONGEST: usize = 64 * 1024;
 /// ssh takes no pattern of so many bytes or more for a match.
 const LONGEST_PATTERN: usize = 1023;
 
+/// The types of keys that signatures are verified with.
+const TYPES: [&str; 7] = [
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+
 /// A line that allows nobody.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("line {line} of `{path}` allows nobody")]
@@ -109,15 +120,13 @@ fn signer(
     }
     // As in authorized_keys, options are what stands where no key is.
     let (options, key) = match key(rest) {
-        Err(LineError::BadKey { .. }) => {
+        Err(LineError::BadKey { .. }) if !begins_with_type(rest) => {
             let (options, rest) = rest.split_at(length_of_options(rest)?);
             if rest.is_empty() {
                 return Err(LineError::NoKey);
             }
-            (
-                self::options(options, local)?,
-                key(rest.trim_ascii_start())?,
-            )
+            let key = key(rest.trim_ascii_start())?;
+            (self::options(options, local)?, key)
         }
         key => (Options::default(), key?),
     };
@@ -173,22 +182,19 @@ fn key(text: &[u8]) -> Result<KeyData, LineError> {
     }
 }
 
+/// Whether a type of key that is known stands in front, so that no options can.
+fn begins_with_type(text: &[u8]) -> bool {
+    let word = text.split(u8::is_ascii_whitespace).next();
+    word.is_some_and(|word| TYPES.iter().any(|known| known.as_bytes() == word))
+}
+
 /// Whether this is a key, of a type that is not known here, and not any other text.
 fn names_itself(blob: &str, kind: &str) -> bool {
-    const KNOWN: [&str; 7] = [
-        "ssh-ed25519",
-        "ssh-rsa",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "sk-ssh-ed25519@openssh.com",
-        "sk-ecdsa-sha2-nistp256@openssh.com",
-    ];
     let inside = || {
         let mut reader = Base64Reader::new(blob.as_bytes()).ok()?;
         String::decode(&mut reader).ok()
     };
-    !KNOWN.contains(&kind) && inside().is_some_and(|inside| inside == kind)
+    !TYPES.contains(&kind) && inside().is_some_and(|inside| inside == kind)
 }
 
 #[derive(Default)]
@@ -389,4 +395,91 @@ fn pattern_has(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     pattern[in_pattern..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn patterns_are_sshs() {
+        for (pattern, text, expected) in [
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("***", "abc", true),
+            ("?", "", false),
+            ("a?c", "abc", true),
+            ("*c", "abcabc", true),
+            ("*b*c", "abcabd", false),
+            ("a*b*c", "aXbYbZc", true),
+            ("abc", "abcd", false),
+            ("[a]", "a", false),
+        ] {
+            let has = pattern_has(pattern.as_bytes(), text.as_bytes());
+            assert_eq!(has, expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn one_pattern_that_is_too_long_spoils_its_list() {
+        let long = "a".repeat(LONGEST_PATTERN - 1);
+        assert!(list_has(format!("{long},b").as_bytes(), b"b"));
+        assert!(!list_has(format!("{long}a,b").as_bytes(), b"b"));
+        assert!(!list_has(format!("b,{long}a").as_bytes(), b"b"));
+    }
+
+    #[test]
+    fn somebody_is_in_a_list_that_does_not_take_all_out() {
+        for (list, expected) in [
+            ("who", true),
+            ("*@example.com,!root@example.com", true),
+            ("", false),
+            (",", false),
+            ("!who", false),
+            ("who,!who", false),
+            ("who,!w*", false),
+            ("who,she,!w*", true),
+            ("*,!*", false),
+        ] {
+            assert_eq!(list_has_somebody(list.as_bytes()), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_to_the_second_and_in_the_zone_that_is_said() {
+        let here = |written: WrittenTime| {
+            assert_eq!(written.date, (1970, 1, 2));
+            let (hour, minute, second) = written.time;
+            let day = u64::from(hour) * 3600 + u64::from(minute) * 60 + u64::from(second);
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(day))
+        };
+        let seconds = |text: &str| {
+            let time = time(text.as_bytes(), &here)?;
+            let since = time.duration_since(SystemTime::UNIX_EPOCH);
+            Some(since.expect("not before 1970").as_secs())
+        };
+        for (text, expected) in [
+            ("19700102", Some(0)),
+            ("197001020304", Some(3 * 3600 + 4 * 60)),
+            ("19700102030405", Some(3 * 3600 + 4 * 60 + 5)),
+            ("19700102Z", Some(86_400)),
+            ("19700102z", Some(86_400)),
+            ("19700102Utc", Some(86_400)),
+            ("20001231235959Z", Some(978_307_199)),
+            ("99991231Z", Some(253_402_214_400)),
+            ("19600101Z", None),
+            ("19700102ZZ", None),
+            ("19700102 Z", None),
+            ("+9700102Z", None),
+            ("1970010Z", None),
+            ("1970010203040506Z", None),
+            ("19700132Z", None),
+            ("\u{661}\u{669}\u{667}\u{660}", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+        assert_eq!(time(b"\xff19700102Z", &here), None);
+    }
 }
