@@ -2,6 +2,7 @@
 
 use super::agent::{Agent, AgentError};
 use super::{HASH, NAMESPACE, SignatureError, is_known, read_bounded, refused_size, shown};
+use crate::quote::quote;
 use rustix::process::getuid;
 use ssh_key::public::KeyData;
 use ssh_key::{LineEnding, PrivateKey, PublicKey, Signature, SshSig};
@@ -19,6 +20,9 @@ const PRIVATE: &[u8] = b"-----BEGIN ";
 
 /// What it begins with in OpenSSH's format.
 const OPENSSH: &[u8] = b"-----BEGIN OPENSSH PRIVATE KEY-----";
+
+/// How the types of certificates end.
+const CERTIFICATE: &str = "-cert-v01@openssh.com";
 
 /// The passphrase of a private key; it is wiped from memory when it is dropped.
 pub struct Passphrase(Zeroizing<Vec<u8>>);
@@ -79,8 +83,7 @@ impl SigningKey {
             .map_err(failed)?
             .ok_or_else(|| SignatureError::NotAKey { path: path.into() })?;
         if !content.starts_with(PRIVATE) {
-            let public = public_key(&content)
-                .ok_or_else(|| SignatureError::NotAKey { path: path.into() })?;
+            let public = public_key(path, &content)?;
             return by_agent(path, public, agent);
         }
         refuse_exposed(path, &file.metadata().map_err(failed)?)?;
@@ -154,9 +157,17 @@ impl SigningKey {
 }
 
 /// The key in the content of a `.pub` file.
-fn public_key(content: &[u8]) -> Option<PublicKey> {
-    let text = std::str::from_utf8(content).ok()?;
-    PublicKey::from_openssh(text.trim()).ok()
+fn public_key(path: &Path, content: &[u8]) -> Result<PublicKey, SignatureError> {
+    let text = str::from_utf8(content).unwrap_or_default().trim();
+    match text.split_ascii_whitespace().next() {
+        Some(kind) if kind.ends_with(CERTIFICATE) => Err(SignatureError::KeyType {
+            path: path.into(),
+            algorithm: quote(kind),
+        }),
+        _ => {
+            PublicKey::from_openssh(text).map_err(|_| SignatureError::NotAKey { path: path.into() })
+        }
+    }
 }
 
 /// As sshkey_perm_ok of OpenSSH: a key of another user's is that user's affair.

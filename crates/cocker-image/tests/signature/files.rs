@@ -2,6 +2,9 @@
 
 use crate::lab::{Lab, MESSAGE, WHO};
 use cocker_image::signature::{AllowedSigners, LineError, SignatureError};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use std::cell::Cell;
 use std::error::Error;
 
 /// What becomes of a file with one signature.
@@ -503,5 +506,81 @@ fn a_file_without_end_is_refused() {
     assert_eq!(
         lab.we_say(&allowed, MESSAGE, &signature).expect("line 2"),
         WHO
+    );
+}
+
+/// What options are made of, and what breaks them.
+const PIECES: [&str; 24] = [
+    "namespaces=",
+    "NAMESPACES=",
+    "valid-after=",
+    "valid-before=",
+    "cert-authority",
+    "\"cocker-image\"",
+    "\"cocker-*,!file\"",
+    "\"*,!cocker-image\"",
+    "\"a\\\"b,*\"",
+    "\"20260101Z\"",
+    "\"20270101Z\"",
+    "\"202607011500\"",
+    "\"\"",
+    ",",
+    "\"",
+    "\\",
+    "\\\"",
+    " ",
+    "\t",
+    "#",
+    "=",
+    "x",
+    "{key}",
+    "{kind}",
+];
+
+/// Options that hold, for cases in which the rest of a line decides.
+const WHOLE: [&str; 6] = [
+    "namespaces=\"cocker-image\"",
+    "namespaces=\"*,!file\"",
+    "valid-after=\"20260101Z\"",
+    "valid-before=\"20270101Z\"",
+    "Valid-Before=\"202607011500\"",
+    "",
+];
+
+#[test]
+fn both_agree_on_lines_that_chance_writes() {
+    let lab = Lab::new();
+    let key = lab.key("key", &["ed25519"]);
+    let signature = lab.theirs(&key, "cocker-image");
+    let key = lab.public(&key);
+    let (kind, _) = key.split_once(' ').expect("two words");
+    let broken = prop::collection::vec(prop::sample::select(&PIECES[..]), 0..5);
+    let whole = prop::collection::vec(prop::sample::select(&WHOLE[..]), 0..4);
+    let lines = (whole, broken, 0..3usize);
+    let (accepted, refused) = (Cell::new(0), Cell::new(0));
+    let config = Config {
+        cases: 400,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(&lines, |(whole, broken, weight)| {
+            // A third of the lines has nothing broken in it.
+            let broken = if weight == 0 { Vec::new() } else { broken };
+            let options = whole.join(",") + &broken.concat();
+            let options = options.replace("{key}", &key).replace("{kind}", kind);
+            let line = format!("{WHO} {options} {key}\n");
+            let allowed = lab.write("allowed", &line);
+            let ours = lab.we_say(&allowed, MESSAGE, &signature);
+            let theirs = lab.they_accept(&allowed, MESSAGE, &signature);
+            let count = if theirs { &accepted } else { &refused };
+            count.set(count.get() + 1);
+            prop_assert_eq!(ours.is_ok(), theirs, "{:?}: {:?}", line, ours);
+            Ok(())
+        })
+        .unwrap_or_else(|why| panic!("{why}"));
+    assert!(
+        accepted.get() > 20 && refused.get() > 20,
+        "{accepted:?} {refused:?}"
     );
 }

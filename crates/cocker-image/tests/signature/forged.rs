@@ -1,8 +1,8 @@
 //! Signatures that nobody made: damaged, cut, grown, put together from others. Both programs refuse them.
 
 use crate::allow;
-use crate::lab::{Lab, MESSAGE, TheirAgent, WHO, succeeds};
-use cocker_image::signature::SignatureError;
+use crate::lab::{Lab, MESSAGE, TheirAgent, WHO, nobody, succeeds};
+use cocker_image::signature::{SignatureError, SigningKey};
 use proptest::prelude::*;
 use ssh_key::encoding::{Base64Reader, Base64Writer, Encode, Reader, Writer};
 use ssh_key::public::{KeyData, SkEcdsaSha2NistP256, SkEd25519};
@@ -282,6 +282,13 @@ fn a_certificate_is_called_that() {
     let signed = crate::lab::feed(&mut command, MESSAGE);
     assert!(signed.status.success(), "{signed:?}");
     let signature = String::from_utf8(signed.stdout).expect("ASCII");
+    let error = SigningKey::open(&lab.path("key-cert.pub"), Some(&agent.socket), &mut nobody);
+    match error.map(drop) {
+        Err(SignatureError::KeyType { algorithm, .. }) => {
+            assert_eq!(algorithm, "ssh-ed25519-cert-v01@openssh.com");
+        }
+        said => panic!("{said:?}"),
+    }
     let line = format!("{WHO} cert-authority {}\n", lab.public(&authority));
     let allowed = lab.write("allowed", line);
     assert!(lab.they_accept(&allowed, MESSAGE, &signature));

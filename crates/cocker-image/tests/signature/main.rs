@@ -124,7 +124,11 @@ fn encrypted_keys_want_their_passphrase() {
                 asked.push(path.to_owned());
                 typed.map(Passphrase::new)
             });
-            assert_eq!(asked, std::slice::from_ref(&key), "asked once, for this key");
+            assert_eq!(
+                asked,
+                std::slice::from_ref(&key),
+                "asked once, for this key"
+            );
             opened
         };
         let signature = open(Some("open sesame"))
