@@ -104,7 +104,9 @@ pub enum SignatureError {
     ManyAllowed { path: PathBuf, limit: usize },
     #[error("cannot verify the signature: it is larger than {limit} bytes")]
     LargeSignature { limit: usize },
-    #[error("cannot verify the signature: it does not begin with -----BEGIN SSH SIGNATURE-----")]
+    #[error(
+        "cannot verify the signature: it is not one of OpenSSH, from -----BEGIN to -----END SSH SIGNATURE-----"
+    )]
     NotASignature,
     #[error("cannot verify the signature: it is damaged")]
     DamagedSignature {

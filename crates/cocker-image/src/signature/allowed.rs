@@ -3,6 +3,7 @@
 use super::line::{self, BadLine, Signer, WrittenTime};
 use super::{NAMESPACE, SignatureError, fingerprint, is_known, read_bounded, refused_size, shown};
 use crate::quote::quote;
+use ssh_key::encoding::{Base64Reader, Decode, Reader};
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, PublicKey, SshSig};
 use std::fs::File;
@@ -15,8 +16,9 @@ const LARGEST_FILE: usize = 1024 * 1024;
 /// The largest armoured signature, in bytes: one by an RSA key of 8192 bits has less than 3,000.
 const LARGEST_SIGNATURE: usize = 16 * 1024;
 
-/// What a signature begins with.
+/// What a signature begins with, and what it ends with.
 const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
+const END: &str = "\n-----END SSH SIGNATURE-----";
 
 /// The keys whose signatures are accepted, and whose they are.
 #[derive(Debug)]
@@ -144,11 +146,9 @@ fn read_signature(armoured: &str) -> Result<SshSig, SignatureError> {
             limit: LARGEST_SIGNATURE,
         });
     }
-    if !armoured.starts_with(BEGIN) {
-        return Err(SignatureError::NotASignature);
-    }
+    let base64 = take_off(armoured).ok_or(SignatureError::NotASignature)?;
     let signature =
-        SshSig::from_pem(armoured).map_err(|source| SignatureError::DamagedSignature { source })?;
+        decode(&base64).map_err(|source| SignatureError::DamagedSignature { source })?;
     // Nothing is signed over the number, so it cannot have two meanings.
     if signature.version() != SshSig::VERSION {
         return Err(SignatureError::DamagedSignature {
@@ -178,4 +178,19 @@ fn read_signature(armoured: &str) -> Result<SshSig, SignatureError> {
         });
     }
     Ok(signature)
+}
+
+/// The base64 inside an armour, which may have its lines as it likes; what follows the armour is not looked at.
+fn take_off(armoured: &str) -> Option<String> {
+    // Not every version of OpenSSH takes another line end here.
+    let rest = armoured.strip_prefix(BEGIN)?.strip_prefix('\n')?;
+    let (inside, _) = rest.split_once(END)?;
+    Some(inside.split_ascii_whitespace().collect())
+}
+
+/// By this reader, since it lets nothing stand behind the parts of a signature or the whole.
+fn decode(base64: &str) -> Result<SshSig, ssh_key::Error> {
+    let mut reader = Base64Reader::new(base64.as_bytes())?;
+    let signature = SshSig::decode(&mut reader)?;
+    Ok(reader.finish(signature)?)
 }

@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 /// The largest key file, in bytes: an RSA key of 16384 bits has less than 13,000.
 const LARGEST_KEY: usize = 64 * 1024;
 
-/// What the file of a private key begins with, in whichever format.
-const PRIVATE: &[u8] = b"-----BEGIN ";
+/// What the first line of a private key's file is, whatever its format.
+const PRIVATE: (&[u8], &[u8]) = (b"-----BEGIN ", b"PRIVATE KEY-----");
 
-/// What it begins with in OpenSSH's format.
+/// What it is in OpenSSH's format.
 const OPENSSH: &[u8] = b"-----BEGIN OPENSSH PRIVATE KEY-----";
 
 /// How the types of certificates end.
@@ -68,7 +68,8 @@ impl SigningKey {
     ///
     /// That is a private key, or a public key whose private half the agent at the socket `agent` holds. The private key
     /// may be encrypted: an agent that holds it signs then, or `passphrase` is asked, once, with the path. A key in
-    /// a security key is always the agent's to use. A private key that others may read is refused, as ssh does.
+    /// a security key is always the agent's to use, which has ten seconds to say that it holds it. A private key that
+    /// others may read is refused, as ssh does.
     pub fn open(
         path: &Path,
         agent: Option<&Path>,
@@ -82,7 +83,7 @@ impl SigningKey {
         let content = read_bounded(&file, LARGEST_KEY)
             .map_err(failed)?
             .ok_or_else(|| SignatureError::NotAKey { path: path.into() })?;
-        if !content.starts_with(PRIVATE) {
+        if !is_private(&content) {
             let public = public_key(path, &content)?;
             return by_agent(path, public, agent);
         }
@@ -154,6 +155,12 @@ impl SigningKey {
             holder: Holder::Here(Box::new(private)),
         }
     }
+}
+
+fn is_private(content: &[u8]) -> bool {
+    let line = content.split(|byte| *byte == b'\n').next();
+    let line = line.unwrap_or_default().trim_ascii_end();
+    line.starts_with(PRIVATE.0) && line.ends_with(PRIVATE.1)
 }
 
 /// The key in the content of a `.pub` file.

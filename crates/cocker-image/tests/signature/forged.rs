@@ -29,12 +29,16 @@ fn blob(armoured: &str) -> Vec<u8> {
 
 /// An armour around anything.
 fn armour(blob: &[u8]) -> String {
+    armour_of_width(blob, 70)
+}
+
+fn armour_of_width(blob: &[u8], width: usize) -> String {
     let mut base64 = vec![0; blob.len() * 2 + 8];
     let mut writer = Base64Writer::new(&mut base64).expect("room");
     writer.write(blob).expect("room");
     let base64 = writer.finish().expect("room").to_owned();
     let mut armoured = BEGIN.to_owned();
-    for line in base64.as_bytes().chunks(70) {
+    for line in base64.as_bytes().chunks(width) {
         armoured.push_str(std::str::from_utf8(line).expect("ASCII"));
         armoured.push('\n');
     }
@@ -46,6 +50,32 @@ fn an_armour_is_taken_off_and_put_on_again() {
     let lab = Lab::new();
     let signature = lab.ours(&lab.key("key", &["ed25519"]));
     assert_eq!(armour(&blob(&signature)), signature);
+}
+
+#[test]
+fn an_armour_of_another_shape_is_read_as_it_is_or_not_at_all() {
+    let lab = Lab::new();
+    let key = lab.key("key", &["ed25519"]);
+    let allowed = allow(&lab, &key);
+    let armoured = lab.ours(&key);
+    let whole = blob(&armoured);
+    for width in 1..120 {
+        let said = lab.we_say(&allowed, MESSAGE, &armour_of_width(&whole, width));
+        assert_eq!(said.expect("whatever the lines"), WHO);
+    }
+    assert!(lab.they_accept(&allowed, MESSAGE, &armour_of_width(&whole, 1)));
+    let followed = armoured.clone() + "more";
+    assert!(lab.they_accept(&allowed, MESSAGE, &followed));
+    assert!(lab.we_say(&allowed, MESSAGE, &followed).is_ok());
+    // Every fifth byte replaced by what ends lines and more.
+    for at in (0..armoured.len()).step_by(5) {
+        for replacement in ["", "\n", "\r", "\r\n", "\n\n", " ", "=", "\0", "é"] {
+            let odd = format!("{}{replacement}{}", &armoured[..at], &armoured[at + 1..]);
+            if lab.we_say(&allowed, MESSAGE, &odd).is_ok() {
+                assert!(lab.they_accept(&allowed, MESSAGE, &odd), "{odd:?}");
+            }
+        }
+    }
 }
 
 #[test]

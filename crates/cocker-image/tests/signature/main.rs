@@ -181,7 +181,14 @@ fn what_is_no_key_is_called_that() {
         open(&lab.path("missing")),
         SignatureError::ReadKey { .. }
     ));
-    for content in [&b""[..], b"hello\n", &[0xff; 100], &[b'x'; 70_000]] {
+    let certificate = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for content in [
+        &b""[..],
+        b"hello\n",
+        &[0xff; 100],
+        &[b'x'; 70_000],
+        certificate,
+    ] {
         let error = open(&kept("no-key", content));
         assert!(matches!(error, SignatureError::NotAKey { .. }), "{error:?}");
     }
