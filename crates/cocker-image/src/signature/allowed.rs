@@ -1,6 +1,6 @@
 //! The verifier's side: who may have signed, and whether one of them did.
 
-use super::line::{self, BadLine, Signer, WrittenTime};
+use super::line::{self, BadLine, LineError, Signer, WrittenTime};
 use super::{NAMESPACE, SignatureError, fingerprint, is_known, read_bounded, refused_size, shown};
 use crate::quote::quote;
 use ssh_key::encoding::{Base64Reader, Decode, Reader};
@@ -24,9 +24,9 @@ const END: &str = "\n-----END SSH SIGNATURE-----";
 #[derive(Debug)]
 pub struct AllowedSigners {
     path: PathBuf,
-    /// With the numbers of their lines.
+    /// With the numbers of their lines, as below.
     signers: Vec<(usize, Signer)>,
-    bad: Vec<BadLine>,
+    bad: Vec<(usize, LineError)>,
 }
 
 impl AllowedSigners {
@@ -59,19 +59,19 @@ impl AllowedSigners {
             match line::read(text, local) {
                 None => {}
                 Some(Ok(signer)) => allowed.signers.push((index + 1, signer)),
-                Some(Err(source)) => allowed.bad.push(BadLine {
-                    path: path.into(),
-                    line: index + 1,
-                    source,
-                }),
+                Some(Err(why)) => allowed.bad.push((index + 1, why)),
             }
         }
         Ok(allowed)
     }
 
     /// The lines that allow nobody, in their order: worth a warning, since somebody meant something by them.
-    pub fn bad_lines(&self) -> &[BadLine] {
-        &self.bad
+    pub fn bad_lines(&self) -> impl Iterator<Item = BadLine> {
+        self.bad.iter().map(|(line, why)| BadLine {
+            path: self.path.clone(),
+            line: *line,
+            source: why.clone(),
+        })
     }
 
     /// Who signed `message`: the principals of the first line that allows the signature, as they stand there.
@@ -109,7 +109,7 @@ impl AllowedSigners {
         Err(refusal.unwrap_or_else(|| SignatureError::UnknownSigner {
             path: self.path.clone(),
             fingerprint: fingerprint(key),
-            passed_over: self.bad.first().cloned(),
+            passed_over: self.bad_lines().next(),
         }))
     }
 

@@ -467,8 +467,7 @@ fn lines_that_allow_nobody_are_told_on_demand() {
     let allowed = AllowedSigners::open(&allowed, &crate::lab::local).expect("it can be read");
     let told: Vec<_> = allowed
         .bad_lines()
-        .iter()
-        .map(|bad| (bad.line, bad.source.clone()))
+        .map(|bad| (bad.line, bad.source))
         .collect();
     let option = "x".to_owned();
     assert_eq!(
@@ -559,7 +558,7 @@ fn both_agree_on_lines_that_chance_writes() {
     let lines = (whole, broken, 0..3usize);
     let (accepted, refused) = (Cell::new(0), Cell::new(0));
     let config = Config {
-        cases: 400,
+        cases: 250,
         failure_persistence: None,
         ..Config::default()
     };
