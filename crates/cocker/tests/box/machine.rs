@@ -32,13 +32,10 @@ use std::{env, process};
 const MOST_OUTPUT: usize = 64 << 20;
 
 /// What every command in the box finds in its environment, beside what the machine was given.
-const ENVIRONMENT: [(&str, &str); 2] = [
-    (
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/box",
-    ),
-    ("HOME", "/root"),
-];
+const ENVIRONMENT: [(&str, &str); 2] = [("PATH", PATH), ("HOME", "/root")];
+
+/// With the folders of administrators' programs, which not every user has.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/box";
 
 /// The folder of this run.
 pub fn folder() -> PathBuf {
@@ -112,8 +109,7 @@ fn make_debian() -> Result<PathBuf, String> {
     strip(&crate::program_under_test(), &programs.join("cocker"))?;
     strip(&own_program()?, &programs.join("tests"))?;
     let mut make = Command::new("mke2fs");
-    // Administrators' programs are not in every user's PATH.
-    make.env("PATH", ENVIRONMENT[0].1);
+    make.env("PATH", PATH);
     make.args(["-q", "-F", "-t", "ext4", "-m", "0", "-d"]);
     output(make.arg(&tree).arg(&disk).arg("3G"))?;
     let _ = fs::remove_dir_all(tree);
