@@ -41,15 +41,17 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long that is on this machine: `COCKER_TEST_SLOWNESS` times as long, where that is said.
 pub fn here(time: Duration) -> Duration {
-    static SLOWNESS: OnceLock<u32> = OnceLock::new();
-    let slowness = SLOWNESS.get_or_init(|| {
-        let said = env::var("COCKER_TEST_SLOWNESS").unwrap_or_else(|_| "1".into());
-        match said.parse() {
-            Ok(times @ 1..=1000) => times,
-            _ => panic!("COCKER_TEST_SLOWNESS is a number from 1 to 1000, not `{said}`"),
-        }
-    });
-    time * *slowness
+    time * slowness().expect("it was looked at before the first test")
+}
+
+fn slowness() -> Result<u32, String> {
+    let said = env::var("COCKER_TEST_SLOWNESS").unwrap_or_else(|_| "1".into());
+    match said.parse() {
+        Ok(times @ 1..=1000) => Ok(times),
+        _ => Err(format!(
+            "COCKER_TEST_SLOWNESS is a number from 1 to 1000, not `{said}`"
+        )),
+    }
 }
 
 /// What `PATH` is for every command that a test types, before the folder of `cocker` itself.
@@ -102,6 +104,7 @@ pub enum Network {
 /// Before, while the machine's network is there, it makes what the tests on Debian stand on, where it is wanted.
 /// `unshare` makes them before our first thread, and sets every mount private, so no mount reaches the host.
 pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
+    slowness()?;
     if env::var_os(INSIDE).is_some() {
         fs::create_dir_all(base().join("bin"))
             .map_err(|why| format!("cannot make {}: {why}", base().display()))?;
