@@ -4,9 +4,10 @@
 #   make install     below PREFIX (/usr/local), inside DESTDIR where one is given
 #   make demo        the quick start, before your eyes, on a store of its own that is gone afterwards
 #   make test        every test; needs root (or sudo), installs what is missing from Debian's packages
+#   make test-vm     of these, the ones in a virtual machine: Debian's own kernel, cgroup v2 alone
 #   make bench       what the commands cost on this machine
-#   make fuzz        any bytes as an archive, as a message and as what a session shows, each for FUZZ_SECONDS (60); needs root,
-#                    a nightly compiler and cargo-fuzz
+#   make fuzz        any bytes as an archive, as a message, as what a session shows and as what an SFTP server says, each for
+#                    FUZZ_SECONDS (60); needs root, a nightly compiler and cargo-fuzz
 #   make ci          what must hold before a change is taken: format, lints, tests; with every program that images are exchanged with
 
 PREFIX  ?= /usr/local
@@ -23,20 +24,23 @@ RESIDENT_FLAGS := -Ctarget-feature=+crt-static -Crelocation-model=static -Cpanic
 
 comma := ,
 # Nothing where we are root already. Cargo's own environment is kept, so that root finds it.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE$(comma)COCKER_TEST_ROUNDS env HOME="$$HOME")
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE$(comma)COCKER_TEST_ROUNDS$(comma)COCKER_TEST_SLOWNESS$(comma)COCKER_TEST_PROGRAM$(comma)COCKER_TEST_KERNEL env HOME="$$HOME")
 
 # A program, and the Debian package that has it. Rust itself is expected to be there.
 BUILD_NEEDS := cc=build-essential
 DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
+VM_NEEDS    := $(BUILD_NEEDS) debootstrap=debootstrap setpriv=util-linux mke2fs=e2fsprogs xz=xz-utils \
+               qemu-system-x86_64=qemu-system-x86
 TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
                vi=vim-tiny less=less file=file nc=netcat-openbsd \
-               nft=nftables iptables=iptables nsenter=util-linux
+               nft=nftables iptables=iptables nsenter=util-linux \
+               sshd=openssh-server /usr/lib/openssh/sftp-server=openssh-sftp-server $(VM_NEEDS)
 # What images are exchanged with in the tests, which leave out what is not there.
 INTEROP_NEEDS := skopeo=skopeo podman=podman crun=crun buildah=buildah umoci=umoci xz=xz-utils zstd=zstd
 BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables \
-               /usr/bin/time=time zstd=zstd
+               /usr/bin/time=time zstd=zstd ssh=openssh-client sshd=openssh-server
 
-.PHONY: all build residents install uninstall demo test bench fuzz ci interop-programs format lint clean
+.PHONY: all build residents install uninstall demo test test-vm bench fuzz ci interop-programs format lint clean
 
 all: build
 
@@ -70,11 +74,17 @@ test:
 	$(CARGO) test --workspace --locked --tests --no-run
 	$(AS_ROOT) $(CARGO) test --workspace --locked --tests
 
+test-vm:
+	.ci/install-missing $(VM_NEEDS)
+	$(CARGO) test -p cocker --locked --test boxed --no-run
+	$(AS_ROOT) $(CARGO) test -p cocker --locked --test boxed
+
 bench:
 	.ci/install-missing $(BENCH_NEEDS)
 	$(MAKE) build
 	$(AS_ROOT) bench/commands.sh $(COCKER)
 	$(AS_ROOT) bench/images.sh $(COCKER)
+	$(AS_ROOT) bench/repository.sh $(COCKER)
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench mappings
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench sessions
 
@@ -88,6 +98,8 @@ fuzz:
 	cd crates/cocker-protocol/fuzz && mkdir -p corpus/messages corpus/modes && \
 	    $(CARGO) +nightly fuzz run messages corpus/messages -- -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS) && \
 	    $(CARGO) +nightly fuzz run modes corpus/modes -- -dict=modes.dict -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
+	cd crates/cocker-sftp/fuzz && mkdir -p corpus/replies && \
+	    $(CARGO) +nightly fuzz run replies corpus/replies seeds -- -max_len=4096 -timeout=20 -max_total_time=$(FUZZ_SECONDS)
 
 format:
 	$(CARGO) fmt --all --check

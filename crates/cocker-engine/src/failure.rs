@@ -3,17 +3,20 @@
 mod conversion;
 mod files;
 mod instantiation;
+mod repository;
 mod transfer;
 
 pub use conversion::ConversionError;
 pub use files::FilesError;
 pub use instantiation::InstantiateError;
+pub use repository::RepositoryFailure;
 pub use transfer::TransferError;
 
 use crate::config::ConfigError;
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::removal::RemovalError;
+use cocker_image::repository::Address;
 use cocker_image::stack::StackError;
 use cocker_image::staging::StagingError;
 use cocker_image::{Name, Reference, StoreError, Version};
@@ -402,6 +405,34 @@ pub enum EngineError {
         #[source]
         source: Box<TransferError>,
     },
+    #[error("cannot list the images of {}", repository(address.as_deref()))]
+    Search {
+        /// None: it was not known yet which.
+        address: Option<Box<Address>>,
+        #[source]
+        source: Box<RepositoryFailure>,
+    },
+    #[error("cannot push image `{image}` into {}", repository(address.as_deref()))]
+    Push {
+        image: Reference,
+        address: Option<Box<Address>>,
+        #[source]
+        source: Box<RepositoryFailure>,
+    },
+    #[error("cannot pull image `{image}` from {}", repository(address.as_deref()))]
+    Pull {
+        image: Reference,
+        address: Option<Box<Address>>,
+        #[source]
+        source: Box<RepositoryFailure>,
+    },
+    #[error("cannot remove image `{image}` from {}", repository(address.as_deref()))]
+    RemoveRemote {
+        image: Reference,
+        address: Option<Box<Address>>,
+        #[source]
+        source: Box<RepositoryFailure>,
+    },
     #[error("cannot put {what} into container `{container}`")]
     Put {
         what: String,
@@ -552,6 +583,10 @@ impl EngineError {
             EngineError::Export { source, .. } | EngineError::Import { source, .. } => {
                 source.hint()
             }
+            EngineError::Search { source, .. }
+            | EngineError::Push { source, .. }
+            | EngineError::Pull { source, .. }
+            | EngineError::RemoveRemote { source, .. } => source.hint(),
             EngineError::Put { source, .. } | EngineError::Get { source, .. } => source.hint(),
             EngineError::Settings { source, .. } => settings_hint(source),
             EngineError::Instantiate { source, .. } => source.hint(),
@@ -605,6 +640,14 @@ impl EngineError {
             } => Some(source.raw_os_error()),
             _ => None,
         }
+    }
+}
+
+/// "repository `calvin@host`", or "the repository" where it is not known which.
+fn repository(address: Option<&Address>) -> String {
+    match address {
+        Some(address) => format!("repository `{address}`"),
+        None => "the repository".into(),
     }
 }
 

@@ -32,6 +32,7 @@ mod network;
 mod plan;
 mod recordings;
 mod release;
+mod repository;
 mod request;
 mod resolv_conf;
 mod settings;
@@ -44,13 +45,15 @@ mod transfer;
 
 pub use cocker_image::archive::{Compression, Devices};
 pub use cocker_image::oci::Format;
+pub use cocker_image::repository::{Address, BadAddress, Form, ImageId, Prompts, RemoteImage};
+pub use cocker_image::signature::WrittenTime;
 pub use cocker_image::stack::{
     Change, ChangeKind, Difference, FileKind, Found, StackError, Standing, ViewPath,
 };
 pub use cocker_image::transfer::{Base, IfThere, ImportOptions, Progress};
 pub use cocker_image::{
-    BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord, LeftOut, Name,
-    Reference, Version,
+    AllowedSigners, BadName, BadReference, BadVersion, ImageRecord, LayerOrigin, LayerRecord,
+    LeftOut, Name, Passphrase, Reference, SigningKey, Version,
 };
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use cocker_protocol::{ModeTracker, Modes};
@@ -71,11 +74,13 @@ pub use instantiation::{
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;
 pub use recordings::{Recording, Title};
+pub use repository::PulledAs;
 pub use request::{
     AttachRequest, Boot, BootRequest, BridgeRequest, CreateRequest, ExportForm, ExportRequest,
     IfBooted, ImportRequest, Isolation, LookRequest, NetworkRequest, NewContainer, OnError,
-    Original, Program, RunRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest,
-    Variable, VolumeAccess, VolumeRequest, Which, WhileBooted, Who, WindowSize,
+    Original, Program, PullRequest, PushRequest, RemoveRequest, RepositoryRequest, RunRequest,
+    SearchRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest, Variable,
+    VolumeAccess, VolumeRequest, Which, WhileBooted, Who, WindowSize,
 };
 pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};

@@ -2,8 +2,9 @@
 
 use cocker_image::archive::Compression;
 use cocker_image::oci::Format;
+use cocker_image::repository::{Address, Form, Prompts};
 use cocker_image::transfer::{IfThere, ImportOptions};
-use cocker_image::{Name, Reference, Version};
+use cocker_image::{AllowedSigners, Name, Reference, SigningKey, Version};
 use cocker_network::PortMapping;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -127,6 +128,51 @@ pub struct ImportRequest {
     /// Which of several foreign images in the file is meant, as it is called there.
     pub reference: Option<String>,
     pub options: ImportOptions,
+}
+
+/// Which repository is meant, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryRequest {
+    /// None: the one that was said last.
+    pub address: Option<Address>,
+    pub prompts: Prompts,
+}
+
+/// Images of a repository that are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchRequest {
+    pub repository: RepositoryRequest,
+    /// What `NAME[:VERSION]` contains.
+    pub part: String,
+}
+
+/// An image that is to be in a repository too.
+pub struct PushRequest {
+    pub repository: RepositoryRequest,
+    pub image: Reference,
+    pub form: Form,
+    pub compression: Compression,
+    pub if_there: IfThere,
+    /// Whose signature is laid beside it.
+    pub signing: Option<SigningKey>,
+}
+
+/// An image of a repository that is to be in the store too.
+pub struct PullRequest {
+    pub repository: RepositoryRequest,
+    /// Without a version: the highest there.
+    pub image: Reference,
+    pub options: ImportOptions,
+    /// One of them must have signed it.
+    pub allowed_signers: Option<AllowedSigners>,
+}
+
+/// An image that a repository shall not have any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoveRequest {
+    pub repository: RepositoryRequest,
+    /// Without a version: the highest there.
+    pub image: Reference,
 }
 
 /// What becomes of what is converted.

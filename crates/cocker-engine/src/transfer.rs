@@ -46,7 +46,7 @@ impl Engine {
         let compression = request.compression;
         match request.form {
             ExportForm::Own => {
-                transfer::export(store, &image, &file, compression, progress)?;
+                transfer::export(store, &image, file, compression, progress)?;
             }
             ExportForm::Foreign(format) => {
                 transfer::export_foreign(store, &image, file, format, compression, progress)?;

@@ -87,11 +87,17 @@ impl<T> Digester<T> {
 
     /// The digest and the number of bytes that have passed, and what was wrapped.
     pub fn finish(self) -> (Digest, u64, T) {
-        let mut text = String::from(ALGORITHM);
-        for byte in self.hash.finalize() {
-            text.push_str(&format!("{byte:02x}"));
-        }
-        (Digest(text), self.length, self.inner)
+        (written(self.hash), self.length, self.inner)
+    }
+
+    /// The digest of what has passed so far.
+    pub(crate) fn so_far(&self) -> Digest {
+        written(self.hash.clone())
+    }
+
+    /// How many bytes have passed.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Counts bytes that were passed on otherwise.
@@ -99,6 +105,14 @@ impl<T> Digester<T> {
         self.hash.update(bytes);
         self.length += bytes.len() as u64;
     }
+}
+
+fn written(hash: Sha256) -> Digest {
+    let mut text = String::from(ALGORITHM);
+    for byte in hash.finalize() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    Digest(text)
 }
 
 impl<W: Write> Write for Digester<W> {

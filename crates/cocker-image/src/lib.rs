@@ -21,6 +21,8 @@ mod placement;
 mod quote;
 mod reference;
 pub mod removal;
+pub mod repository;
+pub mod signature;
 pub mod stack;
 pub mod staging;
 mod store;
@@ -39,6 +41,7 @@ pub use name::{BadName, Name};
 pub use owners::{IdShift, Others};
 pub use placement::{Merged, PlaceError, Stage, dress_as};
 pub use reference::{BadReference, Reference};
+pub use signature::{AllowedSigners, Passphrase, SignatureError, SigningKey};
 pub use store::{
     Afterwards, Change, Commit, ImageRecord, LayerOrigin, LayerRecord, Leaving, NewImage, Origin,
     Rename, StagedLayer, Store, StoreError, StoreLock,

@@ -36,7 +36,7 @@ mod saved;
 mod source;
 #[cfg(test)]
 mod tests;
-mod timestamp;
+pub(crate) mod timestamp;
 mod writer;
 
 pub use chosen::Chosen;

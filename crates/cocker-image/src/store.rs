@@ -11,6 +11,8 @@
 //! ├── containers/<name>/            the engine's
 //! ├── config.toml                   the engine's
 //! ├── ids/<slot>                    the engine's
+//! ├── transfers/<key>/              what is kept of a transfer until it is whole; see [`repository`](crate::repository)
+//! ├── srepo                         the repository that was said last
 //! ├── change.json                   the change of several names that is under way, if any
 //! ├── images.cache                  what listing read the last time; can always be made anew
 //! └── store.lock                    one lock for names: held for milliseconds
@@ -52,6 +54,7 @@ const LAYERS: &str = "layers";
 const IMAGES: &str = "images";
 const CONTAINERS: &str = "containers";
 const IDS: &str = "ids";
+const TRANSFERS: &str = "transfers";
 const LOCK: &str = "store.lock";
 
 /// `$COCKER_HOME`, opened and checked.
@@ -64,6 +67,7 @@ pub struct Store {
     images: OwnedFd,
     containers: OwnedFd,
     ids: OwnedFd,
+    transfers: OwnedFd,
 }
 
 /// The lock on the store's names; released by drop.
@@ -80,11 +84,12 @@ impl Store {
     pub fn open(home: &Path) -> Result<Store, StoreError> {
         let (home, folder) = home::open(home)?;
         let inner = |name: &str| home::open_inner(&home, folder.as_fd(), name);
-        let (layers, images, containers, ids) = (
+        let (layers, images, containers, ids, transfers) = (
             inner(LAYERS)?,
             inner(IMAGES)?,
             inner(CONTAINERS)?,
             inner(IDS)?,
+            inner(TRANSFERS)?,
         );
         Ok(Store {
             home,
@@ -93,6 +98,7 @@ impl Store {
             images,
             containers,
             ids,
+            transfers,
         })
     }
 
@@ -124,6 +130,11 @@ impl Store {
     /// `$COCKER_HOME/ids`.
     pub fn ids_folder(&self) -> BorrowedFd<'_> {
         self.ids.as_fd()
+    }
+
+    /// `$COCKER_HOME/transfers`.
+    pub fn transfers_folder(&self) -> BorrowedFd<'_> {
+        self.transfers.as_fd()
     }
 
     /// Takes the one lock on names (blocking; held for milliseconds), sweeps what dead writers left, and ends a change that
@@ -177,11 +188,12 @@ impl Store {
     }
 
     /// The folders in which things are staged, with their names in `$COCKER_HOME`.
-    pub fn staging_folders(&self) -> [(&'static str, BorrowedFd<'_>); 3] {
+    pub fn staging_folders(&self) -> [(&'static str, BorrowedFd<'_>); 4] {
         [
             (LAYERS, self.layers.as_fd()),
             (IMAGES, self.images.as_fd()),
             (CONTAINERS, self.containers.as_fd()),
+            (TRANSFERS, self.transfers.as_fd()),
         ]
     }
 

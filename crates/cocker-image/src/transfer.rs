@@ -15,8 +15,10 @@ mod foreign;
 mod import;
 mod output;
 
-pub use export::{ExportError, export, export_foreign};
+pub use export::{ExportError, Output, export, export_foreign};
+pub(crate) use export::{digest_of, export_layer};
 pub use import::{Base, ImportError, ImportOptions, Imported, Source};
+pub(crate) use import::{layers_by_digest, unpack_image, unpack_layer};
 pub use output::{IfThere, OutputError, OutputFile};
 
 /// How far a transfer has come: what has passed of how much, in bytes; the whole may be a guess.

@@ -121,11 +121,12 @@ impl Firewall {
         Err(FirewallError::Busy)
     }
 
-    /// Says whether the maps have as many ports as the comments of the containers say, where the kernel counts them
-    /// (Linux 6.10).
+    /// Says whether the maps have as many ports as the comments of the containers say. Before Linux 6.10 the kernel does
+    /// not count them, so they are listed.
     fn has_all_ports(&mut self, state: &State) -> Result<bool, Refusal> {
-        let Some(counted) = state.ports else {
-            return Ok(true);
+        let counted = match state.ports {
+            Some(counted) => counted,
+            None => self.elements(PORTS4)?.len() + self.elements(PORTS6)?.len(),
         };
         let noted = self.elements(CONTAINERS)?;
         let noted = noted.iter().map(|element| Noted::in_element(element).ports);

@@ -44,6 +44,11 @@ pub fn user() -> String {
         .unwrap_or_else(|| "root".into())
 }
 
+/// The socket of the user's ssh agent.
+pub fn agent() -> Option<PathBuf> {
+    said("SSH_AUTH_SOCK").map(PathBuf::from)
+}
+
 /// The folders of PATH, where the user's programs are.
 pub fn program_folders() -> Vec<PathBuf> {
     env::var_os("PATH").map_or_else(Vec::new, |path| env::split_paths(&path).collect())

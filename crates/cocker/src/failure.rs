@@ -71,6 +71,13 @@ impl Failure {
         self
     }
 
+    pub fn with_hint(self, hint: Option<String>) -> Failure {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     pub fn exit_with(mut self, code: u8) -> Failure {
         self.code = code;
         self

@@ -4,6 +4,7 @@
 //! An empty listing prints nothing, or `[]` for programs.
 
 pub mod housekeeping;
+pub mod repository;
 pub mod sessions;
 pub mod stack;
 

@@ -66,7 +66,7 @@ impl Clock {
     }
 
     /// When the clock shows that: the first time, where it does so twice.
-    fn find(&self, date: (i32, u8, u8), time: TimeOfDay) -> Option<SystemTime> {
+    pub fn find(&self, date: (i32, u8, u8), time: TimeOfDay) -> Option<SystemTime> {
         let (year, month, day) = date;
         let TimeOfDay {
             hour,

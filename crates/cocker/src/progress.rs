@@ -50,7 +50,7 @@ impl ProgressLine {
     }
 }
 
-/// `import 43 %, 120 MB, 95 MB/s`; the whole may be a guess, so there is never more than 99 % of it.
+/// `import 43 %, 120 MB, 95 MB/s, 0:02 left`; the whole may be a guess, so there is never more than 99 % of it.
 fn text(what: &str, progress: Progress, since: Duration) -> String {
     let Progress { passed, whole } = progress;
     let percent = match whole {
@@ -59,11 +59,23 @@ fn text(what: &str, progress: Progress, since: Duration) -> String {
     };
     let rate = passed as f64 / since.as_secs_f64().max(0.001);
     let megabytes = |bytes: f64| bytes / 1_000_000.0;
+    let left = time_left(progress, since).map_or_else(String::new, |left| {
+        let seconds = left.as_secs();
+        format!(", {}:{:02} left", seconds / 60, seconds % 60)
+    });
     format!(
-        "{what} {percent} %, {:.0} MB, {:.0} MB/s",
+        "{what} {percent} %, {:.0} MB, {:.0} MB/s{left}",
         megabytes(passed as f64),
         megabytes(rate)
     )
+}
+
+/// How long the rest takes if it goes on as before; `None` where that cannot be said.
+fn time_left(progress: Progress, since: Duration) -> Option<Duration> {
+    let Progress { passed, whole } = progress;
+    let rest = whole.checked_sub(passed).filter(|_| passed > 0)?;
+    let seconds = since.as_secs_f64() * rest as f64 / passed as f64;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 #[cfg(test)]
@@ -76,9 +88,17 @@ mod tests {
         let two_seconds = Duration::from_secs(2);
         assert_eq!(
             text("import", progress(43_000_000, 100_000_000), two_seconds),
-            "import 43 %, 43 MB, 22 MB/s"
+            "import 43 %, 43 MB, 22 MB/s, 0:02 left"
         );
-        assert!(text("export", progress(5, 4), two_seconds).starts_with("export 99 %"));
+        assert_eq!(
+            text("pull", progress(1_000_000, 100_000_000), two_seconds),
+            "pull 1 %, 1 MB, 0 MB/s, 3:18 left"
+        );
+        // Where more has passed than there was to be, nobody knows.
+        assert_eq!(
+            text("export", progress(5, 4), two_seconds),
+            "export 99 %, 0 MB, 0 MB/s"
+        );
         assert!(text("export", progress(5, 0), Duration::ZERO).starts_with("export 0 %"));
     }
 }

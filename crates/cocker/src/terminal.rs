@@ -9,10 +9,12 @@
 //! Only bytes cross: no process of the container ever holds the user's terminal.
 
 mod detach_key;
+mod passphrase;
 mod raw_mode;
 mod replay;
 mod viewer;
 
+pub use passphrase::ask as ask_passphrase;
 pub use raw_mode::restore;
 
 use crate::environment;
@@ -31,9 +33,14 @@ const USUAL_SIZE: WindowSize = WindowSize {
     columns: 80,
 };
 
+/// Whether the user sits at a terminal.
+pub fn is_there() -> bool {
+    isatty(stdio::stdin())
+}
+
 /// Refuses to go on where there is no terminal to look at a session with.
 pub fn require() -> Result<(), Failure> {
-    if isatty(stdio::stdin()) {
+    if is_there() {
         return Ok(());
     }
     Err(Failure::not_done("cannot attach: stdin is not a terminal")

@@ -149,7 +149,6 @@ fn an_error_ends_with_hints_and_steers_no_terminal() {
 
 #[test]
 fn what_is_not_built_yet_says_so() {
-    is_refused(&["spush", "a"], 1, "Error: `spush` is not built yet");
     is_refused(
         &["-a", "boot", "-c", "a", "--cpus", "0"],
         1,

@@ -28,6 +28,8 @@ pub enum Kind {
     Leftover,
     /// A record that was being written into a container's folder when its process died.
     File,
+    /// What came, or what is known of what went, of a transfer that was broken off.
+    Transfer,
     /// A layer that neither an image nor a container needs.
     Layer,
     /// The name of an image without versions.
@@ -73,6 +75,7 @@ impl Engine {
         let mut users = self.layer_users_now(on_error)?;
         let mut pruned = self.prune_leftovers(mode);
         pruned.extend(self.prune_files(&users, mode));
+        pruned.extend(self.prune_transfers(mode));
 
         let nameless = self.nameless(&users)?;
         let may_go = !users.unused(layers.iter()).is_empty();
@@ -125,6 +128,32 @@ impl Engine {
                     name,
                     size,
                 });
+            }
+        }
+        pruned
+    }
+
+    /// What is kept of transfers that nobody is at.
+    fn prune_transfers(&self, mode: PruneMode) -> Vec<Pruned> {
+        let folders = self.store.transfers_folder();
+        let mut pruned = Vec::new();
+        for name in self.store.interrupted_transfers().unwrap_or_default() {
+            let size = self.kept_of_transfer(&name);
+            let left = match mode {
+                PruneMode::Remove => LeavingFolder::begin_if_free(folders, &name).map(|it| {
+                    // The files go with it.
+                    it.is_some()
+                }),
+                PruneMode::DryRun => Ok(is_free(folders, &name)),
+            };
+            match left {
+                Ok(true) => pruned.push(Pruned {
+                    kind: Kind::Transfer,
+                    name,
+                    size,
+                }),
+                Ok(false) => {}
+                Err(error) => tracing::warn!("transfer {name} stays: {error}"),
             }
         }
         pruned

@@ -8,8 +8,8 @@ use crate::images::LayerUsers;
 use crate::recordings;
 use crate::request::OnError;
 use crate::state::StateFile;
-use cocker_image::staging::{Leftover, staged_names};
-use cocker_image::{LayerId, Name, Version};
+use cocker_image::staging::{Leftover, is_free, staged_names};
+use cocker_image::{LayerId, Name, Version, measure_tree};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, fstatvfs, openat, statat};
 use std::collections::HashMap;
@@ -149,7 +149,22 @@ impl Engine {
                 }
             }
         }
+        for name in self.store.interrupted_transfers().unwrap_or_default() {
+            let size = self.kept_of_transfer(&name);
+            usage.count += 1;
+            usage.size += size;
+            if is_free(self.store.transfers_folder(), &name) {
+                usage.reclaimable += size;
+            }
+        }
         usage
+    }
+
+    /// Bytes of the few files that are kept of a transfer.
+    pub(super) fn kept_of_transfer(&self, name: &str) -> u64 {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = openat(self.store.transfers_folder(), name, flags, Mode::empty());
+        folder.map_or(0, |folder| measure_tree(folder.as_fd()).unwrap_or(0))
     }
 
     /// What the record in a staged folder says; images have nothing but theirs.

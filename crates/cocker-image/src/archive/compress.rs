@@ -17,6 +17,9 @@ const PART: usize = 1 << 20;
 /// More threads do not get more memory.
 const MOST_THREADS: usize = 16;
 const GZIP_LEVEL: u32 = 6;
+/// What is looked at to see whether a part gets smaller: so many pieces, of so many bytes.
+const SAMPLES: usize = 8;
+const SAMPLE: usize = 4096;
 const ZSTD_LEVEL: i32 = 3;
 /// How far back a job looks into the one before it: an eighth of the window (zstd_compression_parameters, overlapLog).
 const ZSTD_OVERLAP: u32 = 6;
@@ -208,13 +211,38 @@ fn work(queue: &Mutex<Receiver<Job>>) {
 
 /// Compresses one part, without a time or a name.
 fn member(part: &[u8]) -> Member {
+    let level = match gets_smaller(part)? {
+        true => GZIP_LEVEL,
+        false => 0,
+    };
+    compressed(part, level)
+}
+
+fn compressed(part: &[u8], level: u32) -> Member {
     let to = Vec::with_capacity(part.len() / 2);
     let mut encoder = GzBuilder::new()
         .mtime(0)
         .operating_system(GZIP_SYSTEM)
-        .write(to, flate2::Compression::new(GZIP_LEVEL));
+        .write(to, flate2::Compression::new(level));
     encoder.write_all(part)?;
     encoder.finish()
+}
+
+/// Whether it is worth the time: what is compressed or encrypted already takes the longest and gets no smaller. Samples from all
+/// over the part tell; one of them that gets smaller is enough.
+fn gets_smaller(part: &[u8]) -> io::Result<bool> {
+    if part.len() < SAMPLES * SAMPLE {
+        return Ok(true);
+    }
+    for number in 0..SAMPLES {
+        let begin = (part.len() - SAMPLE) / (SAMPLES - 1) * number;
+        let sample = &part[begin..begin + SAMPLE];
+        // A hundredth is the price of not looking closer.
+        if compressed(sample, GZIP_LEVEL)?.len() < SAMPLE - SAMPLE / 100 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn dead() -> io::Error {

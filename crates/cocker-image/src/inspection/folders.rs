@@ -3,6 +3,7 @@
 use super::{Finding, shell_word};
 use crate::descent::open_again;
 use crate::quote::quote;
+use crate::repository::is_transfer;
 use crate::staging::is_staged;
 use crate::{LayerId, Name, Store, StoreError, Version};
 use rustix::fs::{AtFlags, Dir, FileType, statat};
@@ -26,6 +27,8 @@ impl Store {
         findings.extend(self.inspect_entries_of(images, "images", is_name)?);
         let containers = self.containers_folder();
         findings.extend(self.inspect_entries_of(containers, "containers", is_name)?);
+        let transfers = self.transfers_folder();
+        findings.extend(self.inspect_entries_of(transfers, "transfers", is_transfer)?);
         for name in self.image_names()? {
             if let Ok(Some(versions)) = self.open_versions(&name) {
                 let folder = format!("images/{name}");

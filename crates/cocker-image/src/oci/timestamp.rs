@@ -25,7 +25,7 @@ pub fn write(time: SystemTime) -> String {
 }
 
 /// Reads `2024-01-31T12:00:00.5+01:00`; the fraction is cut off. `None` for what is no point in time from 1970 on.
-pub(super) fn read(text: &str) -> Option<SystemTime> {
+pub(crate) fn read(text: &str) -> Option<SystemTime> {
     if !text.is_ascii() {
         return None;
     }

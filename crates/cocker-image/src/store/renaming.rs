@@ -13,9 +13,10 @@ use super::change::{Change, Commit, Rename, leaving};
 use super::publication::{StagedImage, seconds_now, sync};
 use super::record::{FORMAT, ImageJson};
 use super::{Afterwards, IMAGES, ImageRecord, Leaving, Store, StoreError, StoreLock};
-use crate::{Name, Reference, Version};
+use crate::{LayerId, Name, Reference, Version};
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
+use serde_json::Value;
 use std::os::fd::AsFd;
 
 impl Store {
@@ -69,6 +70,37 @@ impl Store {
             config,
             ..
         } = self.resolve(image)?;
+        let record = self.publish_record(names, name, version, (layers, size, config))?;
+        tracing::debug!(%name, %version, from = %image, "copied an image");
+        Ok(record)
+    }
+
+    /// Makes an image of layers that are in the store already, lowest first, one at least; refused when the name and version
+    /// are in use.
+    pub fn publish_layers(
+        &self,
+        names: &StoreLock,
+        name: &Name,
+        version: &Version,
+        layers: Vec<LayerId>,
+        config: Option<Value>,
+    ) -> Result<ImageRecord, StoreError> {
+        for layer in &layers {
+            self.open_layer(layer)?;
+        }
+        let own_layer = layers.last().expect("an image has a layer");
+        let size = self.layer(own_layer)?.size;
+        self.publish_record(names, name, version, (layers, size, config))
+    }
+
+    /// Makes an image of layers that are there: those, the size of the last one, and what a foreign image said.
+    fn publish_record(
+        &self,
+        names: &StoreLock,
+        name: &Name,
+        version: &Version,
+        (layers, size, config): (Vec<LayerId>, u64, Option<Value>),
+    ) -> Result<ImageRecord, StoreError> {
         if self.has_image(name, version)? {
             return Err(StoreError::ImageExists {
                 name: name.clone(),
@@ -103,7 +135,6 @@ impl Store {
         };
         drop(self.carry_out(names, &change)?);
         staged.let_go();
-        tracing::debug!(%name, %version, from = %image, "copied an image");
         Ok(record)
     }
 

@@ -12,6 +12,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Bytes that are written at once where nothing gathers them before.
 const PIECE: usize = 256 * 1024;
 
+/// Where an archive goes, from its first byte to its last.
+pub trait Output: Write + Send + 'static {
+    /// Forgets all that was written: the archive is written once more.
+    fn start_again(&mut self) -> io::Result<()>;
+}
+
+impl Output for File {
+    fn start_again(&mut self) -> io::Result<()> {
+        self.set_len(0)?;
+        self.seek(SeekFrom::Start(0)).map(drop)
+    }
+}
+
 /// Why an image could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -36,14 +49,14 @@ pub enum ExportError {
     Changed { layer: LayerId },
 }
 
-/// Writes the image's own layer, with what the image was built on, to `to`, an open and empty file. The same image gives the
-/// same bytes.
+/// Writes the image's own layer, with what the image was built on, to `to`, which is empty. The same image gives the same
+/// bytes.
 ///
 /// The layers' digests are taken where that was not done before, and remembered in the store.
 pub fn export(
     store: &Store,
     image: &ImageRecord,
-    to: &File,
+    mut to: impl Output,
     compression: Compression,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), ExportError> {
@@ -60,18 +73,36 @@ pub fn export(
     let tree = store.open_layer(own)?;
     // The digest that is remembered may be of another host's file system, which has holes elsewhere in sparse files.
     for _ in 0..2 {
-        let digest = write(tree.as_fd(), &description, to, compression, &mut |passed| {
+        let text = description.to_json();
+        let written = write(tree.as_fd(), Some(&text), to, compression, &mut |passed| {
             let whole = image.size;
             progress(Progress { passed, whole });
         });
-        let digest = digest.map_err(|failure| failure.of(own))?;
+        let digest;
+        (digest, to) = written.map_err(|failure| failure.of(own))?;
         if digest == description.digest {
             return Ok(());
         }
         description.digest = digest;
-        start_again(to).map_err(|source| ExportError::Write { source })?;
+        to.start_again()
+            .map_err(|source| ExportError::Write { source })?;
     }
     Err(ExportError::Changed { layer: own.clone() })
+}
+
+/// Writes one layer alone, without a description, to `to`, which is empty. Returns its digest: the one that is remembered,
+/// but where the layer came from another host's file system, which has holes elsewhere in sparse files.
+pub(crate) fn export_layer(
+    store: &Store,
+    layer: &LayerId,
+    to: impl Output,
+    compression: Compression,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Digest, ExportError> {
+    let tree = store.open_layer(layer)?;
+    let written = write(tree.as_fd(), None, to, compression, progress);
+    let (digest, _) = written.map_err(|failure| failure.of(layer))?;
+    Ok(digest)
 }
 
 /// Writes the image with all its layers as others load it.
@@ -113,29 +144,26 @@ fn layer_source((tree, record): (&OwnedFd, LayerRecord)) -> LayerSource<'_> {
     }
 }
 
-/// Writes one archive; returns its digest without the description.
-fn write(
+/// Writes one archive; returns its digest without the description, and where it was written to.
+fn write<O: Output>(
     tree: BorrowedFd<'_>,
-    description: &Description,
-    to: &File,
+    description: Option<&[u8]>,
+    to: O,
     compression: Compression,
     progress: &mut dyn FnMut(u64),
-) -> Result<Digest, Failure> {
-    let file = BufWriter::with_capacity(PIECE, to.try_clone()?);
-    let mut watched = Watched::new(compress(file, compression)?, progress);
+) -> Result<(Digest, O), Failure> {
+    let to = BufWriter::with_capacity(PIECE, to);
+    let mut watched = Watched::new(compress(to, compression)?, progress);
     let options = PackOptions {
         whiteouts: Whiteouts::Devices,
-        description: Some(&description.to_json()),
+        description,
     };
     let packed = pack(tree, &options, &mut watched)?;
-    let mut file = watched.into_inner().finish()?;
-    file.flush()?;
-    Ok(packed.digest)
-}
-
-fn start_again(mut file: &File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.seek(SeekFrom::Start(0)).map(drop)
+    let mut to = watched.into_inner().finish()?;
+    // All the way: who takes it may gather bytes too.
+    to.flush()?;
+    let to = to.into_inner().map_err(|error| error.into_error())?;
+    Ok((packed.digest, to))
 }
 
 /// What failed while a layer was written.
@@ -169,7 +197,7 @@ impl From<io::Error> for Failure {
 }
 
 /// The digest of a layer, from its record or from its files.
-fn digest_of(store: &Store, layer: &LayerId) -> Result<Digest, ExportError> {
+pub(crate) fn digest_of(store: &Store, layer: &LayerId) -> Result<Digest, ExportError> {
     if let Some(digest) = store.layer(layer)?.digest {
         return Ok(digest);
     }

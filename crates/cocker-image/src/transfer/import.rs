@@ -252,23 +252,28 @@ fn unpack_archive(
     options: &ImportOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Imported, ImportError> {
-    let mut layer = store.stage()?;
-    layer.origin = Some(origin);
     let passed = Arc::new(AtomicU64::new(0));
     let counted = Counted {
         inner: file,
         passed: passed.clone(),
     };
-    let mut watched = Watched {
-        inner: decompress(counted).map_err(|source| ImportError::Begin { source })?,
-        tell: || {
-            progress(Progress {
-                passed: passed.load(Ordering::Relaxed),
-                whole: length,
-            });
-        },
-    };
-    let unpacked = unpack(&mut watched, layer.tree(), &unpack_options(store, options)?)?;
+    unpack_image(store, counted, origin, options, &mut || {
+        progress(Progress {
+            passed: passed.load(Ordering::Relaxed),
+            whole: length,
+        });
+    })
+}
+
+/// Unpacks an archive of one layer that comes as a stream, compressed or not. `tell` is called again and again meanwhile.
+pub(crate) fn unpack_image(
+    store: &Store,
+    from: impl Read + Send + 'static,
+    origin: LayerOrigin,
+    options: &ImportOptions,
+    tell: &mut dyn FnMut(),
+) -> Result<Imported, ImportError> {
+    let (mut layer, unpacked) = unpack_layer(store, from, origin, options, tell)?;
     let (mut base, mut config) = (Vec::new(), None);
     if let Some(text) = &unpacked.description {
         let description = believe(text, &unpacked)?;
@@ -284,6 +289,24 @@ fn unpack_archive(
         layers: vec![layer],
         config,
     })
+}
+
+/// The same without believing anything that it says of itself.
+pub(crate) fn unpack_layer(
+    store: &Store,
+    from: impl Read + Send + 'static,
+    origin: LayerOrigin,
+    options: &ImportOptions,
+    tell: &mut dyn FnMut(),
+) -> Result<(StagedLayer, Unpacked), ImportError> {
+    let mut layer = store.stage()?;
+    layer.origin = Some(origin);
+    let mut watched = Watched {
+        inner: decompress(from).map_err(|source| ImportError::Begin { source })?,
+        tell,
+    };
+    let unpacked = unpack(&mut watched, layer.tree(), &unpack_options(store, options)?)?;
+    Ok((layer, unpacked))
 }
 
 pub(super) fn unpack_options(
@@ -339,7 +362,7 @@ fn find_base(store: &Store, base: &[BaseLayer]) -> Result<Vec<LayerId>, ImportEr
 }
 
 /// The layers of the store whose digests are known, by them.
-fn layers_by_digest(store: &Store) -> Result<HashMap<Digest, LayerId>, ImportError> {
+pub(crate) fn layers_by_digest(store: &Store) -> Result<HashMap<Digest, LayerId>, ImportError> {
     let mut known = HashMap::new();
     for id in store.layer_ids()? {
         // One that goes meanwhile, or cannot be read, is nothing to stand on.

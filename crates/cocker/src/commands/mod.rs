@@ -13,6 +13,7 @@ mod instantiate;
 mod kill;
 mod list;
 mod logs;
+mod repository;
 mod root;
 mod run;
 mod sessions;
@@ -54,6 +55,12 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Export(said) => transfer::export(&environment::engine()?, &said)?,
         Command::Import(said) => transfer::import(&environment::engine()?, &said)?,
+        Command::Ssearch(said, form) => {
+            repository::search(&environment::engine()?, said, form)?;
+        }
+        Command::Spush(said) => repository::push(&environment::engine()?, said)?,
+        Command::Spull(said) => repository::pull(&environment::engine()?, said)?,
+        Command::Srm(said) => repository::remove(&environment::engine()?, said)?,
         Command::ToImage(said) => convert::to_image(&environment::engine()?, &said)?,
         Command::ToContainer(said) => convert::to_container(&environment::engine()?, &said)?,
         Command::Prune(pruning) => housekeeping::prune(&environment::engine()?, &pruning)?,

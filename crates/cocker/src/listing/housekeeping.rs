@@ -113,6 +113,7 @@ fn kind(kind: PrunedKind) -> &'static str {
     match kind {
         PrunedKind::Leftover => "leftover",
         PrunedKind::File => "file",
+        PrunedKind::Transfer => "transfer",
         PrunedKind::Layer => "layer",
         PrunedKind::Image => "image",
         PrunedKind::Ids => "ids",

@@ -1,6 +1,7 @@
 //! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
 
 use super::instantiation::Instantiation;
+use super::repository::{self, Pulling, Pushing, Removing, Searching};
 use super::run::{self, Run};
 use super::said::{self, BootOptions, Everywhere, Said};
 use super::session::{self, Attaching, SessionsOf};
@@ -51,6 +52,10 @@ pub enum Command {
     RmImage(Reference, OnError),
     Export(ExportRequest),
     Import(ImportRequest),
+    Ssearch(Searching, ListingForm),
+    Spush(Pushing),
+    Spull(Pulling),
+    Srm(Removing),
     ToImage(ToImageRequest),
     ToContainer(ToContainerRequest),
     Prune(Pruning),
@@ -197,6 +202,12 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::RmImage(image) => Command::RmImage(reference(image.reference())?, on_error),
         Said::Export(said) => Command::Export(transfer::export(&said, on_error)?),
         Said::Import(said) => Command::Import(transfer::import(said)?),
+        Said::Ssearch(said) => {
+            Command::Ssearch(repository::search(&said)?, listing_form(&said.listing))
+        }
+        Said::Spush(said) => Command::Spush(repository::push(&said, on_error)?),
+        Said::Spull(said) => Command::Spull(repository::pull(said)?),
+        Said::Srm(said) => Command::Srm(repository::remove(&said)?),
         Said::ToImage(said) => to_image(&said)?,
         Said::ToContainer(said) => to_container(&said)?,
         Said::Prune(said) => Command::Prune(Pruning {
@@ -259,19 +270,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
             };
             Command::Release(wait_status, boot)
         }
-        later => Command::NotBuilt(later_release(later)?),
     })
-}
-
-/// What the release lacks, after the names in it proved good.
-fn later_release(said: Said) -> Result<String, Failure> {
-    let what = match said {
-        Said::Ssearch(_) => "ssearch",
-        Said::Spush(said) => (reference(said.image.reference())?, "spush").1,
-        Said::Spull(said) => (reference(said.image.reference())?, "spull").1,
-        built => unreachable!("{built:?} is built"),
-    };
-    Ok(format!("`{what}`"))
 }
 
 fn create(said: said::Create) -> Result<Command, Failure> {
@@ -494,7 +493,7 @@ pub(super) fn references(text: &str) -> Result<Vec<Reference>, Failure> {
     Reference::parse_list(text).map_err(|error| misspelt(&error))
 }
 
-fn misspelt(error: &(dyn Error + 'static)) -> Failure {
+pub(super) fn misspelt(error: &(dyn Error + 'static)) -> Failure {
     let failure = Failure::usage(error.to_string());
     match error.source() {
         Some(cause) => failure.caused_by(cause),

@@ -14,6 +14,7 @@ mod instantiation;
 mod meaning;
 mod modern;
 mod network;
+mod repository;
 mod run;
 mod said;
 mod seed;
@@ -29,6 +30,7 @@ pub use meaning::{
     Pruning, PutSource,
 };
 pub use modern::completion_script;
+pub use repository::{Pulling, Pushing, Removing, Searching};
 pub use run::{Company, Run};
 pub use session::{Attaching, SessionsOf};
 pub use since::{LocalTime, Since, TimeOfDay};

@@ -45,6 +45,14 @@ pub enum Said {
     Export(Export),
     /// Read an image from a file: a .cockerimage, a tar of a root file system, an OCI layout, what docker saved
     Import(Import),
+    /// List the images of the ssh repository
+    Ssearch(Ssearch),
+    /// Push an image to the ssh repository, where it appears when it is whole
+    Spush(Spush),
+    /// Pull an image from the ssh repository; without a version the highest
+    Spull(Spull),
+    /// Remove an image from the ssh repository
+    Srm(Srm),
     /// List an image's layers, the topmost first
     History(History),
     /// List what a container has changed, or what differs between two images
@@ -105,12 +113,6 @@ pub enum Said {
         #[arg(value_name = "COMMAND")]
         command: Option<String>,
     },
-    /// List the images of the ssh repository (not built yet)
-    Ssearch(Ssearch),
-    /// Push an image to the ssh repository (not built yet)
-    Spush(Transfer),
-    /// Pull an image from the ssh repository (not built yet)
-    Spull(Transfer),
     /// The last act of a container's supervisor
     #[command(hide = true)]
     Release {
@@ -437,10 +439,9 @@ pub struct Destroy {
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct Ssearch {
-    /// The repository; remembered
-    #[arg(long, value_name = "U@H")]
-    pub srepo: Option<String>,
-    /// Only images whose names have this in them
+    #[command(flatten)]
+    pub repository: TheRepository,
+    /// Only images whose NAME:VERSION has this in it
     #[arg(long = "match", value_name = "S")]
     pub pattern: Option<String>,
     #[command(flatten)]
@@ -588,11 +589,55 @@ pub struct Import {
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
-pub struct Transfer {
+pub struct Spush {
     #[command(flatten)]
     pub image: TheImage,
-    /// The repository; remembered
-    #[arg(long, value_name = "U@H")]
+    #[command(flatten)]
+    pub repository: TheRepository,
+    /// Push all its layers, but none that is there already, instead of its own in one file
+    #[arg(long)]
+    pub layers: bool,
+    /// How it is compressed; gzip by default, with --layers zstd
+    #[arg(long, value_name = "gzip|zstd|none")]
+    pub compress: Option<String>,
+    /// Sign it with this private key, or by the agent that holds this public one
+    #[arg(long, value_name = "KEY")]
+    pub sign: Option<OsString>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Spull {
+    #[command(flatten)]
+    pub image: TheImage,
+    #[command(flatten)]
+    pub repository: TheRepository,
+    /// Take it only where one of these signers has signed it (ssh-keygen(1), ALLOWED SIGNERS)
+    #[arg(long, value_name = "ALLOWED_SIGNERS")]
+    pub verify: Option<OsString>,
+    /// Only its own layer, without what it was built on
+    #[arg(long)]
+    pub no_base: bool,
+    /// Make its device nodes, where you trust it
+    #[arg(long)]
+    pub allow_devices: bool,
+    /// The most that its files may take together; by default what the disk has room for
+    #[arg(long, value_name = "10G")]
+    pub max_size: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Srm {
+    #[command(flatten)]
+    pub image: TheImage,
+    #[command(flatten)]
+    pub repository: TheRepository,
+}
+
+// An account on a server.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct TheRepository {
+    /// The repository; without it the one that was said last
+    #[arg(long, value_name = "[USER@]HOST[:PORT][/FOLDER]")]
     pub srepo: Option<String>,
 }
 

@@ -100,6 +100,9 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--since", "", Takes::Value),
     ("--srepo", "", Takes::Value),
     ("--match", "", Takes::Value),
+    ("--layers", "", Takes::Nothing),
+    ("--sign", "", Takes::Value),
+    ("--verify", "", Takes::Value),
     ("--template-file", "", Takes::Values),
     ("--mapping-file", "", Takes::Value),
     ("--instance-file", "", Takes::Value),
@@ -198,7 +201,7 @@ impl Words {
             "diff" => self.diff()?,
             "whence" => self.whence()?,
             "ssearch" => Said::Ssearch(said::Ssearch {
-                srepo: self.text("--srepo")?,
+                repository: self.repository()?,
                 pattern: self.text("--match")?,
                 listing: self.listing()?,
             }),
@@ -332,14 +335,25 @@ impl Words {
             }
             "putfile" => Said::Put(self.file_transfer()?),
             "getfile" => Said::Get(self.file_transfer()?),
-            _ => return self.action_of_a_later_release(action),
-        })
-    }
-
-    fn action_of_a_later_release(&mut self, action: &str) -> Result<Said, Failure> {
-        Ok(match action {
-            "spush" => Said::Spush(self.transfer()?),
-            "spull" => Said::Spull(self.transfer()?),
+            "spush" => Said::Spush(said::Spush {
+                image: self.image()?,
+                repository: self.repository()?,
+                layers: self.flag("--layers"),
+                compress: self.text("--compress")?,
+                sign: self.value("--sign"),
+            }),
+            "spull" => Said::Spull(said::Spull {
+                image: self.image()?,
+                repository: self.repository()?,
+                verify: self.value("--verify"),
+                no_base: self.flag("--no-base"),
+                allow_devices: self.flag("--allow-devices"),
+                max_size: self.text("--max-size")?,
+            }),
+            "srm" => Said::Srm(said::Srm {
+                image: self.image()?,
+                repository: self.repository()?,
+            }),
             unknown => return Err(Failure::usage(format!("there is no action `{unknown}`"))),
         })
     }
@@ -438,11 +452,9 @@ impl Words {
         })
     }
 
-    fn transfer(&mut self) -> Result<said::Transfer, Failure> {
-        Ok(said::Transfer {
-            image: self.image()?,
-            srepo: self.text("--srepo")?,
-        })
+    fn repository(&mut self) -> Result<said::TheRepository, Failure> {
+        let srepo = self.text("--srepo")?;
+        Ok(said::TheRepository { srepo })
     }
 
     fn file_transfer(&mut self) -> Result<said::FileTransfer, Failure> {

@@ -2,10 +2,11 @@
 
 use super::*;
 use cocker_engine::{
-    Boot, BridgeRequest, CreateRequest, Follow, GetRequest, IfBooted, IfThere, Isolation, Name,
-    NetworkRequest, NewContainer, OnError, Original, PortMapping, Program, PruneMode, PutRequest,
-    Reference, Rules, RunRequest, StackRequest, ToContainerRequest, ToImageRequest, Unruled,
-    UserRequest, Variable, Version, VolumeAccess, VolumeRequest, WhileBooted, Who,
+    Boot, BridgeRequest, Compression, CreateRequest, Follow, Form, GetRequest, IfBooted, IfThere,
+    Isolation, Name, NetworkRequest, NewContainer, OnError, Original, PortMapping, Program,
+    PruneMode, PutRequest, Reference, Rules, RunRequest, StackRequest, ToContainerRequest,
+    ToImageRequest, Unruled, UserRequest, Variable, Version, VolumeAccess, VolumeRequest,
+    WhileBooted, Who,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -204,7 +205,17 @@ const SPELLINGS: &[(&str, &str)] = &[
         "import --image-file f.cockerimage",
     ),
     ("-a spush -m I", "spush I"),
+    (
+        "-a spush -m I:1 --layers --compress gzip --sign k --srepo u@h:22/f -f",
+        "spush -f I:1 --layers --compress gzip --sign k --srepo u@h:22/f",
+    ),
     ("-a spull -m I --srepo u@h", "spull -m I --srepo u@h"),
+    (
+        "-a spull -m I:2 --verify a --no-base --allow-devices --max-size 1G",
+        "spull I:2 --verify a --no-base --allow-devices --max-size 1G",
+    ),
+    ("-a srm -m I:1 --srepo u@h", "srm I:1 --srepo u@h"),
+    ("-s ssearch -q", "ssearch -q"),
     (
         "-a rplfile -c C --template-file t --mapping-file m --instance-file i",
         "instantiate C --template-file t --mapping-file m --instance-file i",
@@ -643,11 +654,35 @@ fn a_dash_is_a_stream_and_a_path_that_leads_to_it_is_a_file() {
 }
 
 #[test]
+fn what_is_pushed_is_compressed_as_its_form_wants_it() {
+    for (line, form, compression) in [
+        ("spush a", Form::File, Compression::Gzip),
+        ("spush a --compress none", Form::File, Compression::None),
+        ("spush a --layers", Form::Layers, Compression::Zstd),
+        (
+            "-a spush -m a --layers --compress gzip",
+            Form::Layers,
+            Compression::Gzip,
+        ),
+    ] {
+        let Command::Spush(pushing) = meant(line) else {
+            panic!("`{line}` is no push");
+        };
+        assert_eq!(
+            (pushing.form, pushing.compression),
+            (form, compression),
+            "{line}"
+        );
+        assert_eq!((pushing.address, pushing.sign), (None, None));
+        assert_eq!(pushing.if_there, IfThere::Refuse);
+    }
+}
+
+#[test]
 fn what_a_later_release_has_is_named() {
     for (line, what) in [
         ("create -m a -b --cpus 0", "`--cpus`"),
         ("boot C --mem-limit 1G", "`--mem-limit`"),
-        ("spush a", "`spush`"),
     ] {
         assert_eq!(meant(line), Command::NotBuilt(what.into()), "{line}");
     }
@@ -656,6 +691,13 @@ fn what_a_later_release_has_is_named() {
 #[test]
 fn wrong_usage_is_refused() {
     let wrong = [
+        "spush a --compress xz",
+        "spush a --srepo -x@h",
+        "spush a --srepo u@h:x",
+        "spush",
+        "-a spull -m a --layers",
+        "-a srm -m a --sign k",
+        "ssearch --srepo=",
         // No command, or none that there is.
         "-d",
         "-c C",

@@ -43,32 +43,40 @@ pub fn export(said: &said::Export, on_error: OnError) -> Result<ExportRequest, F
 
 pub fn import(said: said::Import) -> Result<ImportRequest, Failure> {
     let file = said.first_word.or(said.image_file);
-    let max_size = said.max_size.as_deref().map(|text| {
+    Ok(ImportRequest {
+        file: PathBuf::from(file.expect("either spelling refuses a command without it")),
+        image: said.image.as_deref().map(reference).transpose()?,
+        reference: said.reference,
+        options: import_options(said.max_size.as_deref(), said.allow_devices, said.no_base)?,
+    })
+}
+
+pub(super) fn import_options(
+    max_size: Option<&str>,
+    allow_devices: bool,
+    no_base: bool,
+) -> Result<ImportOptions, Failure> {
+    let max_size = max_size.map(|text| {
         parse_size(text).ok_or_else(|| {
             Failure::usage(format!(
                 "`--max-size {text}` is not a size: bytes, or a number and K, M, G or T"
             ))
         })
     });
-    Ok(ImportRequest {
-        file: PathBuf::from(file.expect("either spelling refuses a command without it")),
-        image: said.image.as_deref().map(reference).transpose()?,
-        reference: said.reference,
-        options: ImportOptions {
-            max_size: max_size.transpose()?,
-            devices: match said.allow_devices {
-                true => Devices::Allowed,
-                false => Devices::Refused,
-            },
-            base: match said.no_base {
-                true => Base::LeftOut,
-                false => Base::Needed,
-            },
+    Ok(ImportOptions {
+        max_size: max_size.transpose()?,
+        devices: match allow_devices {
+            true => Devices::Allowed,
+            false => Devices::Refused,
+        },
+        base: match no_base {
+            true => Base::LeftOut,
+            false => Base::Needed,
         },
     })
 }
 
-fn compression(text: &str) -> Result<Compression, Failure> {
+pub(super) fn compression(text: &str) -> Result<Compression, Failure> {
     match text {
         "gzip" => Ok(Compression::Gzip),
         "zstd" => Ok(Compression::Zstd),

@@ -29,6 +29,7 @@ mod looks;
 mod network;
 mod quick_start;
 mod recording;
+mod repository;
 mod roundtrip;
 mod run;
 mod screens;
@@ -88,6 +89,9 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         images::trials(),
         conversion::trials(),
         transfer::trials(),
+        repository::trials(),
+        repository::broken_off::trials(),
+        repository::enemies::trials(),
         roundtrip::trials(),
         interop::trials(),
         housekeeping::trials(),

@@ -253,3 +253,24 @@ fn a_writer_that_fails_ends_the_compressor() {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{compression}");
     }
 }
+
+/// What does not get smaller takes no more room than a hundredth, and comes back; what gets smaller somewhere is compressed.
+#[test]
+fn what_gets_no_smaller_is_stored() {
+    let mut state = 1u64;
+    let mut noise = Vec::new();
+    while noise.len() < 3 << 20 {
+        // xorshift64 (Marsaglia, 2003)
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        noise.extend_from_slice(&state.to_ne_bytes());
+    }
+    let mut half = noise.clone();
+    half[1 << 20..2 << 20].fill(b'x');
+    for (bytes, least, most) in [(&noise, 3 << 20, 3_200_000), (&half, 2 << 20, 2_200_000)] {
+        let packed = compressed(bytes, Compression::Gzip, 2);
+        assert!((least..most).contains(&packed.len()), "{}", packed.len());
+        assert!(decompressed(packed).unwrap() == *bytes);
+    }
+}

@@ -144,7 +144,7 @@ pub fn of_the_whole_run() -> Vec<String> {
 
 /// Kills what still runs for a test, each by a pidfd, so that no other process can be meant.
 pub fn end_processes(home: &Path, cgroup: &str) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + super::here(Duration::from_secs(10));
     loop {
         let running = processes_of(home, cgroup);
         if running.is_empty() || Instant::now() > deadline {

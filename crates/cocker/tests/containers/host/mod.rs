@@ -7,18 +7,21 @@
 //! └── <n>/                                one test's `COCKER_HOME`: the store's layers as hard links
 //! ```
 
+pub mod kept;
 mod lab;
 mod leftovers;
 mod network;
 mod outcome;
 mod peers;
 mod prepared;
+mod ssh;
 mod terminal;
 
 pub use leftovers::{Process, processes};
 pub use network::Place;
 pub use outcome::{Outcome, Started};
 pub use prepared::{Image, size_of_files};
+pub use ssh::{Access, SshServer, Way, make_key};
 pub use terminal::Terminal;
 
 use lab::Lab;
@@ -35,8 +38,23 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
-/// How long anything may take before a test calls it stuck.
+/// How long anything may take before a test calls it stuck; see [`here`].
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long that is on this machine: `COCKER_TEST_SLOWNESS` times as long, where that is said.
+pub fn here(time: Duration) -> Duration {
+    time * slowness().expect("it was looked at before the first test")
+}
+
+fn slowness() -> Result<u32, String> {
+    let said = env::var("COCKER_TEST_SLOWNESS").unwrap_or_else(|_| "1".into());
+    match said.parse() {
+        Ok(times @ 1..=1000) => Ok(times),
+        _ => Err(format!(
+            "COCKER_TEST_SLOWNESS is a number from 1 to 1000, not `{said}`"
+        )),
+    }
+}
 
 /// What `PATH` is for every command that a test types, before the folder of `cocker` itself.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -88,6 +106,7 @@ pub enum Network {
 /// Before, while the machine's network is there, it makes what the tests on Debian stand on, where it is wanted.
 /// `unshare` makes them before our first thread, and sets every mount private, so no mount reaches the host.
 pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
+    slowness()?;
     if env::var_os(INSIDE).is_some() {
         fs::create_dir_all(base().join("bin"))
             .map_err(|why| format!("cannot make {}: {why}", base().display()))?;
@@ -103,14 +122,14 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
         lab::mount_names().map_err(|why| format!("cannot mount {}: {why}", lab::NAMES))?;
         cover_resolvers()?;
         let program = base().join("bin/cocker");
-        fs::copy(env!("CARGO_BIN_EXE_cocker"), &program)
+        fs::copy(program_under_test(), &program)
             .map_err(|why| format!("cannot copy cocker to {}: {why}", program.display()))?;
         return Ok(());
     }
     if !rustix::process::geteuid().is_root() {
         return Err("these tests boot containers and need root: `sudo make test`".into());
     }
-    if wants_debian && let Err(why) = prepared::keep_debian() {
+    if wants_debian && let Err(why) = kept::keep_debian() {
         eprintln!("The tests on a Debian root file system will fail: {why}");
     }
     let why = Command::new("unshare")
@@ -120,6 +139,14 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
         .env(INSIDE, "1")
         .exec();
     Err(format!("cannot execute `unshare`: {why}"))
+}
+
+/// The program that was built with the tests, or the one that `COCKER_TEST_PROGRAM` names.
+pub fn program_under_test() -> PathBuf {
+    env::var_os("COCKER_TEST_PROGRAM").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_cocker")),
+        PathBuf::from,
+    )
 }
 
 /// Puts resolvers that are known to every test over those of the machine, in this mount namespace.
@@ -186,11 +213,12 @@ pub fn trial(
 /// Waits until `holds`; fails with `what` when it does not come true.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     while !holds() {
         assert!(
-            Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain until {what}"
+            begun.elapsed() < here(PATIENCE),
+            "waited {:?} in vain until {what}",
+            begun.elapsed()
         );
         thread::sleep(Duration::from_millis(5));
     }
@@ -563,7 +591,7 @@ impl Host {
     #[track_caller]
     pub fn nothing_is_left(&self) {
         // A process that was killed is still listed for the moment its parent needs to take notice.
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + here(Duration::from_secs(5));
         loop {
             let left = self.what_is_left();
             if left.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::lab::{self, Lab};
 use super::peers::{self, Endpoint, Flow, Service};
-use super::{Host, Started};
+use super::{Host, Started, here};
 use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ impl Host {
     /// service sees it.
     #[track_caller]
     pub fn reaches(&self, from: Place, target: &str, name: &str) -> String {
-        let answer = peers::ask(&self.namespace_of(from), Endpoint::of(target), LONG);
+        let answer = peers::ask(&self.namespace_of(from), Endpoint::of(target), here(LONG));
         let seen = answer
             .as_ref()
             .ok()
@@ -103,7 +103,8 @@ impl Host {
     /// Asserts that a client at `from` gets no answer at `target`, from nobody.
     #[track_caller]
     pub fn does_not_reach(&self, from: Place, target: &str) {
-        if let Ok(answer) = peers::ask(&self.namespace_of(from), Endpoint::of(target), SHORT) {
+        if let Ok(answer) = peers::ask(&self.namespace_of(from), Endpoint::of(target), here(SHORT))
+        {
             panic!(
                 "{from} should reach nobody by {target}, and was told `{answer}`; the host's network:\n{}",
                 self.lab().report()

@@ -1,6 +1,6 @@
 //! A command that was typed, and what came of it.
 
-use super::PATIENCE;
+use super::{PATIENCE, here};
 use rustix::process::{Pid, Signal};
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -71,7 +71,7 @@ impl Started {
     /// Waits until the command has written `text` to standard output.
     #[track_caller]
     pub fn until_prints(&mut self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + here(PATIENCE);
         while !String::from_utf8_lossy(&self.stdout.arrived).contains(text) {
             if !self.stdout.wait(deadline) {
                 let seen = String::from_utf8_lossy(&self.stdout.arrived);
@@ -92,15 +92,16 @@ impl Started {
     #[track_caller]
     pub fn outcome(mut self) -> Outcome {
         drop(self.stdin.take());
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + here(PATIENCE);
         while self.stdout.wait(deadline) {}
         while self.stderr.wait(deadline) {}
         let status = wait(&mut self.child, deadline);
         let stderr = String::from_utf8_lossy(&self.stderr.arrived).into_owned();
         let Some(status) = status else {
             panic!(
-                "`{}` did not end within {PATIENCE:?}; it said\n{stderr}",
-                self.line
+                "`{}` did not end within {:?}; it said\n{stderr}",
+                self.line,
+                here(PATIENCE)
             );
         };
         Outcome {
@@ -186,11 +187,11 @@ impl Outcome {
         self.fails(status, named)
     }
 
-    /// It took at most this long.
+    /// It took at most this long, or on a slow machine as much longer as that is slower.
     #[track_caller]
     pub fn within(self, longest: Duration) -> Outcome {
         assert!(
-            self.took <= longest,
+            self.took <= here(longest),
             "{:?} is too long for {self}",
             self.took
         );

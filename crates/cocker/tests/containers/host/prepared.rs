@@ -2,15 +2,15 @@
 //!
 //! Layers are read-only, so every test's store has the same files by hard links.
 
-use super::{base, leftovers};
+use super::{base, kept, leftovers};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::{env, fs};
 
 /// An image made by hand.
 pub struct Image {
@@ -47,7 +47,7 @@ pub fn add_image_of_many_layers(home: &Path, name: &str, count: usize) {
 
 /// Adds image `debian`: what debootstrap makes, kept from run to run.
 pub fn add_image_debian(home: &Path) {
-    let kept = kept_debian();
+    let kept = kept::debian();
     assert!(
         kept.is_dir(),
         "{} is not there; see the start of the output for why it could not be made",
@@ -201,96 +201,6 @@ fn layers_of(record: &Value) -> Vec<String> {
         .iter()
         .map(|id| id.as_str().expect("an id is text").to_string())
         .collect()
-}
-
-/// Makes the kept Debian root file system where there is none yet. It needs the host's network.
-pub fn keep_debian() -> Result<(), String> {
-    let kept = kept_debian();
-    if is_complete(&kept) {
-        return Ok(());
-    }
-    let folder = kept.parent().expect("it lies in a folder");
-    fs::create_dir_all(folder).map_err(|why| format!("cannot make {}: {why}", folder.display()))?;
-    let begun = folder.join(format!(".new-{}", std::process::id()));
-    // debootstrap mounts /proc in what it makes; in a namespace of its own that ends with it.
-    let mut command = Command::new("unshare");
-    command.args([
-        "--mount",
-        "--propagation",
-        "private",
-        "--",
-        "debootstrap",
-        "--variant=minbase",
-    ]);
-    command.args([&format!("--include={PACKAGES}"), "bookworm"]);
-    command
-        .arg(&begun)
-        .args(debian_mirror())
-        .stdin(Stdio::null());
-    let output = command
-        .output()
-        .map_err(|why| format!("cannot execute debootstrap: {why}"))?;
-    if !output.status.success() {
-        let _ = fs::remove_dir_all(&begun);
-        let said = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let last: Vec<&str> = said.lines().rev().take(5).collect();
-        return Err(format!(
-            "debootstrap failed ({}), last line first: {last:#?}",
-            output.status
-        ));
-    }
-    // What an older run has kept makes way.
-    let _ = fs::remove_dir_all(&kept);
-    fs::rename(&begun, &kept).or_else(|why| {
-        let _ = fs::remove_dir_all(&begun);
-        // Another run was faster; its tree serves as well.
-        if is_complete(&kept) {
-            Ok(())
-        } else {
-            Err(format!("cannot name {}: {why}", kept.display()))
-        }
-    })
-}
-
-/// What the tests need beside the smallest Debian.
-const PACKAGES: &str = "openssh-server,cron,procps,iproute2,less,vim-tiny";
-
-/// Whether it is there, with everything that the tests need now.
-fn is_complete(debian: &Path) -> bool {
-    let information = debian.join("var/lib/dpkg/info");
-    let mut packages = PACKAGES.split(',');
-    packages.all(|package| information.join(format!("{package}.list")).is_file())
-}
-
-fn kept_debian() -> PathBuf {
-    let folder = env::var_os("COCKER_TEST_CACHE")
-        .map_or_else(|| PathBuf::from("/var/cache/cocker-tests"), PathBuf::from);
-    folder.join("debian-bookworm")
-}
-
-/// The mirror that this machine takes its own Debian packages from, where it names one.
-fn debian_mirror() -> Option<String> {
-    let mut lists = vec![PathBuf::from("/etc/apt/sources.list")];
-    lists.extend(
-        fs::read_dir("/etc/apt/sources.list.d")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path()),
-    );
-    let texts: Vec<String> = lists.iter().flat_map(fs::read_to_string).collect();
-    let lines = texts
-        .iter()
-        .flat_map(|text| text.lines())
-        .filter(|line| !line.trim_start().starts_with('#'));
-    let mut words = lines.flat_map(str::split_whitespace);
-    words
-        .find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"))
-        .map(str::to_string)
 }
 
 fn succeeds(command: &mut Command) -> bool {

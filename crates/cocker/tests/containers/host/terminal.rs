@@ -1,6 +1,6 @@
 //! A user at a terminal: a pty whose slave is the controlling terminal of one command.
 
-use super::{Host, PATIENCE, outcome};
+use super::{Host, PATIENCE, here, outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
@@ -86,7 +86,7 @@ impl Terminal {
     /// Waits until the screen shows `text` after what was expected before; returns what came before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + here(PATIENCE);
         let mut searched = 0;
         loop {
             let unseen = &self.shown[self.passed..];
@@ -111,7 +111,7 @@ impl Terminal {
     /// Waits for the command's end; returns its status.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + here(PATIENCE);
         while self.read(deadline) {}
         let status = outcome::wait(&mut self.child, deadline);
         status.unwrap_or_else(|| {
@@ -140,7 +140,7 @@ impl Terminal {
         let nothing = std::fs::File::open("/dev/null").expect("every machine has one");
         // The master is closed by being replaced.
         self.master = nothing.into();
-        let ended = outcome::wait(&mut self.child, Instant::now() + PATIENCE);
+        let ended = outcome::wait(&mut self.child, Instant::now() + here(PATIENCE));
         assert!(ended.is_some(), "the command outlives its terminal");
     }
 
@@ -185,7 +185,7 @@ impl Terminal {
     /// Waits until what stands on the screen is as it should be; `what` says how.
     #[track_caller]
     pub fn until_drawn(&mut self, what: &str, is_so: impl Fn(&vt100::Screen) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + here(PATIENCE);
         while !is_so(self.display.screen()) {
             assert!(
                 self.read(deadline),

@@ -1,0 +1,390 @@
+//! A file that is packed and sent at the same time, under a name that says that it is not whole yet.
+//!
+//! ```text
+//! a thread: files ──▶ tar ──▶ compressed ──▶ pieces ──▶ here: SHA-256, checkpoints ──▶ .part
+//! ```
+//!
+//! Packing the same layer gives the same bytes, so a transfer that was broken off packs again, compares the SHA-256 of what the
+//! server has already, and sends the rest. What the server has is known from the checkpoints: so much it had acknowledged.
+
+use super::names::part_of;
+use super::server::{FILE_MODE, is_missing, remote};
+use super::stream::{Piece, Sink, pieces};
+use super::unfinished::{Checkpoint, Unfinished};
+use super::{Repository, RepositoryError};
+use crate::transfer::ExportError;
+use crate::{Digest, Digester};
+use cocker_sftp::{Handle, SftpError, SftpErrorKind, Upload};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::thread;
+
+/// Bytes between two checkpoints.
+const STEP: u64 = 1 << 20;
+/// So many of the last bytes that the server should have are compared before more are sent.
+const TAIL: u64 = 64 << 10;
+
+/// What packs into a sink, and says meanwhile how many bytes it has packed.
+pub(super) type Packer<'a, T> =
+    dyn Fn(Sink, &mut dyn FnMut(u64)) -> Result<T, ExportError> + Sync + 'a;
+
+/// A file that is to be sent.
+pub(super) struct Sending<'a> {
+    /// What it will be called there.
+    pub path: &'a str,
+    /// Says which bytes these are: where it says the same, they are the same.
+    pub content: &'a str,
+}
+
+/// A file that has arrived, and has not its name yet.
+pub(super) struct Sent<T> {
+    /// What it is called there.
+    pub part: String,
+    /// Of its bytes.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// What the packer says.
+    pub packed: T,
+}
+
+/// What is kept on this side.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    path: String,
+    content: String,
+    part: String,
+}
+
+/// Why a file did not arrive.
+enum Stop {
+    /// What the server has is not what would be sent: all of it has to be sent.
+    Different,
+    Failed(RepositoryError),
+}
+
+impl<E: Into<RepositoryError>> From<E> for Stop {
+    fn from(error: E) -> Stop {
+        Stop::Failed(error.into())
+    }
+}
+
+impl Repository {
+    /// Packs and sends. `pack` is called in a thread of its own, twice where what was kept of an earlier transfer is of no use,
+    /// and says how far it is; `tell` passes that on.
+    pub(super) fn send<T: Send>(
+        &self,
+        unfinished: &Unfinished,
+        sending: &Sending<'_>,
+        pack: &Packer<'_, T>,
+        tell: &mut dyn FnMut(u64),
+    ) -> Result<Sent<T>, RepositoryError> {
+        if let Some((part, checkpoint)) = self.left(unfinished, sending)? {
+            tracing::debug!(
+                part,
+                offset = checkpoint.offset,
+                "goes on with what is there"
+            );
+            match self.attempt(unfinished, &part, Some(checkpoint), pack, tell) {
+                Ok(sent) => return Ok(sent),
+                Err(Stop::Failed(error)) => return Err(self.stopped(error, &part, unfinished)),
+                Err(Stop::Different) => self.remove_if_there(&part)?,
+            }
+        }
+        let part = part_of(sending.path).map_err(|source| RepositoryError::Begin { source })?;
+        unfinished.begin(&Record {
+            path: sending.path.into(),
+            content: sending.content.into(),
+            part: part.clone(),
+        })?;
+        match self.attempt(unfinished, &part, None, pack, tell) {
+            Ok(sent) => Ok(sent),
+            Err(Stop::Failed(error)) => Err(self.stopped(error, &part, unfinished)),
+            Err(Stop::Different) => unreachable!("a new file is compared with nothing"),
+        }
+    }
+
+    /// What an earlier transfer of the same bytes has left there. What one of other bytes has left is removed.
+    fn left(
+        &self,
+        unfinished: &Unfinished,
+        sending: &Sending<'_>,
+    ) -> Result<Option<(String, Checkpoint)>, RepositoryError> {
+        let Some(record) = unfinished.record::<Record>() else {
+            return Ok(None);
+        };
+        if record.path == sending.path
+            && record.content == sending.content
+            && let Some(file) = self.file(&record.part)?
+            && let Some(checkpoint) = unfinished.last_checkpoint(file.size)
+        {
+            return Ok(Some((record.part, checkpoint)));
+        }
+        self.remove_if_there(&record.part)?;
+        Ok(None)
+    }
+
+    /// Removes what an earlier transfer has left there, whatever it was of.
+    pub(super) fn forget_sent(&self, unfinished: &Unfinished) -> Result<(), RepositoryError> {
+        match unfinished.record::<Record>() {
+            Some(Record { part, .. }) => self.remove_if_there(&part),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the connection is gone the part stays, to be gone on with; else it is in nobody's interest.
+    fn stopped(
+        &self,
+        error: RepositoryError,
+        part: &str,
+        unfinished: &Unfinished,
+    ) -> RepositoryError {
+        if !error.is_interruption()
+            && let Err(error) = self
+                .remove_if_there(part)
+                .and_then(|()| unfinished.forget_checkpoints())
+        {
+            tracing::warn!(%error, part, "what was sent so far stays");
+        }
+        error
+    }
+
+    fn attempt<T: Send>(
+        &self,
+        unfinished: &Unfinished,
+        part: &str,
+        from: Option<Checkpoint>,
+        pack: &Packer<'_, T>,
+        tell: &mut dyn FnMut(u64),
+    ) -> Result<Sent<T>, Stop> {
+        let handle = match &from {
+            Some(_) => self.session.write(part)?,
+            None => self.session.create_new(part, FILE_MODE)?,
+        };
+        let (sink, pieces) = pieces();
+        let passed = AtomicU64::new(0);
+        let (arrived, packed) = thread::scope(|scope| {
+            let name = thread::Builder::new().name("pack".into());
+            let packer = name.spawn_scoped(scope, || {
+                pack(sink, &mut |bytes| passed.store(bytes, Ordering::Relaxed))
+            });
+            let packer = packer.map_err(|source| RepositoryError::Begin { source })?;
+            let mut progress = || tell(passed.load(Ordering::Relaxed));
+            let arrived = self.take(unfinished, part, &handle, from, pieces, &mut progress);
+            let packed = packer.join().expect("a packer does not panic");
+            Ok::<_, RepositoryError>((arrived, packed))
+        })?;
+        // A packer that nobody listens to any more fails as well, and that is not why.
+        let (digest, size) = arrived?;
+        let packed = packed?;
+        self.finish(part, handle, size)?;
+        Ok(Sent {
+            part: part.into(),
+            digest,
+            size,
+            packed,
+        })
+    }
+
+    /// Takes pieces until they end; says the digest and the number of their bytes.
+    fn take(
+        &self,
+        unfinished: &Unfinished,
+        part: &str,
+        handle: &Handle,
+        from: Option<Checkpoint>,
+        pieces: Receiver<Piece>,
+        progress: &mut dyn FnMut(),
+    ) -> Result<(Digest, u64), Stop> {
+        let mut there = match from {
+            Some(checkpoint) => There::Comparing(self.compare(part, checkpoint)?),
+            None => There::Writing(self.writer(unfinished, handle, 0)),
+        };
+        let mut digester = Digester::new(io::sink());
+        for piece in pieces {
+            progress();
+            let bytes = match piece {
+                Piece::Bytes(bytes) => bytes,
+                Piece::StartAgain => {
+                    there.end()?;
+                    self.session.set_size(handle, 0)?;
+                    unfinished.forget_checkpoints()?;
+                    digester = Digester::new(io::sink());
+                    there = There::Writing(self.writer(unfinished, handle, 0));
+                    continue;
+                }
+            };
+            let mut rest = &bytes[..];
+            if let There::Comparing(comparison) = &mut there {
+                let before = comparison.missing(digester.length()).min(rest.len() as u64) as usize;
+                let (known, new) = rest.split_at(before);
+                digester.count(known);
+                comparison.look_at(known);
+                rest = new;
+                if comparison.missing(digester.length()) > 0 {
+                    continue;
+                }
+                if !comparison.is_the_same(&digester) {
+                    return Err(Stop::Different);
+                }
+                let offset = digester.length();
+                // Beyond it there may be anything.
+                self.session.set_size(handle, offset)?;
+                there = There::Writing(self.writer(unfinished, handle, offset));
+            }
+            if let There::Writing(writer) = &mut there {
+                writer.write(rest, &mut digester, part)?;
+            }
+        }
+        match there {
+            There::Writing(writer) => writer.upload.finish().map(drop)?,
+            There::Comparing(_) => return Err(Stop::Different),
+        }
+        let length = digester.length();
+        Ok((digester.finish().0, length))
+    }
+
+    fn writer<'a>(
+        &'a self,
+        unfinished: &'a Unfinished,
+        handle: &'a Handle,
+        from: u64,
+    ) -> Writer<'a> {
+        Writer {
+            upload: self.session.upload(handle, from),
+            unfinished,
+            checkpoints: VecDeque::new(),
+        }
+    }
+
+    /// Reads the last bytes before the checkpoint: a server that lost its power may have lost them.
+    fn compare(&self, part: &str, checkpoint: Checkpoint) -> Result<Comparison, Stop> {
+        let handle = self.session.read(part)?;
+        let begin = checkpoint.offset.saturating_sub(TAIL);
+        let mut download = self.session.download(&handle, begin, checkpoint.offset);
+        let mut tail = Vec::new();
+        let read = download.read_to_end(&mut tail);
+        drop(download);
+        self.session.close(handle)?;
+        match read {
+            Ok(_) => Ok(Comparison {
+                checkpoint,
+                tail,
+                ours: Vec::new(),
+            }),
+            Err(error) => Err(Stop::Failed(remote(error, part))),
+        }
+    }
+
+    /// All was sent: is all there?
+    fn finish(&self, part: &str, handle: Handle, size: u64) -> Result<(), RepositoryError> {
+        self.session.sync(&handle)?;
+        let there = self.session.handle_metadata(&handle)?;
+        self.session.close(handle)?;
+        match there.size {
+            Some(there) if there != size => Err(RepositoryError::Changed { path: part.into() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes away a part that will not get its name.
+    pub(super) fn discard(&self, part: &str) {
+        match self.session.remove_file(part) {
+            Err(error) if !is_missing(&error) => {
+                tracing::warn!(%error, part, "what was sent stays, hidden");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is done with the bytes that come.
+enum There<'a> {
+    /// The server should have them.
+    Comparing(Comparison),
+    Writing(Writer<'a>),
+}
+
+impl There<'_> {
+    fn end(self) -> Result<(), SftpError> {
+        match self {
+            There::Comparing(_) => Ok(()),
+            There::Writing(writer) => writer.upload.finish().map(drop),
+        }
+    }
+}
+
+struct Comparison {
+    checkpoint: Checkpoint,
+    /// The last bytes before the checkpoint, as the server has them.
+    tail: Vec<u8>,
+    /// As many of ours, the last ones that were looked at.
+    ours: Vec<u8>,
+}
+
+impl Comparison {
+    /// How many bytes are missing to the checkpoint.
+    fn missing(&self, length: u64) -> u64 {
+        self.checkpoint.offset.saturating_sub(length)
+    }
+
+    fn look_at(&mut self, bytes: &[u8]) {
+        self.ours.extend_from_slice(bytes);
+        let surplus = self.ours.len().saturating_sub(self.tail.len());
+        self.ours.drain(..surplus);
+    }
+
+    fn is_the_same(&self, digester: &Digester<io::Sink>) -> bool {
+        self.ours == self.tail && digester.so_far() == self.checkpoint.digest
+    }
+}
+
+/// Sends, and writes down what has arrived.
+struct Writer<'a> {
+    upload: Upload<'a>,
+    unfinished: &'a Unfinished,
+    /// Sent, and perhaps not acknowledged yet.
+    checkpoints: VecDeque<Checkpoint>,
+}
+
+impl Writer<'_> {
+    fn write(
+        &mut self,
+        mut bytes: &[u8],
+        digester: &mut Digester<io::Sink>,
+        part: &str,
+    ) -> Result<(), RepositoryError> {
+        while !bytes.is_empty() {
+            let to_next = STEP - digester.length() % STEP;
+            let length =
+                usize::try_from(to_next).map_or(bytes.len(), |to_next| to_next.min(bytes.len()));
+            let (now, later) = bytes.split_at(length);
+            self.upload
+                .write_all(now)
+                .map_err(|error| remote(error, part))?;
+            digester.count(now);
+            bytes = later;
+            if digester.length().is_multiple_of(STEP) {
+                self.checkpoints.push_back(Checkpoint {
+                    offset: digester.length(),
+                    digest: digester.so_far(),
+                });
+            }
+        }
+        while let Some(checkpoint) = self.checkpoints.front()
+            && checkpoint.offset <= self.upload.acknowledged()
+        {
+            self.unfinished.add_checkpoint(checkpoint)?;
+            self.checkpoints.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Whether a rename was refused because the name is taken.
+pub(super) fn is_taken(error: &SftpError) -> bool {
+    matches!(error.kind, SftpErrorKind::AlreadyExists)
+}

@@ -1,0 +1,182 @@
+//! Bytes between a thread that packs or unpacks and the one that talks to the server: bounded, so that neither runs ahead.
+
+use crate::transfer::Output;
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Bytes that are handed over at once.
+const PIECE: usize = 256 * 1024;
+/// So many pieces wait at most.
+const QUEUE: usize = 8;
+
+/// What a packer hands over.
+pub(super) enum Piece {
+    Bytes(Vec<u8>),
+    /// Forget all that came before.
+    StartAgain,
+}
+
+/// The end that is written to. What is written arrives once [`flush`](Write::flush) was called.
+pub(super) struct Sink {
+    to: SyncSender<Piece>,
+    piece: Vec<u8>,
+}
+
+/// A sink, and where its pieces come out; they end when the sink is dropped.
+pub(super) fn pieces() -> (Sink, Receiver<Piece>) {
+    let (to, from) = sync_channel(QUEUE);
+    let piece = Vec::with_capacity(PIECE);
+    (Sink { to, piece }, from)
+}
+
+impl Sink {
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.to.send(piece).map_err(|_| gone())
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..length]);
+        if self.piece.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        self.send(Piece::Bytes(piece))
+    }
+}
+
+impl Output for Sink {
+    fn start_again(&mut self) -> io::Result<()> {
+        self.piece.clear();
+        self.send(Piece::StartAgain)
+    }
+}
+
+/// The end into which bytes are fed.
+pub(super) struct Feed(SyncSender<Option<Vec<u8>>>);
+
+/// The end that is read; an error where the feed is dropped before its end.
+pub(super) struct Fed {
+    from: Receiver<Option<Vec<u8>>>,
+    piece: Vec<u8>,
+    read: usize,
+    is_over: bool,
+}
+
+pub(super) fn feed() -> (Feed, Fed) {
+    let (to, from) = sync_channel(QUEUE);
+    let fed = Fed {
+        from,
+        piece: Vec::new(),
+        read: 0,
+        is_over: false,
+    };
+    (Feed(to), fed)
+}
+
+impl Feed {
+    /// False where nobody reads any more.
+    pub fn give(&self, bytes: &[u8]) -> bool {
+        bytes
+            .chunks(PIECE)
+            .all(|piece| self.0.send(Some(piece.to_vec())).is_ok())
+    }
+
+    /// All was given.
+    pub fn end(self) {
+        // Whoever reads no more needs no end.
+        _ = self.0.send(None);
+    }
+}
+
+impl Read for Fed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.piece.len() && !self.is_over {
+            match self.from.recv() {
+                Ok(Some(piece)) => (self.piece, self.read) = (piece, 0),
+                Ok(None) => self.is_over = true,
+                Err(_) => return Err(gone()),
+            }
+        }
+        let rest = &self.piece[self.read..];
+        let length = rest.len().min(into.len());
+        into[..length].copy_from_slice(&rest[..length]);
+        self.read += length;
+        Ok(length)
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the transfer was broken off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn what_is_written_comes_out_in_pieces() {
+        let (mut sink, pieces) = pieces();
+        let bytes: Vec<u8> = (0..1_000_000u32).map(|at| at as u8).collect();
+        let expected = bytes.clone();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                sink.write_all(b"wrong").unwrap();
+                sink.start_again().unwrap();
+                sink.write_all(&bytes).unwrap();
+                sink.flush().unwrap();
+            });
+            let mut came = Vec::new();
+            for piece in pieces {
+                match piece {
+                    Piece::Bytes(piece) => came.extend(piece),
+                    Piece::StartAgain => came.clear(),
+                }
+            }
+            assert_eq!(came, expected);
+        });
+    }
+
+    #[test]
+    fn what_is_fed_is_read_and_an_early_end_is_an_error() {
+        let (feed, mut fed) = feed();
+        let bytes = vec![7; 3 * PIECE + 5];
+        thread::scope(|scope| {
+            let reader = scope.spawn(move || {
+                let mut came = Vec::new();
+                fed.read_to_end(&mut came).map(|_| came)
+            });
+            assert!(feed.give(&bytes));
+            feed.end();
+            assert_eq!(reader.join().unwrap().unwrap(), bytes);
+        });
+
+        let (feed, mut fed) = super::feed();
+        assert!(feed.give(b"half"));
+        drop(feed);
+        let mut came = Vec::new();
+        assert!(fed.read_to_end(&mut came).is_err());
+        assert_eq!(came, b"half");
+    }
+
+    #[test]
+    fn nobody_waits_for_the_other_end_when_it_is_gone() {
+        let (feed, fed) = feed();
+        drop(fed);
+        assert!(!feed.give(b"x"));
+        let (mut sink, pieces) = pieces();
+        drop(pieces);
+        sink.write_all(b"x").unwrap();
+        assert!(sink.flush().is_err());
+    }
+}
