@@ -10,7 +10,7 @@ use crate::request::{IfBooted, OnError};
 use crate::state::Record;
 use cocker_image::Name;
 use cocker_image::staging::LeavingFolder;
-use cocker_sandbox::Cgroup;
+use cocker_sandbox::{Cgroup, Hierarchies};
 use std::path::Path;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Engine {
         record: Record,
     ) -> Result<(), CleanUpError> {
         self.clean_up_after_crash(container, record)?;
-        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
+        self.cgroup_of(container)
             .remove()
             .map_err(|source| CleanUpError::Cgroup { source })
     }
@@ -105,7 +105,7 @@ impl Engine {
     /// The folders are called after the container and its id, which is not known any more.
     fn remove_cgroups_of(&self, name: &Name) {
         let parent = Path::new(&self.settings.cgroup_parent);
-        for folder in Cgroup::names_in(parent) {
+        for folder in Cgroup::names_in(&Hierarchies::find(), parent) {
             let id = folder.strip_prefix(name.as_str());
             let id = id.and_then(|rest| rest.strip_prefix('.'));
             let is_id = |id: &str| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());

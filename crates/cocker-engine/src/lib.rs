@@ -27,8 +27,10 @@ mod ids;
 mod image_to_container;
 mod images;
 mod instantiation;
+mod limits;
 mod listing;
 mod network;
+mod pause;
 mod plan;
 mod recordings;
 mod release;
@@ -67,6 +69,9 @@ pub use housekeeping::{
 pub use instantiation::{
     BadRules, InstanceChange, InstancePreview, InstantiateRequest, MOST_MAPPING_BYTES, Rules,
     Unruled,
+};
+pub use limits::{
+    BadLimit, CpuList, DEFAULT_PROCESSES, HugePages, IoMax, LimitChanges, NoFile, Said,
 };
 pub use listing::{ContainerSummary, Status};
 pub use network::Warning;

@@ -7,13 +7,18 @@ use crate::request::Isolation;
 use crate::state::Standing;
 use cocker_image::Name;
 use cocker_network::PortMapping;
+use cocker_sandbox::{Cgroup, Hierarchies};
 use std::net::Ipv4Addr;
+use std::path::Path;
+use std::rc::Rc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     Stopped,
     /// Pid of the root process on the host.
     Running(i32),
+    /// The same of one whose processes stand still.
+    Paused(i32),
     /// The state is broken: why, and what the user can do.
     Exception {
         why: String,
@@ -40,6 +45,8 @@ pub struct ContainerSummary {
     /// Bytes of the writable layer, as measured at the last shutdown.
     pub size: u64,
     pub status: Status,
+    /// How many of its processes were killed because memory ran out, since it was booted last; none where nothing counts them.
+    pub oom_kills: Option<u64>,
     pub isolation: Isolation,
 }
 
@@ -48,7 +55,11 @@ impl Engine {
     pub fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
         let mut names = self.container_names()?;
         names.sort();
-        let summaries = names.iter().filter_map(|name| self.summary(name));
+        let hierarchies = Rc::new(Hierarchies::find());
+        self.sweep_cgroups(&hierarchies, &names);
+        let summaries = names
+            .iter()
+            .filter_map(|name| self.summary(&hierarchies, name));
         Ok(summaries.collect())
     }
 
@@ -71,19 +82,31 @@ impl Engine {
     }
 
     /// `None` for one that has just been destroyed.
-    fn summary(&self, name: &Name) -> Option<ContainerSummary> {
+    fn summary(&self, hierarchies: &Rc<Hierarchies>, name: &Name) -> Option<ContainerSummary> {
         let container = match Container::open(&self.store, name) {
             Ok(container) => container,
             Err(ContainerError::Unknown { .. }) => return None,
             Err(error) => return Some(broken(name, &error)),
         };
-        let (status, size) = match container.state.standing() {
-            Ok((Standing::Booted { pid }, record)) => (Status::Running(pid), record.size),
-            Ok((Standing::Stopped | Standing::InTransit, record)) => (Status::Stopped, record.size),
-            Ok((Standing::Broken, record)) => (self.mend(name), record.size),
+        let (status, size, oom_kills) = match container.state.standing() {
+            Ok((Standing::Booted { pid }, record)) => {
+                let folder = container.cgroup(&self.settings.cgroup_parent);
+                let cgroup = Cgroup::below(hierarchies, &folder);
+                let status = match cgroup.is_frozen() {
+                    Ok(true) => Status::Paused(pid),
+                    Ok(false) | Err(_) => Status::Running(pid),
+                };
+                (status, record.size, cgroup.oom_kills())
+            }
+            Ok((Standing::Stopped | Standing::InTransit, record)) => {
+                (Status::Stopped, record.size, Some(record.oom_kills))
+            }
+            Ok((Standing::Broken, record)) => {
+                (self.mend(name), record.size, Some(record.oom_kills))
+            }
             Err(errno) => {
                 let why = "its lock cannot be read";
-                (exception(why, &errno.to_string()), 0)
+                (exception(why, &errno.to_string()), 0, None)
             }
         };
         let settings = container.settings;
@@ -107,8 +130,36 @@ impl Engine {
             ports,
             size,
             status,
+            oom_kills,
             isolation: settings.isolation,
         })
+    }
+
+    /// A client that was killed before there was a process has left no record, only a folder.
+    fn sweep_cgroups(&self, hierarchies: &Rc<Hierarchies>, names: &[Name]) {
+        let parent = Path::new(&self.settings.cgroup_parent);
+        for folder in Cgroup::names_in(hierarchies, parent) {
+            let name = folder.rsplit_once('.').map(|(name, _)| name);
+            let Some(name) = names.iter().find(|it| Some(it.as_str()) == name) else {
+                continue; // of another store
+            };
+            let Ok(container) = Container::open(&self.store, name) else {
+                continue;
+            };
+            if container.cgroup(&self.settings.cgroup_parent) != parent.join(&folder)
+                || !matches!(container.state.standing(), Ok((Standing::Stopped, _)))
+            {
+                continue;
+            }
+            // Whoever boots it holds both, and removes the folder itself.
+            let held = container.try_lock_for_work();
+            if held.is_some() && container.state.try_lock().is_ok() {
+                let cgroup = Cgroup::below(hierarchies, &parent.join(&folder));
+                if let Err(errno) = cgroup.remove() {
+                    tracing::warn!("cannot remove cgroup `{folder}`: {errno}");
+                }
+            }
+        }
     }
 
     /// Does what a killed supervisor has left to do.
@@ -149,6 +200,7 @@ fn broken(name: &Name, error: &ContainerError) -> ContainerSummary {
         ports: Vec::new(),
         size: 0,
         status: exception(why, &error.to_string()),
+        oom_kills: None,
         isolation: Isolation::Contained,
     }
 }

@@ -6,11 +6,12 @@ use crate::container::{
 use crate::engine::Engine;
 use crate::failure::BootError;
 use crate::network::id_range;
-use crate::request::VolumeAccess;
+use crate::request::{Isolation, VolumeAccess};
 use crate::resolv_conf;
 use cocker_image::LayerId;
 use cocker_sandbox::{
     Access, BindIds, Cgroup, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source,
+    usual_devices,
 };
 use std::ffi::CString;
 use std::net::Ipv4Addr;
@@ -47,6 +48,12 @@ impl Engine {
                 Cgroup::at(&cgroup).is_available(),
             ),
             cgroup,
+            limits: settings.limits.resolved()?,
+            // Root of a privileged container is the host's: a list would not keep it from anything.
+            devices: match settings.isolation {
+                Isolation::Contained => Some(usual_devices()),
+                Isolation::Privileged => None,
+            },
             root: self.overlay_root(container),
             hostname: settings.hostname.clone(),
             names: Some(names(settings)),
@@ -153,7 +160,7 @@ pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, BootError> {
 mod tests {
     use super::*;
     use crate::engine::Settings;
-    use crate::request::{CreateRequest, Isolation, NetworkRequest, NewContainer, VolumeRequest};
+    use crate::request::{CreateRequest, NetworkRequest, NewContainer, VolumeRequest};
     use cocker_image::{Name, NewImage, Reference, Version};
 
     /// An engine on a store of its own, with an empty image of each name.
@@ -227,6 +234,8 @@ mod tests {
         let expected = format!(
             "ids 0..65536 are 1879048192..
 cgroup `{}`
+limit processes 32768
+devices: 8 rules
 root from `{}`
   layer `{}`
   layer `{}`

@@ -15,6 +15,7 @@ mod cgroup;
 mod devices;
 mod failure;
 mod hosts;
+mod limits;
 mod locked;
 mod namespaces;
 mod overlay;
@@ -26,8 +27,13 @@ mod spawn;
 mod stage;
 mod target;
 
-pub use cgroup::{Cgroup, Freezer};
+pub use cgroup::{
+    Cgroup, Controller, DeviceKind, DeviceRule, Freezer, Hierarchies, LimitError, usual_devices,
+};
 pub use failure::{KernelAnswer, SandboxError};
+pub use limits::{
+    HugePageLimit, IO_KEYS, IoLimit, Limits, MemoryLimit, OpenFiles, ProcessLimit, QUOTA_PERIOD,
+};
 pub use namespaces::Namespaces;
 pub use overlay::stack_alone;
 pub use plan::{

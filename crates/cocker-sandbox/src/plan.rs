@@ -1,5 +1,7 @@
 //! What shall be done, as data: printed by `--debug`, compared by tests, walked by `prepare` and `assemble`.
 
+use crate::cgroup::DeviceRule;
+use crate::limits::Limits;
 use std::ffi::CString;
 use std::fmt;
 use std::net::IpAddr;
@@ -22,8 +24,11 @@ pub struct Plan {
     /// The ids of its user namespace; none means the host's own ids and no user namespace.
     pub ids: Option<IdRange>,
     pub network: NetworkNamespace,
-    /// Folder of its cgroup, relative to the root of the hierarchy.
+    /// Folder of its cgroup, relative to the root of each hierarchy.
     pub cgroup: PathBuf,
+    pub limits: Limits,
+    /// The only devices that may be used inside; none means every one that can be reached.
+    pub devices: Option<Vec<DeviceRule>>,
     pub root: OverlayRoot,
     /// In the order in which they are mounted.
     pub mounts: Vec<Mount>,
@@ -179,6 +184,11 @@ impl fmt::Display for Plan {
             }
         }
         writeln!(f, "cgroup `{}`", self.cgroup.display())?;
+        write!(f, "{}", self.limits)?;
+        match &self.devices {
+            Some(rules) => writeln!(f, "devices: {} rules", rules.len())?,
+            None => writeln!(f, "devices: all")?,
+        }
         writeln!(f, "root from `{}`", self.root.base.display())?;
         for lower in &self.root.lowers {
             writeln!(f, "  layer `{}`", lower.display())?;
@@ -208,6 +218,8 @@ mod tests {
             ids: None,
             network: NetworkNamespace::New,
             cgroup: "group".into(),
+            limits: Limits::default(),
+            devices: None,
             root: OverlayRoot {
                 base: "/base".into(),
                 lowers: vec!["layer".into()],
@@ -232,6 +244,7 @@ mod tests {
 ids are the host's
 network namespace new
 cgroup `group`
+devices: all
 root from `/base`
   layer `layer`
   upper `upper`

@@ -14,6 +14,7 @@
 
 use crate::assemble::{self, Inside};
 use crate::failure::SandboxError;
+use crate::limits::OpenFiles;
 use crate::plan::{Plan, RootProcess};
 use crate::prepare::{CgroupHold, Prepared};
 use crate::report::{Phase, Report};
@@ -24,7 +25,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, pidfd_open, setrlimit,
+    waitid,
+};
 
 /// A sandbox whose root process exists and waits for [`Spawned::go`]. Dropping it before ends both processes.
 pub struct Spawned {
@@ -242,6 +246,15 @@ fn fail(reports: &OwnedFd, phase: Phase, errno: Errno) -> ! {
 /// hold every capability that they give. Lets init-to-be be born, says its pid and is gone.
 fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
     let prepared = &inside.prepared;
+    // In v1 nobody can be born elsewhere than where its parent is, so we go there.
+    for door in &prepared.cgroup.doors {
+        if let Err(errno) = rustix::io::write(door, b"0") {
+            fail(&inside.reports, Phase::JoinCgroups, errno)
+        }
+    }
+    if let Err(errno) = allow_open_files(prepared.plan.limits.open_files) {
+        fail(&inside.reports, Phase::LimitFiles, errno)
+    }
     if let Err(errno) = prepared.namespaces.enter() {
         fail(&inside.reports, Phase::EnterNamespaces, errno)
     }
@@ -264,6 +277,22 @@ fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
             let _ = rustix::io::write(&line, &pid.to_ne_bytes());
             exit_now(0)
         }
+    }
+}
+
+/// Raises what may be given on where it is to be raised: nobody who has entered may. What is less is set at the last moment,
+/// since the assembling needs descriptors too.
+fn allow_open_files(limit: Option<OpenFiles>) -> Result<(), Errno> {
+    let before = getrlimit(Resource::Nofile);
+    match (limit, before.maximum) {
+        (Some(OpenFiles { hard, .. }), Some(most)) if hard > most => {
+            let raised = Rlimit {
+                maximum: Some(hard),
+                ..before
+            };
+            setrlimit(Resource::Nofile, raised)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -325,6 +354,14 @@ fn execute(
 fn meaning(plan: &Plan, report: Report) -> SandboxError {
     let source = Errno::from_raw_os_error(report.value);
     let what = match report.phase {
+        Phase::JoinCgroups => return SandboxError::JoinCgroups { source },
+        Phase::LimitFiles => {
+            return SandboxError::LimitFiles {
+                wanted: plan.limits.open_files.map_or(0, |files| files.hard),
+                most: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+                source,
+            };
+        }
         Phase::EnterNamespaces => return SandboxError::EnterNamespaces { source },
         Phase::Clone => return SandboxError::MakeNamespaces { source },
         Phase::ExecuteSupervisor => return SandboxError::StartSupervisor { source },

@@ -177,6 +177,7 @@ fn status(container: &ContainerSummary) -> String {
     let state = match &container.status {
         Status::Stopped => "STOPPED".to_string(),
         Status::Running(pid) => format!("RUNNING({pid})"),
+        Status::Paused(pid) => format!("PAUSED({pid})"),
         Status::Exception { why, .. } => format!("EXCEPTION({why})"),
     };
     match container.isolation {
@@ -234,12 +235,14 @@ struct ContainerEntry<'a> {
     host_eth: Option<&'a str>,
     port_mapping: Vec<String>,
     size: u64,
-    /// STOPPED, RUNNING or EXCEPTION.
+    /// STOPPED, RUNNING, PAUSED or EXCEPTION.
     status: &'static str,
     pid: Option<i32>,
     why: Option<&'a str>,
     remedy: Option<&'a str>,
     privileged: bool,
+    /// Since it was booted last. Null where the kernel does not count them.
+    oom_kills: Option<u64>,
 }
 
 impl<'a> ContainerEntry<'a> {
@@ -247,6 +250,7 @@ impl<'a> ContainerEntry<'a> {
         let (status, pid, why, remedy) = match &container.status {
             Status::Stopped => ("STOPPED", None, None, None),
             Status::Running(pid) => ("RUNNING", Some(*pid), None, None),
+            Status::Paused(pid) => ("PAUSED", Some(*pid), None, None),
             Status::Exception { why, remedy } => ("EXCEPTION", None, Some(&**why), Some(&**remedy)),
         };
         ContainerEntry {
@@ -264,6 +268,7 @@ impl<'a> ContainerEntry<'a> {
             why,
             remedy,
             privileged: container.isolation == Isolation::Privileged,
+            oom_kills: container.oom_kills,
         }
     }
 }

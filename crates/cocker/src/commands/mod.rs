@@ -13,6 +13,7 @@ mod instantiate;
 mod kill;
 mod list;
 mod logs;
+mod pause;
 mod root;
 mod run;
 mod sessions;
@@ -87,6 +88,11 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SetVolume(container, volumes) => {
             set::volume(&environment::engine()?, &container, volumes)?;
         }
+        Command::SetLimits(container, changes) => {
+            set::limits(&environment::engine()?, &container, &changes)?;
+        }
+        Command::Pause(container) => pause::pause(&environment::engine()?, &container)?,
+        Command::Resume(container) => pause::resume(&environment::engine()?, &container)?,
         Command::Put(from, request) => files::put(&environment::engine()?, from, &request)?,
         Command::Get(to, request) => files::get(&environment::engine()?, to, &request)?,
         Command::Release(wait_status, boot) => environment::engine()?.release(wait_status, boot)?,

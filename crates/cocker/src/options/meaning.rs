@@ -5,13 +5,13 @@ use super::run::{self, Run};
 use super::said::{self, BootOptions, Everywhere, Said};
 use super::session::{self, Attaching, SessionsOf};
 use super::since::{Since, since};
-use super::{files, instantiation, network, stack, transfer, volume};
+use super::{files, instantiation, limits, network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
     Boot, CreateRequest, ExportRequest, Follow, GetRequest, IfBooted, ImportRequest, Isolation,
-    Name, NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest, Reference,
-    StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest,
+    LimitChanges, Name, NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest,
+    Reference, StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest,
     WhileBooted,
 };
 use std::error::Error;
@@ -72,6 +72,9 @@ pub enum Command {
     /// `None`: the default route's link.
     SetHostEth(Name, Option<String>),
     SetVolume(Name, Vec<VolumeRequest>),
+    SetLimits(Name, Box<LimitChanges>),
+    Pause(Name),
+    Resume(Name),
     Put(PutSource, PutRequest),
     Get(GetTarget, GetRequest),
     Release(i32, Boot),
@@ -144,6 +147,7 @@ pub struct Booting {
     pub container: Name,
     /// `-e`: the root process instead of cockerinit.
     pub root_process: Option<Vec<OsString>>,
+    pub limits: LimitChanges,
     /// `-t`.
     pub then_attach: bool,
 }
@@ -210,7 +214,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Df(said) => Command::Df(output_form(&said)),
         Said::Check(said) => Command::Check(output_form(&said)),
         Said::Create(said) => create(said)?,
-        Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
+        Said::Boot(said) => Command::Boot(boot(name(said.container.name())?, said.options)?),
         Said::Attach(said) => session::attach(said, on_error)?,
         Said::Sessions(said) => session::sessions(&said)?,
         Said::Run(said) => Command::Run(Box::new(run::run(said, on_error)?)),
@@ -246,6 +250,9 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::SetVolume(said) => {
             Command::SetVolume(name(said.container.name())?, volumes(&said.volume)?)
         }
+        Said::SetLimits(said) => limits::set_limits(&said)?,
+        Said::Pause(container) => Command::Pause(name(container.name())?),
+        Said::Resume(container) => Command::Resume(name(container.name())?),
         Said::Put(said) => files::put(said, on_error)?,
         Said::Get(said) => files::get(said, on_error)?,
         Said::Version => Command::Version,
@@ -282,10 +289,7 @@ fn create(said: said::Create) -> Result<Command, Failure> {
     };
     let new_container = new_container(container.clone(), &said.options)?;
     let then_boot = match said.boot {
-        true => match boot(container, said.boot_options)? {
-            Command::Boot(booting) => Some(booting),
-            not_built => return Ok(not_built),
-        },
+        true => Some(boot(container, said.boot_options)?),
         false => {
             refuse_boot_options(&said.boot_options)?;
             None
@@ -351,21 +355,14 @@ fn original(is_kept: bool) -> Original {
     }
 }
 
-fn boot(container: Name, said: BootOptions) -> Result<Command, Failure> {
+fn boot(container: Name, said: BootOptions) -> Result<Booting, Failure> {
     let root_process = said.exec.as_deref().map(root_process).transpose()?;
-    let limits = [
-        ("--cpus", &said.cpus),
-        ("--cpu-quota", &said.cpu_quota),
-        ("--mem-limit", &said.mem_limit),
-    ];
-    if let Some((option, _)) = limits.iter().find(|(_, value)| value.is_some()) {
-        return Ok(Command::NotBuilt(format!("`{option}`")));
-    }
-    Ok(Command::Boot(Booting {
+    Ok(Booting {
         container,
         root_process,
+        limits: limits::changes(&said.limits)?,
         then_attach: said.attach,
-    }))
+    })
 }
 
 /// `-f` is `--follow` here, wherever it stands.
@@ -391,16 +388,12 @@ fn logs(said: &said::Logs, on_error: OnError) -> Result<Logs, Failure> {
 }
 
 fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {
-    let given = [
-        ("--attach", said.attach),
-        ("--exec", said.exec.is_some()),
-        ("--cpus", said.cpus.is_some()),
-        ("--cpu-quota", said.cpu_quota.is_some()),
-        ("--mem-limit", said.mem_limit.is_some()),
-    ];
-    match given.iter().find(|(_, given)| *given) {
+    let given = [("--attach", said.attach), ("--exec", said.exec.is_some())];
+    let given = given.iter().find(|(_, given)| *given);
+    let given = given.map(|(option, _)| *option);
+    match given.or_else(|| limits::given(&said.limits)) {
         None => Ok(()),
-        Some((option, _)) => Err(Failure::usage(format!(
+        Some(option) => Err(Failure::usage(format!(
             "`{option}` means nothing without `--boot`"
         ))),
     }

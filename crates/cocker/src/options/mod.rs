@@ -11,6 +11,7 @@
 
 mod files;
 mod instantiation;
+mod limits;
 mod meaning;
 mod modern;
 mod network;
