@@ -24,6 +24,7 @@ mod interop;
 mod isolation;
 mod lab;
 mod lasting;
+mod limits;
 mod logs;
 mod looks;
 mod network;
@@ -82,6 +83,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         instantiate::trials(),
         shutdown::trials(),
         isolation::trials(),
+        limits::trials(),
         stacking::trials(),
         stacks::trials(),
         whiteouts::trials(),
