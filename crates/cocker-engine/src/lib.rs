@@ -73,7 +73,7 @@ pub use instantiation::{
 pub use limits::{
     BadLimit, CpuList, DEFAULT_PROCESSES, HugePages, IoMax, LimitChanges, NoFile, Said,
 };
-pub use listing::{ContainerSummary, Status};
+pub use listing::{ContainerSummary, Counts, Status};
 pub use network::Warning;
 pub use recordings::{Recording, Title};
 pub use request::{

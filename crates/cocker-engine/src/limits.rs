@@ -217,6 +217,8 @@ pub enum BadLimit {
     NoDisk { device: PathBuf },
     #[error("cannot limit `{}`: it is a part of disk `{disk}`", device.display())]
     Partition { device: PathBuf, disk: String },
+    #[error("cannot give {what} two limits")]
+    Twice { what: String },
     #[error("cannot have huge pages of {page} bytes: this host has {sizes}")]
     NoSuchPages { page: u64, sizes: String },
 }
@@ -346,13 +348,24 @@ fn check(changes: &LimitChanges) -> Result<(), BadLimit> {
         }
     }
     if let Said::To(list) = &changes.io_max {
+        let mut disks = BTreeSet::new();
         for limit in list {
-            io_limit(limit)?;
+            let IoLimit { major, minor, .. } = io_limit(limit)?;
+            if !disks.insert((major, minor)) {
+                let what = format!("disk `{}`", limit.device.display());
+                return Err(BadLimit::Twice { what });
+            }
         }
     }
     if let Said::To(list) = &changes.huge_pages {
+        let mut sizes = BTreeSet::new();
         for pages in list {
-            check_page(pages.page.map_or_else(usual_page, Ok)?)?;
+            let page = pages.page.map_or_else(usual_page, Ok)?;
+            check_page(page)?;
+            if !sizes.insert(page) {
+                let what = format!("huge pages of {page} bytes");
+                return Err(BadLimit::Twice { what });
+            }
         }
     }
     Ok(())

@@ -4,12 +4,13 @@ use crate::container::{Container, NetworkSettings};
 use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError};
 use crate::request::Isolation;
-use crate::state::Standing;
+use crate::state::{Record, Standing};
 use cocker_image::Name;
 use cocker_network::PortMapping;
 use cocker_sandbox::{Cgroup, Hierarchies};
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,13 @@ pub enum Status {
         why: String,
         remedy: String,
     },
+}
+
+/// Whether a list has what the kernel is asked for each container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    Taken,
+    Left,
 }
 
 /// One line of the list.
@@ -45,21 +53,34 @@ pub struct ContainerSummary {
     /// Bytes of the writable layer, as measured at the last shutdown.
     pub size: u64,
     pub status: Status,
-    /// How many of its processes were killed because memory ran out, since it was booted last; none where nothing counts them.
+    /// How many of its processes were killed because memory ran out, since it was booted last; none where nothing counts them,
+    /// or they were left out.
     pub oom_kills: Option<u64>,
     pub isolation: Isolation,
 }
 
+/// What is found out once for all of a list.
+struct Cgroups {
+    counts: Counts,
+    hierarchies: Rc<Hierarchies>,
+    /// Those that are there, of whatever store.
+    folders: HashSet<PathBuf>,
+}
+
 impl Engine {
-    /// All containers by name. Where a supervisor was killed, its last work is done on the way.
-    pub fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
+    /// All containers by name. Where a supervisor or a client was killed, what it has left is removed on the way.
+    pub fn containers(&self, counts: Counts) -> Result<Vec<ContainerSummary>, EngineError> {
         let mut names = self.container_names()?;
         names.sort();
         let hierarchies = Rc::new(Hierarchies::find());
-        self.sweep_cgroups(&hierarchies, &names);
-        let summaries = names
-            .iter()
-            .filter_map(|name| self.summary(&hierarchies, name));
+        let parent = Path::new(&self.settings.cgroup_parent);
+        let folders = Cgroup::names_in(&hierarchies, parent);
+        let cgroups = Cgroups {
+            counts,
+            folders: folders.iter().map(|folder| parent.join(folder)).collect(),
+            hierarchies,
+        };
+        let summaries = names.iter().filter_map(|name| self.summary(&cgroups, name));
         Ok(summaries.collect())
     }
 
@@ -82,28 +103,35 @@ impl Engine {
     }
 
     /// `None` for one that has just been destroyed.
-    fn summary(&self, hierarchies: &Rc<Hierarchies>, name: &Name) -> Option<ContainerSummary> {
+    fn summary(&self, cgroups: &Cgroups, name: &Name) -> Option<ContainerSummary> {
         let container = match Container::open(&self.store, name) {
             Ok(container) => container,
             Err(ContainerError::Unknown { .. }) => return None,
             Err(error) => return Some(broken(name, &error)),
         };
+        let folder = container.cgroup(&self.settings.cgroup_parent);
+        let cgroup = Cgroup::below(&cgroups.hierarchies, &folder);
+        let counted = |record: Record| Some(record.oom_kills);
         let (status, size, oom_kills) = match container.state.standing() {
             Ok((Standing::Booted { pid }, record)) => {
-                let folder = container.cgroup(&self.settings.cgroup_parent);
-                let cgroup = Cgroup::below(hierarchies, &folder);
                 let status = match cgroup.is_frozen() {
                     Ok(true) => Status::Paused(pid),
                     Ok(false) | Err(_) => Status::Running(pid),
                 };
-                (status, record.size, cgroup.oom_kills())
+                let oom_kills = match cgroups.counts {
+                    Counts::Taken => cgroup.oom_kills(),
+                    Counts::Left => None,
+                };
+                (status, record.size, oom_kills)
             }
-            Ok((Standing::Stopped | Standing::InTransit, record)) => {
-                (Status::Stopped, record.size, Some(record.oom_kills))
+            Ok((Standing::InTransit, record)) => (Status::Stopped, record.size, counted(record)),
+            Ok((Standing::Stopped, record)) => {
+                if cgroups.folders.contains(&folder) {
+                    self.sweep(&cgroup, &container);
+                }
+                (Status::Stopped, record.size, counted(record))
             }
-            Ok((Standing::Broken, record)) => {
-                (self.mend(name), record.size, Some(record.oom_kills))
-            }
+            Ok((Standing::Broken, record)) => (self.mend(name), record.size, counted(record)),
             Err(errno) => {
                 let why = "its lock cannot be read";
                 (exception(why, &errno.to_string()), 0, None)
@@ -136,29 +164,14 @@ impl Engine {
     }
 
     /// A client that was killed before there was a process has left no record, only a folder.
-    fn sweep_cgroups(&self, hierarchies: &Rc<Hierarchies>, names: &[Name]) {
-        let parent = Path::new(&self.settings.cgroup_parent);
-        for folder in Cgroup::names_in(hierarchies, parent) {
-            let name = folder.rsplit_once('.').map(|(name, _)| name);
-            let Some(name) = names.iter().find(|it| Some(it.as_str()) == name) else {
-                continue; // of another store
-            };
-            let Ok(container) = Container::open(&self.store, name) else {
-                continue;
-            };
-            if container.cgroup(&self.settings.cgroup_parent) != parent.join(&folder)
-                || !matches!(container.state.standing(), Ok((Standing::Stopped, _)))
-            {
-                continue;
-            }
-            // Whoever boots it holds both, and removes the folder itself.
-            let held = container.try_lock_for_work();
-            if held.is_some() && container.state.try_lock().is_ok() {
-                let cgroup = Cgroup::below(hierarchies, &parent.join(&folder));
-                if let Err(errno) = cgroup.remove() {
-                    tracing::warn!("cannot remove cgroup `{folder}`: {errno}");
-                }
-            }
+    fn sweep(&self, cgroup: &Cgroup, container: &Container) {
+        // Whoever boots it holds both, and removes the folder itself.
+        let held = container.try_lock_for_work();
+        if held.is_none() || container.state.try_lock().is_err() {
+            return;
+        }
+        if let Err(errno) = cgroup.remove() {
+            tracing::warn!("cannot remove the cgroup of `{}`: {errno}", container.name);
         }
     }
 

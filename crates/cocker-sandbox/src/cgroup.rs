@@ -116,12 +116,17 @@ impl Cgroup {
 
     /// Whether its processes were told to stand still. One that is not there was not.
     pub fn is_frozen(&self) -> Result<bool, Errno> {
-        let Some(folder) = self.open()? else {
+        let Some(hierarchy) = self.unified() else {
             return Ok(false);
         };
-        match read_file(folder.as_fd(), "cgroup.freeze") {
-            Ok(text) => Ok(text.trim_end() == "1"),
-            Err(Errno::NOENT) => Ok(false),
+        // A listing asks this of every booted container: one file, opened in one go.
+        let path = self.folder.join("cgroup.freeze");
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let mut text = [0u8; 8];
+        match rustix::fs::openat2(hierarchy, &path, flags, Mode::empty(), resolve) {
+            Ok(file) => Ok(rustix::io::read(&file, &mut text)? > 0 && text[0] == b'1'),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
             Err(errno) => Err(errno),
         }
     }

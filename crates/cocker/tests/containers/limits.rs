@@ -348,6 +348,10 @@ fn what_a_host_does_not_have_is_refused_with_what_it_has(host: &Host) {
             "--hugepages 12345=1M",
             "cannot have huge pages of 12345 bytes",
         ),
+        (
+            "--hugepages 2M --hugepages 2M=4M",
+            "huge pages of 2097152 bytes two limits",
+        ),
         ("--nofile 5", "from 64 to 1048576"),
         ("--oom-kill-group maybe", "neither `on` nor `off`"),
     ] {
