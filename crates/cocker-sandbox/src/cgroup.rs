@@ -83,6 +83,16 @@ impl Cgroup {
         Ok(pids.filter_map(Pid::from_raw).collect())
     }
 
+    /// The file that lists the processes in it, one a line.
+    ///
+    /// # Errors
+    /// `ENOENT` where the folder or the hierarchy is not there.
+    pub(crate) fn open_members(&self) -> Result<OwnedFd, Errno> {
+        let folder = self.open()?.ok_or(Errno::NOENT)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty())
+    }
+
     /// Kills everything in it, waits until it is empty and removes it and what is below; parents that are empty then
     /// go too. A folder that is not there counts as removed.
     pub fn remove(&self) -> Result<(), Errno> {

@@ -15,6 +15,7 @@ mod cgroup;
 mod devices;
 mod failure;
 mod hosts;
+mod late;
 mod limits;
 mod locked;
 mod namespaces;

@@ -14,6 +14,7 @@
 
 use crate::assemble::{self, Inside};
 use crate::failure::SandboxError;
+use crate::late;
 use crate::limits::OpenFiles;
 use crate::plan::{Plan, RootProcess};
 use crate::prepare::{CgroupHold, Prepared};
@@ -108,11 +109,13 @@ impl Spawned {
     fn wait_until_assembled(&mut self, born: impl FnOnce(Pid)) -> Result<(), SandboxError> {
         let mut born = Some(born);
         let mut is_assembled = false;
+        let mut _between = None;
         while born.is_some() || !is_assembled {
             match Report::read(&self.reports) {
                 Ok(Some(report)) => match report.phase {
                     Phase::Born => {
                         self.root_process = Pid::from_raw(report.value).unwrap_or(Pid::INIT);
+                        _between = self.join_late_where_it_may()?;
                         if let Some(born) = born.take() {
                             born(self.root_process);
                         }
@@ -125,6 +128,16 @@ impl Spawned {
             }
         }
         Ok(())
+    }
+
+    /// Begun as early as can be: the wait goes on beside everything else.
+    fn join_late_where_it_may(&self) -> Result<Option<late::Between>, SandboxError> {
+        if !late::may_join_late(&self.plan) {
+            return Ok(None);
+        }
+        let CgroupHold { cgroup, doors, .. } = &self.cgroup;
+        late::join(cgroup, doors, self.root_process)
+            .map_err(|source| SandboxError::JoinCgroups { source })
     }
 
     /// Lets the root process be executed and waits until it is. From here on the sandbox stands without us.
@@ -247,7 +260,8 @@ fn fail(reports: &OwnedFd, phase: Phase, errno: Errno) -> ! {
 fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
     let prepared = &inside.prepared;
     // In v1 nobody can be born elsewhere than where its parent is, so we go there.
-    for door in &prepared.cgroup.doors {
+    let may_be_late = late::may_join_late(&prepared.plan);
+    for door in prepared.cgroup.doors.iter().filter(|_| !may_be_late) {
         if let Err(errno) = rustix::io::write(door, b"0") {
             fail(&inside.reports, Phase::JoinCgroups, errno)
         }

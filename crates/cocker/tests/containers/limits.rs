@@ -73,7 +73,18 @@ fn folder(host: &Host, container: &str, controller: &str) -> (PathBuf, bool) {
     let pid = entry
         .and_then(|entry| entry["pid"].as_u64())
         .expect("it is booted");
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    let mut lines = String::new();
+    // Where nothing is limited, it joins the hierarchies of v1 within milliseconds of the boot.
+    eventually("it is where it should be", || {
+        lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+        let its = |line: &&str| {
+            line.split(':')
+                .nth(1)
+                .is_some_and(|names| names.split(',').any(|name| name == controller))
+        };
+        let its = lines.lines().find(its);
+        its.is_none_or(|line| line.contains(&format!("/{container}.")))
+    });
     let path_of = |is_its: &dyn Fn(&str) -> bool| {
         let mut fields = lines.lines().map(|line| line.splitn(3, ':'));
         fields.find_map(|mut it| {
@@ -210,10 +221,17 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_container(host: &Host) {
 fn a_container_without_a_limit_has_at_most_the_usual_number_of_processes(host: &Host) {
     created(host);
     host.cocker("boot web").ok();
+    // Started as early as can be, it is where everything else is.
+    let pid = busy(host, "web");
     assert_eq!(most_processes(host, "web"), "32768");
     assert_eq!(quota(host, "web"), "max");
     host.cocker("set-limits web --pids-limit none").ok();
     assert_eq!(most_processes(host, "web"), "max");
+    let members = folder(host, "web", "pids").0.join("cgroup.procs");
+    eventually("everybody is moved", || {
+        let members = fs::read_to_string(&members).expect("it is booted");
+        members.lines().any(|it| it == pid.to_string())
+    });
 }
 
 fn a_disk_is_written_to_as_fast_as_it_may_be(host: &Host) {
