@@ -39,7 +39,7 @@ pub use namespaces::Namespaces;
 pub use overlay::stack_alone;
 pub use plan::{
     Access, BindIds, HostId, HostNames, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan,
-    RootProcess, Source, TargetKind,
+    RootProcess, Source, Subtree, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};

@@ -27,6 +27,8 @@ pub struct Plan {
     /// Folder of its cgroup, relative to the root of each hierarchy.
     pub cgroup: PathBuf,
     pub limits: Limits,
+    /// What root inside may do with its folder in v2.
+    pub subtree: Subtree,
     /// The only devices that may be used inside; none means every one that can be reached.
     pub devices: Option<Vec<DeviceRule>>,
     pub root: OverlayRoot,
@@ -36,6 +38,16 @@ pub struct Plan {
     /// What its `/etc/hosts` shall say of it; none leaves that file alone.
     pub names: Option<HostNames>,
     pub process: RootProcess,
+}
+
+/// Who has the cgroups below a sandbox's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subtree {
+    /// Nobody makes any.
+    Closed,
+    /// Root inside, as a manager of services needs it: it may make some and move processes among them, but not change the
+    /// limits of the sandbox's own.
+    Delegated,
 }
 
 /// The network that a sandbox sees.
@@ -185,6 +197,9 @@ impl fmt::Display for Plan {
         }
         writeln!(f, "cgroup `{}`", self.cgroup.display())?;
         write!(f, "{}", self.limits)?;
+        if self.subtree == Subtree::Delegated {
+            writeln!(f, "cgroups below it are delegated")?;
+        }
         match &self.devices {
             Some(rules) => writeln!(f, "devices: {} rules", rules.len())?,
             None => writeln!(f, "devices: all")?,
@@ -219,6 +234,7 @@ mod tests {
             network: NetworkNamespace::New,
             cgroup: "group".into(),
             limits: Limits::default(),
+            subtree: Subtree::Closed,
             devices: None,
             root: OverlayRoot {
                 base: "/base".into(),

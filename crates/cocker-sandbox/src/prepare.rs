@@ -4,7 +4,7 @@
 use crate::cgroup::Cgroup;
 use crate::failure::{SandboxError, file_system_name, or_too_old};
 use crate::namespaces::Namespaces;
-use crate::plan::{Access, BindIds, IdRange, Mount, Plan, Source};
+use crate::plan::{Access, BindIds, HostId, IdRange, Mount, Plan, Source, Subtree};
 use crate::resident::seal;
 use crate::{devices, locked, overlay};
 use cocker_sys::credentials::ActingAs;
@@ -98,6 +98,10 @@ fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
         is_used: false,
     };
     hold.doors = hold.cgroup.limit_new(&plan.limits)?;
+    if plan.subtree == Subtree::Delegated {
+        let root = plan.ids.map_or(HostId(0), |ids| ids.first);
+        hold.cgroup.delegate(root)?;
+    }
     if let Some(rules) = &plan.devices {
         let folder = hold.folder.as_ref().map(AsFd::as_fd);
         match hold.cgroup.list_devices(folder, rules) {

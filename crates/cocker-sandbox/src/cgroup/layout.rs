@@ -35,6 +35,15 @@ pub enum Controller {
 }
 
 impl Controller {
+    /// What a manager of services limits its services by.
+    pub(crate) const OF_SERVICES: [Controller; 5] = [
+        Controller::Cpu,
+        Controller::Cpuset,
+        Controller::Memory,
+        Controller::Pids,
+        Controller::Io,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Controller::Cpu => "cpu",

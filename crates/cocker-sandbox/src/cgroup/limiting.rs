@@ -3,10 +3,11 @@
 use super::layout::{Controller, Generation};
 use super::writes::{self, Missing, Write};
 use super::{Cgroup, Legacy};
-use super::{make_below, open_folder, read_file, write_file};
+use super::{make_below, open_folder, read_at, read_file, write_file};
 use crate::limits::Limits;
+use crate::plan::HostId;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -41,6 +42,11 @@ pub enum LimitError {
     #[error("cannot make its folder for controller `{controller}`")]
     Make {
         controller: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot give the cgroups below its own to the root inside")]
+    Delegate {
         #[source]
         source: Errno,
     },
@@ -138,6 +144,35 @@ impl Cgroup {
                         source,
                     });
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what lies below its folder in v2 to `root`, with the controllers that services are limited by, where v2 has them; its own limits stay the host's
+    /// (Documentation/admin-guide/cgroup-v2.rst, "Delegation").
+    pub(crate) fn delegate(&self, root: HostId) -> Result<(), LimitError> {
+        let failed = |source| LimitError::Delegate { source };
+        let Some(folder) = self.open().map_err(failed)? else {
+            return Ok(());
+        };
+        let all = Controller::OF_SERVICES.iter();
+        let given: Vec<Controller> = all
+            .filter(|it| self.hierarchies.generation(**it) == Some(Generation::Unified))
+            .copied()
+            .collect();
+        self.enable(&given)?;
+        let owner = Some(Uid::from_raw(root.0));
+        let group = Some(Gid::from_raw(root.0));
+        rustix::fs::fchown(&folder, owner, group).map_err(failed)?;
+        // Which of its files go with it, only the kernel knows.
+        let list = read_at(CWD, "/sys/kernel/cgroup/delegate").map_err(failed)?;
+        for file in list.lines() {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            match rustix::fs::chownat(&folder, file, owner, group, flags) {
+                // A file of a controller that it does not have.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(source) => return Err(failed(source)),
             }
         }
         Ok(())

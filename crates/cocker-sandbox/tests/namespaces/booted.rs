@@ -4,7 +4,7 @@
 
 use cocker_sandbox::{
     Access, Descriptor, HostId, IdRange, Limits, Mount, NetworkNamespace, OverlayRoot, Plan,
-    RootProcess, SandboxError, Source, Spawned, Supervisor, usual_devices,
+    RootProcess, SandboxError, Source, Spawned, Subtree, Supervisor, usual_devices,
 };
 use rustix::fd::AsFd;
 use std::fs;
@@ -56,6 +56,7 @@ impl Stock {
             network,
             cgroup: format!("cocker-sandbox-test-{}", process::id()).into(),
             limits: Limits::default(),
+            subtree: Subtree::Closed,
             devices: Some(usual_devices()),
             root: OverlayRoot {
                 base: self.folder.path().into(),
