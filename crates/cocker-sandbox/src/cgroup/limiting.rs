@@ -14,6 +14,9 @@ use std::path::Path;
 /// Always there for a sandbox in v2 where the host has them, whatever its limits: they also count.
 const ALWAYS: [Controller; 2] = [Controller::Memory, Controller::Pids];
 
+/// How many cgroups root inside may make below a sandbox's own: far more than there are services.
+const MOST_DESCENDANTS: &str = "4096";
+
 /// A limit that cannot be put on a sandbox. Those that were put on it by then are taken back.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
@@ -162,6 +165,8 @@ impl Cgroup {
             .copied()
             .collect();
         self.enable(&given)?;
+        // Each is memory of the kernel's.
+        write_file(folder.as_fd(), "cgroup.max.descendants", MOST_DESCENDANTS).map_err(failed)?;
         let owner = Some(Uid::from_raw(root.0));
         let group = Some(Gid::from_raw(root.0));
         rustix::fs::fchown(&folder, owner, group).map_err(failed)?;

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         what_a_host_does_not_have_is_refused_with_what_it_has,
         programs_have_as_many_files_open_as_they_may,
         only_listed_devices_can_be_opened,
+        a_systemd_inside_makes_cgroups_and_nobody_else_does,
         a_paused_container_stands_still_until_it_is_resumed,
         nothing_is_started_in_a_paused_container,
         a_paused_container_can_be_shut_down_killed_and_destroyed,
@@ -446,6 +447,27 @@ fn only_listed_devices_can_be_opened(host: &Host) {
     host.cocker("create -m test -c open --privileged").ok();
     host.cocker("boot open").ok();
     assert_eq!(open_from("open", OTHER), "");
+}
+
+/// Whatever is called so: this one is a shell.
+fn a_systemd_inside_makes_cgroups_and_nobody_else_does(host: &Host) {
+    const MAKE: &str = "mkdir /sys/fs/cgroup/own && echo $$ > /sys/fs/cgroup/own/cgroup.procs && \
+                        tail -n 1 /proc/self/cgroup";
+    host.booted("web");
+    host.cocker_words(&["run", "web", "--cmd", MAKE]).exits(1);
+    host.inside("web", "cp /bin/bash /root/systemd");
+    host.cocker("shutdown web").ok();
+    let root_process = "/root/systemd -c 'trap \"exit 0\" RTMIN+3; while :; do sleep 1; done'";
+    host.cocker_words(&["boot", "web", "-e", root_process]).ok();
+    assert_eq!(host.inside("web", MAKE), "0::/own");
+    for file in ["cgroup.freeze", "cgroup.kill", "cgroup.max.descendants"] {
+        let write = format!("echo 1 > /sys/fs/cgroup/{file}");
+        host.cocker_words(&["run", "web", "--cmd", &write]).exits(1);
+    }
+    let (own, is_unified) = folder(host, "web", "cgroup2");
+    assert!(is_unified && own.join("own").exists(), "{own:?}");
+    host.cocker("shutdown web").ok();
+    assert!(!own.exists());
 }
 
 fn a_paused_container_stands_still_until_it_is_resumed(host: &Host) {
