@@ -2,11 +2,15 @@
 //! a controller, it has a folder of the same name there too. See docs/design/0005-limits.md.
 
 mod device_list;
+mod figures;
 mod layout;
 mod limiting;
 mod writes;
 
 pub use device_list::{DeviceKind, DeviceRule, usual_devices};
+pub use figures::{
+    CpuTime, FigureBuffer, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
+};
 pub use layout::{Controller, Hierarchies};
 pub use limiting::LimitError;
 

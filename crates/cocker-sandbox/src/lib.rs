@@ -30,6 +30,9 @@ mod target;
 pub use cgroup::{
     Cgroup, Controller, DeviceKind, DeviceRule, Freezer, Hierarchies, LimitError, usual_devices,
 };
+pub use cgroup::{
+    CpuTime, FigureBuffer, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
+};
 pub use failure::{KernelAnswer, SandboxError};
 pub use limits::{
     HugePageLimit, IO_KEYS, IoLimit, Limits, MemoryLimit, OpenFiles, ProcessLimit, QUOTA_PERIOD,

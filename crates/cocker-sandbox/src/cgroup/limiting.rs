@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::path::Path;
 
 /// Always there for a sandbox in v2 where the host has them, whatever its limits: they also count.
-const ALWAYS: [Controller; 2] = [Controller::Memory, Controller::Pids];
+const ALWAYS: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
 
 /// A limit that cannot be put on a sandbox. Those that were put on it by then are taken back.
 #[derive(Debug, thiserror::Error)]
