@@ -506,6 +506,12 @@ pub enum EngineError {
         #[source]
         source: Box<TalkError>,
     },
+    #[error("cannot show what container `{container}` uses")]
+    Figures {
+        container: Name,
+        #[source]
+        source: ContainerError,
+    },
     #[error("cannot pause container `{container}`")]
     Pause {
         container: Name,
@@ -584,7 +590,7 @@ impl EngineError {
                 containers[0]
             )),
             EngineError::Stack(source) | EngineError::Compare { source, .. } => source.hint(),
-            EngineError::Container(source) => source.hint(),
+            EngineError::Container(source) | EngineError::Figures { source, .. } => source.hint(),
             EngineError::Create { source, container } => create_hint(source, container),
             EngineError::ToImage { source, .. } => match &**source {
                 ConversionError::Container(ContainerError::Booted { container, .. }) => {

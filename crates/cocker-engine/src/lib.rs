@@ -20,6 +20,7 @@ mod end;
 mod engine;
 mod environment;
 mod failure;
+mod figures;
 mod files;
 mod freezing;
 mod housekeeping;
@@ -56,11 +57,15 @@ pub use cocker_image::{
 };
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use cocker_protocol::{ModeTracker, Modes};
+pub use cocker_sandbox::{
+    CpuTime, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
+};
 pub use command::Running;
 pub use connection::{Connection, Ending};
 pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
+pub use figures::{ContainerFigures, Traffic, Watched};
 pub use files::{GetRequest, Interrupted, PutRequest};
 pub use housekeeping::{
     ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
