@@ -6,6 +6,7 @@
 pub mod housekeeping;
 pub mod sessions;
 pub mod stack;
+pub mod stats;
 
 use crate::escape::escape;
 use crate::local_time::Clock;

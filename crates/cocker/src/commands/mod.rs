@@ -20,6 +20,8 @@ mod sessions;
 mod set;
 mod shutdown;
 mod stack;
+mod stats;
+mod top;
 mod transfer;
 
 use crate::environment;
@@ -37,6 +39,8 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::NotBuilt(what) => return Err(Failure::not_built(&what)),
         Command::Images(form) => list::images(&environment::engine()?, form)?,
         Command::Containers(form) => list::containers(&environment::engine()?, form)?,
+        Command::Stats(said) => stats::execute(&environment::engine()?, &said)?,
+        Command::Top(interval) => return top::execute(&environment::engine()?, interval),
         Command::Root(container) => root::execute(&environment::engine()?, &container)?,
         Command::History(image, form) => stack::history(&environment::engine()?, &image, form)?,
         Command::Diff(compared, form) => stack::diff(&environment::engine()?, &compared, form)?,

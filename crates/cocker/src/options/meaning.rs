@@ -5,6 +5,7 @@ use super::run::{self, Run};
 use super::said::{self, BootOptions, Everywhere, Said};
 use super::session::{self, Attaching, SessionsOf};
 use super::since::{Since, since};
+use super::stats::{self, Stats};
 use super::{files, instantiation, limits, network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
@@ -41,6 +42,9 @@ pub enum Command {
     NotBuilt(String),
     Images(ListingForm),
     Containers(ListingForm),
+    Stats(Stats),
+    /// How long it is from one look to the next.
+    Top(Duration),
     Root(Name),
     History(Reference, ListingForm),
     Diff(Compared, ListingForm),
@@ -178,6 +182,8 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
     Ok(match said {
         Said::Images(listing) => Command::Images(listing_form(&listing)),
         Said::Containers(listing) => Command::Containers(listing_form(&listing)),
+        Said::Stats(said) => Command::Stats(stats::stats(&said, output_form(&said.form))?),
+        Said::Top(said) => stats::top(&said)?,
         Said::Root(container) => Command::Root(name(container.name())?),
         Said::History(said) => Command::History(
             reference(said.image.reference())?,

@@ -21,6 +21,7 @@ mod seed;
 mod session;
 mod since;
 mod stack;
+mod stats;
 mod transfer;
 mod volume;
 
@@ -33,6 +34,7 @@ pub use modern::completion_script;
 pub use run::{Company, Run};
 pub use session::{Attaching, SessionsOf};
 pub use since::{LocalTime, Since, TimeOfDay};
+pub use stats::Stats;
 
 use crate::failure::Failure;
 use std::ffi::OsString;

@@ -27,6 +27,10 @@ pub enum Said {
     /// List the containers
     #[command(visible_alias = "ps")]
     Containers(Listing),
+    /// Show what booted containers use of processors, memory, disks and network
+    Stats(Stats),
+    /// Show the same on the whole screen, sorted by key, again each second
+    Top(Top),
     /// Print where a booted container's files can be seen from outside
     Root(TheContainer),
     /// Make image `test` from the host's own programs
@@ -148,6 +152,31 @@ pub struct ForPrograms {
     /// Print for a program, not for a person
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The containers' names; by default all that are booted
+    #[arg(value_name = "C", conflicts_with = "container")]
+    pub containers: Vec<String>,
+    /// The container's name
+    #[arg(short, long, value_name = "C", hide_short_help = true)]
+    pub container: Option<String>,
+    /// Go on: again each second, with what was used since the last time
+    #[arg(long)]
+    pub live: bool,
+    /// With --live: how long it is from one time to the next
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub interval: Option<String>,
+    #[command(flatten)]
+    pub form: ForPrograms,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Top {
+    /// How long it is from one look to the next; 1 by default
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub interval: Option<String>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

@@ -98,6 +98,7 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--path", "", Takes::Value),
     ("--keep", "", Takes::Nothing),
     ("--live", "", Takes::Nothing),
+    ("--interval", "", Takes::Value),
     ("--dry-run", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
     ("--image-file", "", Takes::Value),
@@ -188,6 +189,16 @@ impl Words {
             "containers" => Said::Containers(self.listing()?),
             "df" => Said::Df(self.for_programs()?),
             "check" => Said::Check(self.for_programs()?),
+            "stats" => Said::Stats(said::Stats {
+                containers: Vec::new(),
+                container: self.text("--container")?,
+                live: self.flag("--live"),
+                interval: self.text("--interval")?,
+                form: self.for_programs()?,
+            }),
+            "top" => Said::Top(said::Top {
+                interval: self.text("--interval")?,
+            }),
             "container_root" => Said::Root(self.container()?),
             "sessions" => Said::Sessions(said::Sessions {
                 container: self.container()?,
@@ -213,7 +224,7 @@ impl Words {
                 listing: self.listing()?,
             }),
             unknown => {
-                let hint = "`-s` knows images, containers, container_root, sessions, logs, history, diff, whence, df, check, ssearch.";
+                let hint = "`-s` knows images, containers, stats, top, container_root, sessions, logs, history, diff, whence, df, check, ssearch.";
                 return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
             }
         })

@@ -39,6 +39,14 @@ const SPELLINGS: &[(&str, &str)] = &[
         "-s containers --format=json -d",
         "containers --format=json -d",
     ),
+    ("-s stats", "stats"),
+    ("-s stats -c C --format json", "stats C --format json"),
+    (
+        "-s stats --live --interval 2.5",
+        "stats --interval=2.5 --live",
+    ),
+    ("-s top", "top"),
+    ("-s top --interval 0.5", "top --interval 0.5"),
     ("-s container_root -c C", "root C"),
     ("-s history -m I:1", "history I:1"),
     ("-s history -m I -q", "history -m I -q"),
@@ -352,6 +360,28 @@ fn what_is_said_is_what_is_meant() {
     assert_eq!(meant("images -q"), Command::Images(ListingForm::Names));
     assert!(understood("-d images").unwrap().debug);
     assert!(!understood("images").unwrap().debug);
+}
+
+#[test]
+fn figures_are_looked_at_as_it_was_said() {
+    let once = Stats {
+        containers: Vec::new(),
+        live: None,
+        form: OutputForm::Plain,
+    };
+    assert_eq!(meant("stats"), Command::Stats(once));
+    let live = Stats {
+        containers: vec![name("C"), name("D")],
+        live: Some(Duration::from_millis(500)),
+        form: OutputForm::Json,
+    };
+    let line = "stats C D --live --interval 0.5 --format json";
+    assert_eq!(meant(line), Command::Stats(live));
+    assert_eq!(meant("top"), Command::Top(Duration::from_secs(1)));
+    assert_eq!(
+        meant("-s top --interval 86400"),
+        Command::Top(Duration::from_secs(86_400))
+    );
 }
 
 #[test]
@@ -715,6 +745,20 @@ fn wrong_usage_is_refused() {
         "create -m a --cpus 0",
         "-a kill -c C -h",
         "-a attach -c C --cmd x",
+        "stats C -c D",
+        "stats --interval 1",
+        "-s stats --interval 1",
+        "stats --live --interval 0",
+        "stats --live --interval 0.09",
+        "top --interval -1",
+        "top --interval 86401",
+        "top --interval nan",
+        "top --interval +1",
+        "top --interval .",
+        "top C",
+        "-s top -c C",
+        "-s top --live",
+        "top --format json",
         "attach C D",
         "-a vip -c C --vip 1.2.3.4 --net BRIDGE",
         "set-host-eth C eth0",

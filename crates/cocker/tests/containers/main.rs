@@ -36,6 +36,7 @@ mod sessions;
 mod shutdown;
 mod stacking;
 mod stacks;
+mod stats;
 mod transfer;
 mod volumes;
 mod whiteouts;
@@ -84,6 +85,8 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         isolation::trials(),
         stacking::trials(),
         stacks::trials(),
+        stats::trials(),
+        stats::top::trials(),
         whiteouts::trials(),
         images::trials(),
         conversion::trials(),
