@@ -172,7 +172,8 @@ fn processes_are_counted(host: &Host) {
     };
     eventually("three sleep", || sleeping() == 3);
     let count = host.contained().len() as u64;
-    assert_eq!(figure(host, "web", "pids"), count);
+    // The first of them may still be on its way into the hierarchy that counts them.
+    eventually("all are counted", || figure(host, "web", "pids") == count);
     assert!(count >= 5, "init, a shell and three that sleep");
 }
 
@@ -320,7 +321,7 @@ fn live_tells_what_happened_since_the_last_look(host: &Host) {
     let share = |look: &Value| look["cpu_percent"].as_f64().expect("it is known");
     // The first few looks are at a loop that never ends; the machine may be busy with other things too.
     assert!(
-        looks.iter().map(share).any(|share| share > 10.0),
+        looks.iter().map(share).any(|share| share > 5.0),
         "{}",
         outcome.stdout()
     );
@@ -409,7 +410,7 @@ fn a_container_that_stands_still_is_looked_at_all_the_same(host: &Host) {
     host.cocker("stats web")
         .succeeds()
         .within(Duration::from_secs(5));
-    assert!(figure(host, "web", "pids") >= 1);
+    eventually("its init is counted", || figure(host, "web", "pids") == 1);
     host.cocker("resume web").ok();
 }
 
