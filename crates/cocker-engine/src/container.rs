@@ -269,7 +269,12 @@ impl Container {
 
     /// The cgroup folder, relative to the root of the hierarchy; `parent` is the folder of all containers'.
     pub(crate) fn cgroup(&self, parent: &str) -> PathBuf {
-        Path::new(parent).join(format!("{}.{}", self.name, self.settings.id))
+        Path::new(parent).join(self.cgroup_name())
+    }
+
+    /// The name of that folder in the one of all containers'.
+    pub(crate) fn cgroup_name(&self) -> String {
+        format!("{}.{}", self.name, self.settings.id)
     }
 
     pub(crate) fn write_settings(&self, settings: &ContainerSettings) -> Result<(), Errno> {

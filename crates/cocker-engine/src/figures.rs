@@ -6,10 +6,11 @@ use crate::failure::{ContainerError, EngineError};
 use crate::state::Standing;
 use cocker_image::Name;
 use cocker_network::LinkTraffic;
-use cocker_sandbox::{Cgroup, FigureBuffer, Figures, Hierarchies};
+use cocker_sandbox::{FigureReader, Figures, Hierarchies};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -69,11 +70,12 @@ impl Engine {
         names.sort();
         names.dedup();
         let hierarchies = Rc::new(Hierarchies::find());
-        let mut buffer = FigureBuffer::new();
+        let parent = Path::new(&self.settings.cgroup_parent);
+        let mut reader = FigureReader::open(&hierarchies, parent);
         let mut links = None;
         let mut all = Vec::new();
         for name in &names {
-            match self.figures_of(name, &hierarchies, &mut buffer, &mut links) {
+            match self.figures_of(name, &mut reader, &mut links) {
                 Ok(figures) => all.push(figures),
                 Err(source) if matches!(watched, Watched::Each(_)) => {
                     return Err(EngineError::Figures {
@@ -91,20 +93,18 @@ impl Engine {
     fn figures_of(
         &self,
         name: &Name,
-        hierarchies: &Rc<Hierarchies>,
-        buffer: &mut FigureBuffer,
+        reader: &mut FigureReader,
         links: &mut Option<Links>,
     ) -> Result<ContainerFigures, ContainerError> {
         let container = Container::open(&self.store, name)?;
         let pid = container.booted_pid()?;
-        let folder = container.cgroup(&self.settings.cgroup_parent);
         let taken = since_boot();
-        let figures = Cgroup::below(hierarchies, &folder).figures(buffer);
+        let figures = reader.read(&container.cgroup_name());
         let figures = figures.ok_or_else(|| container.not_booted())?;
         let traffic = self
             .link_prefix(&container)
             .and_then(|prefix| links.get_or_insert_with(Links::read).traffic(&prefix));
-        let started = started(pid, buffer);
+        let started = started(pid);
         // What was read is only then this boot's.
         match container.state.standing() {
             Ok((Standing::Booted { pid: now }, _)) if now == pid => {}
@@ -161,11 +161,11 @@ fn since_boot() -> Duration {
 }
 
 /// When a process was started (proc_pid_stat(5), `starttime`).
-fn started(pid: i32, buffer: &mut FigureBuffer) -> Option<Duration> {
+fn started(pid: i32) -> Option<Duration> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(CWD, format!("/proc/{pid}/stat"), flags, Mode::empty()).ok()?;
-    buffer.resize(buffer.len().max(4096), 0);
-    let length = rustix::io::read(&file, &mut buffer[..]).ok()?;
+    let mut buffer = [0; 4096];
+    let length = rustix::io::read(&file, &mut buffer).ok()?;
     let ticks = start_time(&buffer[..length])?;
     let rate = rustix::param::clock_ticks_per_second();
     Some(
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn this_process_was_started_before_now() {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let started = started(pid, &mut FigureBuffer::new()).expect("there is a /proc");
+        let started = started(pid).expect("there is a /proc");
         assert!(started <= since_boot());
         assert!(since_boot() - started < Duration::from_secs(3600));
     }

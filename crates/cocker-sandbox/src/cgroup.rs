@@ -9,7 +9,7 @@ mod writes;
 
 pub use device_list::{DeviceKind, DeviceRule, usual_devices};
 pub use figures::{
-    CpuTime, FigureBuffer, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
+    CpuTime, FigureReader, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
 pub use layout::{Controller, Hierarchies};
 pub use limiting::LimitError;

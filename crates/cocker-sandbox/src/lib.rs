@@ -31,7 +31,7 @@ pub use cgroup::{
     Cgroup, Controller, DeviceKind, DeviceRule, Freezer, Hierarchies, LimitError, usual_devices,
 };
 pub use cgroup::{
-    CpuTime, FigureBuffer, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
+    CpuTime, FigureReader, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
 pub use failure::{KernelAnswer, SandboxError};
 pub use limits::{

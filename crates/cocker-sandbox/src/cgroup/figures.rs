@@ -11,11 +11,13 @@
 //!
 //! What the host does not count is `None`, which is not the same as none of it.
 
-use super::Cgroup;
-use super::layout::{Controller, Generation};
-use rustix::fd::{AsFd, BorrowedFd};
+use super::layout::{Controller, Generation, Hierarchies};
+use super::open_folder;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use std::path::Path;
+use std::rc::Rc;
 
 /// What a sandbox has used since it was made, and uses now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -100,26 +102,48 @@ pub struct Stall {
     pub total: u64,
 }
 
-/// Room for a file of the kernel's, used again for each.
-pub type FigureBuffer = Vec<u8>;
-
 /// Most files are a few lines; one line a disk may be more.
 const USUAL_SIZE: usize = 16 * 1024;
 /// More than this the kernel has to say of no sandbox.
 const LARGEST_SIZE: usize = 1024 * 1024;
 
-impl Cgroup {
-    /// What the kernel has counted; `None` where its folder is not there, or not any more.
-    pub fn figures(&self, buffer: &mut FigureBuffer) -> Option<Figures> {
-        let Some(unified) = self.unified() else {
+/// Reads the figures of sandboxes whose cgroup folders are in one folder: that one is opened once, since what an open costs
+/// the kernel is for the most part its way there.
+pub struct FigureReader {
+    hierarchies: Rc<Hierarchies>,
+    /// The folder of all in v2; none where that is not there.
+    unified: Option<OwnedFd>,
+    /// The same in each v1 hierarchy that has it, in the order of the hierarchies.
+    legacy: Vec<Option<OwnedFd>>,
+    /// Room for a file, used again for each.
+    buffer: Vec<u8>,
+}
+
+impl FigureReader {
+    /// `parent` is relative to the root of each hierarchy.
+    pub fn open(hierarchies: &Rc<Hierarchies>, parent: &Path) -> FigureReader {
+        let unified = hierarchies.unified();
+        let legacy = hierarchies.all_legacy().iter();
+        FigureReader {
+            unified: unified.and_then(|root| open_folder(root.as_fd(), parent).ok()),
+            legacy: legacy
+                .map(|legacy| open_folder(legacy.folder.as_fd(), parent).ok())
+                .collect(),
+            hierarchies: Rc::clone(hierarchies),
+            buffer: vec![0; USUAL_SIZE],
+        }
+    }
+
+    /// What the kernel has counted for the sandbox with this folder; `None` where that is not there, or not any more.
+    pub fn read(&mut self, folder: &str) -> Option<Figures> {
+        if self.hierarchies.unified().is_none() {
             return Some(Figures::default());
-        };
+        }
         let mut reading = Reading {
-            cgroup: self,
-            unified: unified.as_fd(),
-            buffer,
+            reader: self,
+            folder,
         };
-        let cpu_stat = match reading.read_at(unified.as_fd(), "cpu.stat") {
+        let cpu_stat = match reading.read_unified("cpu.stat") {
             Ok(text) => text,
             Err(Errno::NOENT | Errno::NODEV) => return None,
             Err(_) => "",
@@ -141,14 +165,13 @@ impl Cgroup {
 
 /// One sandbox's files, each read as a whole.
 struct Reading<'a> {
-    cgroup: &'a Cgroup,
-    unified: BorrowedFd<'a>,
-    buffer: &'a mut FigureBuffer,
+    reader: &'a mut FigureReader,
+    folder: &'a str,
 }
 
 impl Reading<'_> {
     fn legacy_throttling(&mut self) -> Option<Throttling> {
-        match self.cgroup.hierarchies.generation(Controller::Cpu)? {
+        match self.generation(Controller::Cpu)? {
             Generation::Legacy => throttling(self.read(Controller::Cpu, "cpu.stat")?),
             Generation::Unified => None,
         }
@@ -156,7 +179,7 @@ impl Reading<'_> {
 
     fn memory(&mut self) -> Option<MemoryUse> {
         const CONTROLLER: Controller = Controller::Memory;
-        match self.cgroup.hierarchies.generation(CONTROLLER)? {
+        match self.generation(CONTROLLER)? {
             Generation::Legacy => {
                 let current = number(self.read(CONTROLLER, "memory.usage_in_bytes")?)?;
                 let stat = self.read(CONTROLLER, "memory.stat").unwrap_or_default();
@@ -180,7 +203,7 @@ impl Reading<'_> {
     }
 
     fn oom_kills(&mut self) -> Option<u64> {
-        let file = match self.cgroup.hierarchies.generation(Controller::Memory)? {
+        let file = match self.generation(Controller::Memory)? {
             Generation::Legacy => "memory.oom_control",
             Generation::Unified => "memory.events",
         };
@@ -195,7 +218,7 @@ impl Reading<'_> {
 
     fn io(&mut self) -> Option<IoUse> {
         const CONTROLLER: Controller = Controller::Io;
-        match self.cgroup.hierarchies.generation(CONTROLLER)? {
+        match self.generation(CONTROLLER)? {
             Generation::Legacy => {
                 let bytes = self.read(CONTROLLER, "blkio.throttle.io_service_bytes_recursive")?;
                 let (read, written) = legacy_io(bytes);
@@ -213,36 +236,53 @@ impl Reading<'_> {
     }
 
     fn pressure(&mut self, file: &str) -> Option<Pressure> {
-        pressure(self.read_at(self.unified, file).ok()?)
+        pressure(self.read_unified(file).ok()?)
+    }
+
+    fn generation(&self, controller: Controller) -> Option<Generation> {
+        self.reader.hierarchies.generation(controller)
     }
 
     /// A file of a controller, from whichever hierarchy has it; none where it is not there.
     fn read(&mut self, controller: Controller, file: &str) -> Option<&str> {
-        let root = match self.cgroup.hierarchies.legacy(controller) {
-            Some(legacy) => legacy.folder.as_fd(),
-            None => self.unified,
-        };
-        self.read_at(root, file).ok()
+        let mut all = self.reader.hierarchies.all_legacy().iter();
+        let place = all.position(|legacy| legacy.controllers.contains(&controller));
+        match place {
+            Some(place) => self.read_from(Some(place), file).ok(),
+            None => self.read_unified(file).ok(),
+        }
     }
 
-    fn read_at(&mut self, root: BorrowedFd<'_>, file: &str) -> Result<&str, Errno> {
+    fn read_unified(&mut self, file: &str) -> Result<&str, Errno> {
+        self.read_from(None, file)
+    }
+
+    /// `legacy` is the number of a v1 hierarchy; none is v2.
+    fn read_from(&mut self, legacy: Option<usize>, file: &str) -> Result<&str, Errno> {
+        let FigureReader {
+            unified,
+            legacy: all_legacy,
+            buffer,
+            ..
+        } = &mut *self.reader;
+        let parent = match legacy {
+            Some(place) => &all_legacy[place],
+            None => unified,
+        };
         let file = rustix::fs::openat2(
-            root,
-            self.cgroup.folder.join(file),
+            parent.as_ref().ok_or(Errno::NOENT)?,
+            Path::new(self.folder).join(file),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
         )?;
-        if self.buffer.len() < USUAL_SIZE {
-            self.buffer.resize(USUAL_SIZE, 0);
-        }
         // The kernel gives such a file as a whole to whoever has room for it; a read that is not full was all.
-        let mut length = rustix::io::read(&file, &mut self.buffer[..])?;
-        while length == self.buffer.len() && length < LARGEST_SIZE {
-            self.buffer.resize(length * 2, 0);
-            length += rustix::io::read(&file, &mut self.buffer[length..])?;
+        let mut length = rustix::io::read(&file, &mut buffer[..])?;
+        while length == buffer.len() && length < LARGEST_SIZE {
+            buffer.resize(length * 2, 0);
+            length += rustix::io::read(&file, &mut buffer[length..])?;
         }
-        std::str::from_utf8(&self.buffer[..length]).map_err(|_| Errno::ILSEQ)
+        std::str::from_utf8(&buffer[..length]).map_err(|_| Errno::ILSEQ)
     }
 }
 
