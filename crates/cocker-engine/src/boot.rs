@@ -14,7 +14,7 @@ use crate::state::Record;
 use cocker_image::Name;
 use cocker_network::{HostSide, NetworkPlan};
 use cocker_protocol::{ClientReply, InitReport};
-use cocker_sandbox::{Cgroup, Descriptor, Supervisor};
+use cocker_sandbox::{Descriptor, Supervisor};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
@@ -51,11 +51,13 @@ impl Engine {
         let starting = Record {
             pid: 0,
             started: seconds_since_epoch(),
+            oom_kills: 0,
             is_ending: false,
             ..record
         };
         recorded(&container, starting)?;
-        let is_changed = choose_root_process(&mut container, request)?;
+        let is_changed =
+            choose_root_process(&mut container, request)? | choose_limits(&mut container, request)?;
 
         let booted = self.boot_stopped(&container, starting);
         match booted {
@@ -169,7 +171,7 @@ impl Engine {
             return Ok(());
         }
         tracing::debug!("the last supervisor of `{}` was killed", container.name);
-        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
+        self.cgroup_of(container)
             .remove()
             .map_err(|source| CleanUpError::Cgroup { source })?;
         let _aftermath = self.detach_network(container)?;
@@ -303,6 +305,14 @@ fn choose_root_process(
     };
     let is_changed = container.settings.root_process != chosen;
     container.settings.root_process = chosen;
+    Ok(is_changed)
+}
+
+/// Says whether they change the settings.
+fn choose_limits(container: &mut Container, request: &BootRequest) -> Result<bool, BootError> {
+    let limits = container.settings.limits.with(&request.limits)?;
+    let is_changed = container.settings.limits != limits;
+    container.settings.limits = limits;
     Ok(is_changed)
 }
 

@@ -31,7 +31,7 @@ impl Engine {
     /// Starts a command; it ends with the connection.
     pub fn run(&self, container: &Name, request: &RunRequest) -> Result<Running, EngineError> {
         let started = || {
-            let container = Container::open(&self.store, container)?;
+            let container = self.open_going(container)?;
             let account = account_of(&container, request)?;
             let pipes = Pipes::new(&container, &account);
             let pipes = pipes.map_err(|source| TalkError::Pipes { source })?;
@@ -57,7 +57,7 @@ impl Engine {
     /// /dev/null.
     pub fn run_detached(&self, container: &Name, request: &RunRequest) -> Result<(), EngineError> {
         let started = || {
-            let container = Container::open(&self.store, container)?;
+            let container = self.open_going(container)?;
             let account = account_of(&container, request)?;
             let command = command(&container, &account, request)?;
             start(&container, &account, &command, Stream::Nothing, &[]).map(drop)

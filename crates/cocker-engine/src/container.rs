@@ -1,6 +1,7 @@
 //! One container's folder: its settings on disk, its lock for commands, its state.
 
 use crate::failure::ContainerError;
+use crate::limits::LimitSettings;
 use crate::request::{Isolation, VolumeRequest};
 use crate::state::{Record, Standing, StateFile};
 use cocker_image::{LayerId, Name, Store, Version};
@@ -48,6 +49,9 @@ pub(crate) struct ContainerSettings {
     /// Given with `-e`; none means cockerinit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_process: Option<Vec<String>>,
+    /// What it may use, as it was said at a boot or since.
+    #[serde(default, skip_serializing_if = "is_unlimited")]
+    pub limits: LimitSettings,
     /// The version of the image whose own layer became the writable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted_from: Option<Version>,
@@ -57,6 +61,10 @@ pub(crate) struct ContainerSettings {
     /// What that image said of how its program is run, where it was a foreign one; an image made of this says it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<serde_json::Value>,
+}
+
+fn is_unlimited(limits: &LimitSettings) -> bool {
+    *limits == LimitSettings::default()
 }
 
 /// The network that a container is in.
@@ -151,6 +159,11 @@ impl Container {
     /// holds another container.
     pub(crate) fn try_lock_for_work(&self) -> Option<WorkLock> {
         self.lock(FlockOperation::NonBlockingLockExclusive).ok()
+    }
+
+    /// Says whether no other command holds it for itself.
+    pub(crate) fn is_free_to_share(&self) -> bool {
+        self.lock(FlockOperation::NonBlockingLockShared).is_ok()
     }
 
     fn lock(&self, operation: FlockOperation) -> Result<WorkLock, Errno> {
@@ -256,7 +269,12 @@ impl Container {
 
     /// The cgroup folder, relative to the root of the hierarchy; `parent` is the folder of all containers'.
     pub(crate) fn cgroup(&self, parent: &str) -> PathBuf {
-        Path::new(parent).join(format!("{}.{}", self.name, self.settings.id))
+        Path::new(parent).join(self.cgroup_name())
+    }
+
+    /// The name of that folder in the one of all containers'.
+    pub(crate) fn cgroup_name(&self) -> String {
+        format!("{}.{}", self.name, self.settings.id)
     }
 
     pub(crate) fn write_settings(&self, settings: &ContainerSettings) -> Result<(), Errno> {
@@ -362,6 +380,7 @@ pub(crate) mod tests {
             network: NetworkSettings::Host,
             id_slot: 0,
             root_process: None,
+            limits: LimitSettings::default(),
             converted_from: None,
             environment: vec![],
             image_config: None,

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::environment;
 use crate::failure::{CreateError, EngineError};
 use crate::ids;
+use crate::limits::LimitSettings;
 use crate::network::{NetworkFailure, check_families, pin_new};
 use crate::request::{
     BridgeRequest, CreateRequest, IfBooted, NetworkRequest, NewContainer, OnError, VolumeRequest,
@@ -131,6 +132,7 @@ impl Engine {
             network,
             id_slot: slot,
             root_process: None,
+            limits: LimitSettings::default(),
             converted_from: None,
             environment: Vec::new(),
             image_config: None,

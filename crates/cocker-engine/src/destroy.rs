@@ -10,7 +10,7 @@ use crate::request::{IfBooted, OnError};
 use crate::state::Record;
 use cocker_image::Name;
 use cocker_image::staging::LeavingFolder;
-use cocker_sandbox::Cgroup;
+use cocker_sandbox::{Cgroup, Hierarchies};
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ impl Engine {
             work.into_folder(),
         )
         .map_err(|source| DestroyError::Rename { source })?;
+        self.forget_pause(name);
         ids::give_back(&self.store, name, container.settings.id_slot)
             .map_err(|source| DestroyError::Ids { source })?;
         forgiven(self.give_back_address(name, &container.settings), on_error)?;
@@ -83,7 +84,7 @@ impl Engine {
         record: Record,
     ) -> Result<(), CleanUpError> {
         self.clean_up_after_crash(container, record)?;
-        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
+        self.cgroup_of(container)
             .remove()
             .map_err(|source| CleanUpError::Cgroup { source })
     }
@@ -95,6 +96,7 @@ impl Engine {
         let names = self.store.lock()?;
         let leaving = LeavingFolder::begin(self.store.containers_folder(), name.as_str())
             .map_err(|source| DestroyError::Rename { source })?;
+        self.forget_pause(name);
         ids::give_back_all_of(&self.store, name).map_err(|source| DestroyError::Ids { source })?;
         addresses::give_back_all_of(&self.store, name)
             .map_err(|source| NetworkFailure::from(AddressError::Register { source }))?;
@@ -105,7 +107,7 @@ impl Engine {
     /// The folders are called after the container and its id, which is not known any more.
     fn remove_cgroups_of(&self, name: &Name) {
         let parent = Path::new(&self.settings.cgroup_parent);
-        for folder in Cgroup::names_in(parent) {
+        for folder in Cgroup::names_in(&Hierarchies::find(), parent) {
             let id = folder.strip_prefix(name.as_str());
             let id = id.and_then(|rest| rest.strip_prefix('.'));
             let is_id = |id: &str| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());

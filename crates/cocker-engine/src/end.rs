@@ -7,7 +7,6 @@ use crate::failure::{ContainerError, EngineError, TalkError};
 use crate::request::OnError;
 use cocker_image::Name;
 use cocker_protocol::ClientRequest;
-use cocker_sandbox::Cgroup;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -50,10 +49,13 @@ impl Engine {
         let connection = Connection::open(&container)?;
         let Some(timeout) = timeout else {
             connection.send(&ClientRequest::Kill, &[])?;
+            self.thaw_for_the_end(&container);
             return wait_for_release(&connection, RELEASE_TIME);
         };
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         connection.send(&ClientRequest::Shutdown { timeout_ms }, &[])?;
+        // Told first, so that nothing else happens in it any more.
+        self.thaw_for_the_end(&container);
         if container.settings.root_process.is_some() {
             self.hurry_a_deaf_root_process(&container, &connection, timeout)?;
         }
@@ -73,7 +75,7 @@ impl Engine {
             return Ok(());
         }
         let deadline = Instant::now() + timeout;
-        let cgroup = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent));
+        let cgroup = self.cgroup_of(container);
         if !cgroup.is_available() {
             return Ok(()); // nobody can say who the others are
         }

@@ -13,6 +13,7 @@ pub use repository::RepositoryFailure;
 pub use transfer::TransferError;
 
 use crate::config::ConfigError;
+use crate::limits::BadLimit;
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
 use cocker_image::removal::RemovalError;
@@ -22,7 +23,7 @@ use cocker_image::staging::StagingError;
 use cocker_image::{Name, Reference, StoreError, Version};
 use cocker_network::NetworkError;
 use cocker_protocol::Stage;
-use cocker_sandbox::SandboxError;
+use cocker_sandbox::{LimitError, SandboxError};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,8 @@ pub enum ContainerError {
     Unknown { container: Name },
     #[error("container `{container}` is booted (pid {pid})")]
     Booted { container: Name, pid: i32 },
+    #[error("container `{container}` is paused")]
+    Paused { container: Name },
     #[error("container `{container}` is not booted")]
     NotBooted { container: Name },
     #[error("cannot read container `{container}`")]
@@ -74,6 +77,9 @@ impl ContainerError {
             }
             ContainerError::NotBooted { container } => {
                 Some(format!("boot it first: cocker boot {container}"))
+            }
+            ContainerError::Paused { container } => {
+                Some(format!("let it go on first: cocker resume {container}"))
             }
             ContainerError::Changing { source, .. } => source.hint(),
             _ => None,
@@ -141,6 +147,16 @@ pub enum SettingsError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Network(#[from] NetworkFailure),
+    #[error(transparent)]
+    BadLimit(#[from] BadLimit),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    #[error("cannot let its programs have {wanted} files open")]
+    LimitFiles {
+        wanted: u64,
+        #[source]
+        source: Errno,
+    },
     #[error("container `{container}` is in network {network}, not in BRIDGE")]
     NotBridge {
         container: Name,
@@ -171,6 +187,8 @@ pub enum BootError {
     Container(#[from] ContainerError),
     #[error(transparent)]
     Network(#[from] NetworkFailure),
+    #[error(transparent)]
+    BadLimit(#[from] BadLimit),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error("cannot open `{what}`")]
@@ -307,6 +325,24 @@ pub enum LogError {
     },
     #[error("cannot find out whether the container is booted")]
     Standing {
+        #[source]
+        source: Errno,
+    },
+}
+
+/// What stands in the way of a pause, or of its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error("it is paused already")]
+    Already,
+    #[error("it is not paused")]
+    NotPaused,
+    #[error("this host has no cgroup v2")]
+    NoFreezer,
+    #[error("the kernel does not do it")]
+    Freeze {
         #[source]
         source: Errno,
     },
@@ -501,6 +537,24 @@ pub enum EngineError {
         #[source]
         source: Box<TalkError>,
     },
+    #[error("cannot show what container `{container}` uses")]
+    Figures {
+        container: Name,
+        #[source]
+        source: ContainerError,
+    },
+    #[error("cannot pause container `{container}`")]
+    Pause {
+        container: Name,
+        #[source]
+        source: Box<PauseError>,
+    },
+    #[error("cannot resume container `{container}`")]
+    Resume {
+        container: Name,
+        #[source]
+        source: Box<PauseError>,
+    },
     #[error("cannot destroy container `{container}`")]
     Destroy {
         container: Name,
@@ -567,7 +621,7 @@ impl EngineError {
                 containers[0]
             )),
             EngineError::Stack(source) | EngineError::Compare { source, .. } => source.hint(),
-            EngineError::Container(source) => source.hint(),
+            EngineError::Container(source) | EngineError::Figures { source, .. } => source.hint(),
             EngineError::Create { source, container } => create_hint(source, container),
             EngineError::ToImage { source, .. } => match &**source {
                 ConversionError::Container(ContainerError::Booted { container, .. }) => {
@@ -593,6 +647,7 @@ impl EngineError {
             EngineError::Boot { source, .. } => match &**source {
                 BootError::Container(source) => source.hint(),
                 BootError::Network(source) => source.hint(),
+                BootError::BadLimit(source) => source.hint(),
                 BootError::Sandbox(source) => source.hint(),
                 _ => None,
             },
@@ -608,6 +663,8 @@ impl EngineError {
             | EngineError::Follow { source }
             | EngineError::Shutdown { source, .. }
             | EngineError::Kill { source, .. } => talk_hint(source),
+            EngineError::Pause { source, container } => pause_hint(source, container),
+            EngineError::Resume { source, container } => pause_hint(source, container),
             EngineError::Destroy { source, container } => match &**source {
                 DestroyError::Container(ContainerError::Booted { .. }) => Some(format!(
                     "shut it down first, or in one go: cocker destroy --shutdown {container}"
@@ -712,6 +769,11 @@ fn settings_hint(error: &SettingsError) -> Option<String> {
                 .into(),
         ),
         SettingsError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
+        SettingsError::BadLimit(source) => source.hint(),
+        SettingsError::Limit(source) => source.hint(),
+        SettingsError::LimitFiles { .. } => Some(
+            "only CAP_SYS_RESOURCE may raise a hard limit: say no more than what the container has.".into(),
+        ),
         SettingsError::Store(source) => source.hint(),
         SettingsError::CleanUp { .. } | SettingsError::Write { .. } => None,
     }
@@ -726,6 +788,14 @@ fn record_hint(error: &RecordError) -> Option<String> {
         RecordError::Config(source) => source.hint(),
         RecordError::Container(source) => source.hint(),
         RecordError::Begin { .. } => None,
+    }
+}
+
+fn pause_hint(error: &PauseError, container: &Name) -> Option<String> {
+    match error {
+        PauseError::Container(source) => source.hint(),
+        PauseError::Already => Some(format!("`cocker resume {container}` lets it go on.")),
+        PauseError::NotPaused | PauseError::NoFreezer | PauseError::Freeze { .. } => None,
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::ConversionError;
-use cocker_sandbox::{Cgroup, Freezer};
+use cocker_sandbox::Freezer;
 use cocker_sys::execution::{close_from, inherited_descriptor, place_descriptors};
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
 use rustix::fd::{AsFd, OwnedFd};
@@ -25,9 +25,13 @@ impl Engine {
         work: impl FnOnce() -> T,
     ) -> Result<T, ConversionError> {
         let failed = |source| ConversionError::Freeze { source };
-        let cgroup = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent));
+        let cgroup = self.cgroup_of(container);
         if !cgroup.is_available() {
             return Err(ConversionError::NoFreezer);
+        }
+        // Nobody lets a paused one go on, or ends its pause, while we hold it; and it stays paused.
+        if cgroup.is_frozen().map_err(failed)? {
+            return Ok(work());
         }
         let frozen = Frozen::new(cgroup.freezer().map_err(failed)?).map_err(failed)?;
         tracing::debug!("`{}` stands still", container.name);

@@ -20,6 +20,7 @@ mod end;
 mod engine;
 mod environment;
 mod failure;
+mod figures;
 mod files;
 mod freezing;
 mod housekeeping;
@@ -27,8 +28,10 @@ mod ids;
 mod image_to_container;
 mod images;
 mod instantiation;
+mod limits;
 mod listing;
 mod network;
+mod pause;
 mod plan;
 mod recordings;
 mod release;
@@ -57,11 +60,15 @@ pub use cocker_image::{
 };
 pub use cocker_network::{BadMapping, PortMapping, Protocol};
 pub use cocker_protocol::{ModeTracker, Modes};
+pub use cocker_sandbox::{
+    CpuTime, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
+};
 pub use command::Running;
 pub use connection::{Connection, Ending};
 pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
+pub use figures::{ContainerFigures, Traffic, Watched};
 pub use files::{GetRequest, Interrupted, PutRequest};
 pub use housekeeping::{
     ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
@@ -71,7 +78,10 @@ pub use instantiation::{
     BadRules, InstanceChange, InstancePreview, InstantiateRequest, MOST_MAPPING_BYTES, Rules,
     Unruled,
 };
-pub use listing::{ContainerSummary, Status};
+pub use limits::{
+    BadLimit, CpuList, DEFAULT_PROCESSES, HugePages, IoMax, LimitChanges, NoFile, Said,
+};
+pub use listing::{ContainerSummary, Counts, Status};
 pub use network::Warning;
 pub use recordings::{Recording, Title};
 pub use repository::PulledAs;

@@ -3,22 +3,36 @@
 use crate::container::{Container, NetworkSettings};
 use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError};
+use crate::pause::PAUSED;
 use crate::request::Isolation;
-use crate::state::Standing;
+use crate::state::{Record, Standing};
 use cocker_image::Name;
 use cocker_network::PortMapping;
+use cocker_sandbox::{Cgroup, Hierarchies};
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     Stopped,
     /// Pid of the root process on the host.
     Running(i32),
+    /// The same of one whose processes stand still.
+    Paused(i32),
     /// The state is broken: why, and what the user can do.
     Exception {
         why: String,
         remedy: String,
     },
+}
+
+/// Whether a list has what the kernel is asked for each container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    Taken,
+    Left,
 }
 
 /// One line of the list.
@@ -40,50 +54,100 @@ pub struct ContainerSummary {
     /// Bytes of the writable layer, as measured at the last shutdown.
     pub size: u64,
     pub status: Status,
+    /// How many of its processes were killed because memory ran out, since it was booted last; none where nothing counts them,
+    /// or they were left out.
+    pub oom_kills: Option<u64>,
     pub isolation: Isolation,
 }
 
+/// What is found out once for all of a list.
+struct Cgroups {
+    counts: Counts,
+    hierarchies: Rc<Hierarchies>,
+    /// Those that are there, of whatever store.
+    folders: HashSet<PathBuf>,
+    /// The containers of which somebody noted that they are paused.
+    notes: HashSet<Name>,
+}
+
 impl Engine {
-    /// All containers by name. Where a supervisor was killed, its last work is done on the way.
-    pub fn containers(&self) -> Result<Vec<ContainerSummary>, EngineError> {
-        let mut names = self.container_names()?;
+    /// All containers by name. Where a supervisor or a client was killed, what it has left is removed on the way.
+    pub fn containers(&self, counts: Counts) -> Result<Vec<ContainerSummary>, EngineError> {
+        let (mut names, notes) = self.container_entries()?;
         names.sort();
-        let summaries = names.iter().filter_map(|name| self.summary(name));
+        let hierarchies = Rc::new(Hierarchies::find());
+        let parent = Path::new(&self.settings.cgroup_parent);
+        let folders = Cgroup::names_in(&hierarchies, parent);
+        let cgroups = Cgroups {
+            counts,
+            folders: folders.iter().map(|folder| parent.join(folder)).collect(),
+            notes,
+            hierarchies,
+        };
+        let summaries = names.iter().filter_map(|name| self.summary(&cgroups, name));
         Ok(summaries.collect())
     }
 
     /// The names of all containers, in no order.
     pub(crate) fn container_names(&self) -> Result<Vec<Name>, EngineError> {
+        Ok(self.container_entries()?.0)
+    }
+
+    /// The names of all containers, and of those that are noted as paused.
+    fn container_entries(&self) -> Result<(Vec<Name>, HashSet<Name>), EngineError> {
         let failed = |source| EngineError::List {
             folder: self.store.home().join(crate::container::CONTAINERS),
             source,
         };
-        let mut names = Vec::new();
+        let (mut names, mut notes) = (Vec::new(), HashSet::new());
         let mut entries =
             rustix::fs::Dir::read_from(self.store.containers_folder()).map_err(failed)?;
         while let Some(entry) = entries.read() {
             let entry = entry.map_err(failed)?;
             // What is staged or leaving starts with a dot, which no name does.
             let name = entry.file_name().to_str().ok();
-            names.extend(name.and_then(|name| Name::parse(name).ok()));
+            match name.and_then(|name| name.strip_prefix(PAUSED)) {
+                Some(noted) => notes.extend(Name::parse(noted).ok()),
+                None => names.extend(name.and_then(|name| Name::parse(name).ok())),
+            }
         }
-        Ok(names)
+        Ok((names, notes))
     }
 
     /// `None` for one that has just been destroyed.
-    fn summary(&self, name: &Name) -> Option<ContainerSummary> {
+    fn summary(&self, cgroups: &Cgroups, name: &Name) -> Option<ContainerSummary> {
         let container = match Container::open(&self.store, name) {
             Ok(container) => container,
             Err(ContainerError::Unknown { .. }) => return None,
             Err(error) => return Some(broken(name, &error)),
         };
-        let (status, size) = match container.state.standing() {
-            Ok((Standing::Booted { pid }, record)) => (Status::Running(pid), record.size),
-            Ok((Standing::Stopped | Standing::InTransit, record)) => (Status::Stopped, record.size),
-            Ok((Standing::Broken, record)) => (self.mend(name), record.size),
+        let folder = container.cgroup(&self.settings.cgroup_parent);
+        let cgroup = Cgroup::below(&cgroups.hierarchies, &folder);
+        let counted = |record: Record| Some(record.oom_kills);
+        let (status, size, oom_kills) = match container.state.standing() {
+            Ok((Standing::Booted { pid }, record)) => {
+                let is_noted = cgroups.notes.contains(name);
+                let status = match is_noted && cgroup.is_frozen().unwrap_or(false) {
+                    true => Status::Paused(pid),
+                    false => Status::Running(pid),
+                };
+                let oom_kills = match cgroups.counts {
+                    Counts::Taken => cgroup.oom_kills(),
+                    Counts::Left => None,
+                };
+                (status, record.size, oom_kills)
+            }
+            Ok((Standing::InTransit, record)) => (Status::Stopped, record.size, counted(record)),
+            Ok((Standing::Stopped, record)) => {
+                if cgroups.folders.contains(&folder) {
+                    self.sweep(&cgroup, &container);
+                }
+                (Status::Stopped, record.size, counted(record))
+            }
+            Ok((Standing::Broken, record)) => (self.mend(name), record.size, counted(record)),
             Err(errno) => {
                 let why = "its lock cannot be read";
-                (exception(why, &errno.to_string()), 0)
+                (exception(why, &errno.to_string()), 0, None)
             }
         };
         let settings = container.settings;
@@ -107,8 +171,21 @@ impl Engine {
             ports,
             size,
             status,
+            oom_kills,
             isolation: settings.isolation,
         })
+    }
+
+    /// A client that was killed before there was a process has left no record, only a folder.
+    fn sweep(&self, cgroup: &Cgroup, container: &Container) {
+        // Whoever boots it holds both, and removes the folder itself.
+        let held = container.try_lock_for_work();
+        if held.is_none() || container.state.try_lock().is_err() {
+            return;
+        }
+        if let Err(errno) = cgroup.remove() {
+            tracing::warn!("cannot remove the cgroup of `{}`: {errno}", container.name);
+        }
     }
 
     /// Does what a killed supervisor has left to do.
@@ -149,6 +226,7 @@ fn broken(name: &Name, error: &ContainerError) -> ContainerSummary {
         ports: Vec::new(),
         size: 0,
         status: exception(why, &error.to_string()),
+        oom_kills: None,
         isolation: Isolation::Contained,
     }
 }

@@ -10,8 +10,8 @@ use crate::request::Isolation;
 use crate::state::Standing;
 use cocker_image::Name;
 use cocker_network::{
-    Aftermath, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, LINK_PREFIX, NetworkError,
-    NetworkPlan, Obstacle, PinError, PortMapping,
+    Aftermath, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, LINK_DIGITS, LINK_PREFIX,
+    NetworkError, NetworkPlan, Obstacle, PinError, PortMapping,
 };
 use cocker_sandbox::{IdRange, Namespaces, NetworkNamespace, SandboxError};
 use rustix::fd::BorrowedFd;
@@ -117,17 +117,22 @@ impl Engine {
         else {
             return None;
         };
-        let digits: String = settings.id.chars().take(LINK_DIGITS).collect();
         Some(Endpoint {
             holder: self.holder(&container.name),
             bridge: String::new(),
-            link_prefix: format!("{LINK_PREFIX}{digits}"),
+            link_prefix: link_prefix(settings),
             namespace: settings.netns(),
             address: *address,
             address6: None,
             uplink: uplink.clone(),
             ports: ports.clone(),
         })
+    }
+
+    /// What the name of its link on the host begins with; `None` for a container that is not of BRIDGE.
+    pub(crate) fn link_prefix(&self, container: &Container) -> Option<String> {
+        let is_bridge = matches!(container.settings.network, NetworkSettings::Bridge { .. });
+        is_bridge.then(|| link_prefix(&container.settings))
     }
 
     /// The endpoints of the store's booted containers.
@@ -238,8 +243,11 @@ impl Engine {
     }
 }
 
-/// Digits of the container's id in the names of its links: `ck`, these, and 4 drawn at each boot make 14 of 15 bytes.
-const LINK_DIGITS: usize = 8;
+/// What the names of a container's links on the host begin with.
+fn link_prefix(settings: &ContainerSettings) -> String {
+    let digits: String = settings.id.chars().take(LINK_DIGITS).collect();
+    format!("{LINK_PREFIX}{digits}")
+}
 
 /// Makes the namespace of a container of CUSTOM, owned by the container's user namespace, so that root inside can
 /// configure it.

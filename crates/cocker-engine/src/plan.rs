@@ -6,11 +6,12 @@ use crate::container::{
 use crate::engine::Engine;
 use crate::failure::BootError;
 use crate::network::id_range;
-use crate::request::VolumeAccess;
+use crate::request::{Isolation, VolumeAccess};
 use crate::resolv_conf;
 use cocker_image::LayerId;
 use cocker_sandbox::{
-    Access, BindIds, Cgroup, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source,
+    Access, BindIds, Cgroup, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source, Subtree,
+    usual_devices,
 };
 use std::ffi::CString;
 use std::net::Ipv4Addr;
@@ -44,9 +45,18 @@ impl Engine {
             mounts: mounts(
                 container,
                 self.store.home(),
-                Cgroup::at(&cgroup).is_available(),
+                Cgroup::at(&cgroup)
+                    .is_available()
+                    .then_some(subtree(&process)),
             ),
             cgroup,
+            limits: settings.limits.resolved()?,
+            subtree: subtree(&process),
+            // Root of a privileged container is the host's: a list would not keep it from anything.
+            devices: match settings.isolation {
+                Isolation::Contained => Some(usual_devices()),
+                Isolation::Privileged => None,
+            },
             root: self.overlay_root(container),
             hostname: settings.hostname.clone(),
             names: Some(names(settings)),
@@ -86,7 +96,7 @@ fn names(settings: &ContainerSettings) -> HostNames {
 }
 
 /// What every container finds mounted, then its volumes.
-fn mounts(container: &Container, home: &Path, has_cgroup: bool) -> Vec<Mount> {
+fn mounts(container: &Container, home: &Path, cgroup: Option<Subtree>) -> Vec<Mount> {
     let own = |source, target: &str, access| Mount {
         source,
         target: PathBuf::from(target),
@@ -100,8 +110,12 @@ fn mounts(container: &Container, home: &Path, has_cgroup: bool) -> Vec<Mount> {
         own(Source::SharedMemory, "/dev/shm", Access::ReadWrite),
         own(Source::MessageQueues, "/dev/mqueue", Access::ReadWrite),
     ];
-    if has_cgroup {
-        mounts.push(own(Source::Cgroup, "/sys/fs/cgroup", Access::ReadOnly));
+    if let Some(subtree) = cgroup {
+        let access = match subtree {
+            Subtree::Closed => Access::ReadOnly,
+            Subtree::Delegated => Access::ReadWrite,
+        };
+        mounts.push(own(Source::Cgroup, "/sys/fs/cgroup", access));
     }
     let folder = home.join(CONTAINERS).join(container.name.as_str());
     let supplied = Source::Supplied {
@@ -128,15 +142,26 @@ fn mounts(container: &Container, home: &Path, has_cgroup: bool) -> Vec<Mount> {
 pub(crate) fn stop_signal(process: &RootProcess) -> i32 {
     match process {
         RootProcess::Init => 0,
-        RootProcess::Given { arguments, .. } => {
-            let program = arguments.first().map(|program| program.to_bytes());
-            let name = program.and_then(|p| p.rsplit(|&byte| byte == b'/').next());
-            match name {
-                Some(b"systemd") => SIGRTMIN_PLUS_3,
-                _ => SIGTERM,
-            }
-        }
+        RootProcess::Given { .. } if is_systemd(process) => SIGRTMIN_PLUS_3,
+        RootProcess::Given { .. } => SIGTERM,
     }
+}
+
+/// A manager of services keeps each in a cgroup of its own (systemd.io, CONTAINER_INTERFACE).
+fn subtree(process: &RootProcess) -> Subtree {
+    match is_systemd(process) {
+        true => Subtree::Delegated,
+        false => Subtree::Closed,
+    }
+}
+
+fn is_systemd(process: &RootProcess) -> bool {
+    let RootProcess::Given { arguments, .. } = process else {
+        return false;
+    };
+    let program = arguments.first().map(|program| program.to_bytes());
+    let name = program.and_then(|p| p.rsplit(|&byte| byte == b'/').next());
+    name == Some(b"systemd")
 }
 
 /// systemd(1): "halts the machine", the first real-time signal being 34 to programs of the C library.
@@ -153,7 +178,7 @@ pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, BootError> {
 mod tests {
     use super::*;
     use crate::engine::Settings;
-    use crate::request::{CreateRequest, Isolation, NetworkRequest, NewContainer, VolumeRequest};
+    use crate::request::{CreateRequest, NetworkRequest, NewContainer, VolumeRequest};
     use cocker_image::{Name, NewImage, Reference, Version};
 
     /// An engine on a store of its own, with an empty image of each name.
@@ -227,6 +252,8 @@ mod tests {
         let expected = format!(
             "ids 0..65536 are 1879048192..
 cgroup `{}`
+limit processes 32768
+devices: 8 rules
 root from `{}`
   layer `{}`
   layer `{}`
@@ -272,6 +299,29 @@ root process cockerinit
         later.container.name = Name::parse("later").expect("a name");
         let plan = plan_of(&engine, &later);
         assert!(plan.root.lowers[0].display().to_string().contains(&new));
+    }
+
+    #[test]
+    fn a_systemd_inside_has_the_cgroups_below_its_own() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base"]);
+        plan_of(&engine, &request(&["base"]));
+        let name = Name::parse("web").expect("a name");
+        let mut container = Container::open(&engine.store, &name).expect("it is there");
+        for (program, expected) in [
+            ("/lib/systemd/systemd", Subtree::Delegated),
+            ("systemd", Subtree::Delegated),
+            ("/usr/bin/systemd-run", Subtree::Closed),
+            ("/bin/sh", Subtree::Closed),
+        ] {
+            container.settings.root_process = Some(vec![program.into()]);
+            let plan = engine.plan(&container).expect("its settings are sound");
+            assert_eq!(plan.subtree, expected, "{program}");
+            let mount = plan.mounts.iter().find(|it| it.source == Source::Cgroup);
+            let is_writable = mount.is_some_and(|mount| mount.access == Access::ReadWrite);
+            let has_cgroup = Cgroup::at(&plan.cgroup).is_available();
+            assert_eq!(is_writable, has_cgroup && expected == Subtree::Delegated);
+        }
     }
 
     #[test]

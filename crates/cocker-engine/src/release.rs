@@ -8,7 +8,6 @@ use crate::failure::EngineError;
 use crate::request::Boot;
 use crate::state::{Record, StateFile};
 use cocker_image::{Name, measure_tree};
-use cocker_sandbox::Cgroup;
 use cocker_sys::execution::{close_from, inherited_descriptor};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -41,7 +40,9 @@ impl Engine {
             .write(ending)
             .map_err(failed("cannot write its record"))?;
         let detached = self.detach_network(&container);
-        let removed = Cgroup::at(&container.cgroup(&self.settings.cgroup_parent)).remove();
+        let cgroup = self.cgroup_of(&container);
+        let oom_kills = cgroup.oom_kills();
+        let removed = cgroup.remove();
         let unlinked = control::remove(&container);
         // Where something could not be removed, the pid stays in the record: the next command tries again. So it does where
         // the client may still attach something; it takes the pid out itself, unless it dies before.
@@ -51,6 +52,7 @@ impl Engine {
         let record = Record {
             pid,
             exit: Some(wait_status),
+            oom_kills: oom_kills.unwrap_or(0),
             ..ending
         };
         state

@@ -1,5 +1,6 @@
 //! What can be asked of the engine.
 
+use crate::limits::LimitChanges;
 use cocker_image::archive::Compression;
 use cocker_image::oci::Format;
 use cocker_image::repository::{Address, Form, Prompts};
@@ -193,6 +194,8 @@ pub enum WhileBooted {
 /// How to boot.
 #[derive(Default)]
 pub struct BootRequest {
+    /// What changes of its limits, at this boot and later ones.
+    pub limits: LimitChanges,
     /// A program and its arguments as root process instead of cockerinit. `None`: as at the last boot.
     pub root_process: Option<Vec<OsString>>,
 }

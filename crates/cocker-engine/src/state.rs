@@ -3,7 +3,8 @@
 //! ```text
 //!   containers/<name>/lock       128 bytes, one line:
 //!   pid=4711 started=1700000000 size=0 exit=-                                         …blanks… \n
-//!                                            └─ then `ending=1` while the last supervisor cleans up
+//!                                            └─ then `oom=N` where memory ran out, `ending=1` while the last
+//!                                               supervisor cleans up
 //! ```
 //!
 //! *Booted* is whether the lock is held; the supervisor holds it from before the root process exists until everything is
@@ -29,6 +30,8 @@ pub(crate) struct Record {
     pub size: u64,
     /// Wait status of the last root process.
     pub exit: Option<i32>,
+    /// How many processes were killed because memory ran out, by the end of the last boot.
+    pub oom_kills: u64,
     /// The root process has ended and what it leaves is being removed.
     pub is_ending: bool,
 }
@@ -127,11 +130,16 @@ fn render(record: Record) -> String {
         started,
         size,
         exit,
+        oom_kills,
         is_ending,
     } = record;
     let exit = exit.map_or_else(|| "-".into(), |status| status.to_string());
     let ending = if is_ending { " ending=1" } else { "" };
-    let line = format!("pid={pid} started={started} size={size} exit={exit}{ending}");
+    let oom = match oom_kills {
+        0 => String::new(),
+        count => format!(" oom={count}"),
+    };
+    let line = format!("pid={pid} started={started} size={size} exit={exit}{oom}{ending}");
     format!("{line:<width$}\n", width = SIZE - 1)
 }
 
@@ -150,6 +158,7 @@ fn parse(bytes: &[u8]) -> Record {
         started: number(field("started")).unwrap_or(0),
         size: number(field("size")).unwrap_or(0),
         exit: number(field("exit")),
+        oom_kills: number(field("oom")).unwrap_or(0),
         is_ending: number(field("ending")) == Some(1),
     }
 }
@@ -165,6 +174,7 @@ mod tests {
             started: u64::MAX,
             size: u64::MAX,
             exit: Some(i32::MIN),
+            oom_kills: u64::MAX,
             is_ending: true,
         };
         for record in [record, Record::default()] {

@@ -191,7 +191,7 @@ impl Engine {
     }
 
     fn look(&self, name: &Name, request: &AttachRequest) -> Result<Session, TalkError> {
-        let container = Container::open(&self.store, name)?;
+        let container = self.open_going(name)?;
         let connection = Connection::open(&container)?;
         let joined = match &request.which {
             Which::IdleOrNew => join(&connection, Target::Idle, request)?,
@@ -224,7 +224,7 @@ impl Engine {
         request: &RunRequest,
         look: &LookRequest,
     ) -> Result<Session, TalkError> {
-        let container = Container::open(&self.store, name)?;
+        let container = self.open_going(name)?;
         let connection = Connection::open(&container)?;
         let account = account_of(&container, request)?;
         let mut command = command(&container, &account, request)?;

@@ -25,6 +25,7 @@ mod resolver;
 mod routes;
 mod subnet;
 mod sysctl;
+mod traffic;
 
 pub use attachment::{Aftermath, attach, detach, detach_all_of, set_loopback_up};
 pub use failure::NetworkError;
@@ -34,7 +35,8 @@ pub use links::LONGEST_LINK_NAME;
 pub use mapping::{BadMapping, PortMapping, Protocol};
 pub use netlink::Refusal;
 pub use pin::{PinError, is_pinned, pin, pin_path, show, unpin};
-pub use plan::{Bridge, Endpoint, LINK_PREFIX, NetworkPlan};
+pub use plan::{Bridge, Endpoint, LINK_DIGITS, LINK_PREFIX, NetworkPlan};
 pub use resolver::{Reach, resolvers};
 pub use subnet::{BadSubnet, Subnet4, Subnet6};
 pub use sysctl::SysctlError;
+pub use traffic::{LinkTraffic, traffic};

@@ -55,7 +55,7 @@ pub(crate) fn hardware_for(address: Ipv4Addr) -> Hardware {
 }
 
 /// struct ifinfomsg of linux/rtnetlink.h; `flags` are set where `change` says so.
-fn link_header(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(crate) fn link_header(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut header = [0; 16];
     header[0] = family;
     header[4..8].copy_from_slice(&index.to_ne_bytes());

@@ -9,6 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// What the names of all links to containers begin with on the host.
 pub const LINK_PREFIX: &str = "ck";
 
+/// Digits of the container's id in the names of its links: the prefix, these, and 4 drawn at each boot make 14 of 15 bytes.
+pub const LINK_DIGITS: usize = 8;
+
 /// A bridge of the host that containers are ports of, and their way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bridge {

@@ -5,6 +5,7 @@
 //! Image and volumes may be hostile here: what lies below the new root is reached by `openat2` inside it only, and where
 //! the sandbox itself mounts, no link is followed at all.
 
+use crate::limits::OpenFiles;
 use crate::plan::{Access, Mount, RootProcess, Source};
 use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
@@ -17,7 +18,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
 };
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
@@ -266,7 +267,7 @@ fn execute_root_process(inside: &Inside<'_>, assembled: &Assembled) -> Failure {
             if let Err(errno) = start_first_child(inside, assembled) {
                 return at(Phase::FirstChild)(errno);
             }
-            let errno = execute_given(assembled, arguments, environment);
+            let errno = execute_given(inside, assembled, arguments, environment);
             at(Phase::ExecuteRootProcess)(errno)
         }
     }
@@ -300,6 +301,7 @@ fn execute_init(inside: &Inside<'_>, assembled: &Assembled, arguments: &[&CStr])
         ];
         let program = copy(&inside.prepared.init)?;
         leave_only(placed)?;
+        limit_open_files(inside)?;
         Ok(program)
     };
     match prepare() {
@@ -311,13 +313,19 @@ fn execute_init(inside: &Inside<'_>, assembled: &Assembled, arguments: &[&CStr])
     }
 }
 
-fn execute_given(assembled: &Assembled, arguments: &[CString], environment: &[CString]) -> Errno {
+fn execute_given(
+    inside: &Inside<'_>,
+    assembled: &Assembled,
+    arguments: &[CString],
+    environment: &[CString],
+) -> Errno {
     let prepare = || -> Result<(), Errno> {
         leave_only(vec![
             copy(&assembled.console)?,
             copy(&assembled.console)?,
             copy(&assembled.console)?,
-        ])
+        ])?;
+        limit_open_files(inside)
     };
     if let Err(errno) = prepare() {
         return errno;
@@ -349,6 +357,20 @@ fn leave_only(placed: Vec<OwnedFd>) -> Result<(), Errno> {
     // numbered above, see `Lines` and `copy`.
     cocker_sys::execution::place_descriptors(0, placed)?;
     cocker_sys::execution::close_on_exec_from(first_free)
+}
+
+/// For whatever is executed next, and all that comes of it. What may be given on was raised before, where it had to be.
+fn limit_open_files(inside: &Inside<'_>) -> Result<(), Errno> {
+    match inside.prepared.plan.limits.open_files {
+        None => Ok(()),
+        Some(OpenFiles { soft, hard }) => {
+            let limit = Rlimit {
+                current: Some(soft),
+                maximum: Some(hard),
+            };
+            setrlimit(Resource::Nofile, limit)
+        }
+    }
 }
 
 /// The paths to try for a program: itself with a `/` in it, else in every folder of PATH.

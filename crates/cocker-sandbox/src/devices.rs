@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 /// Character devices: name, major, minor (Documentation/admin-guide/devices.txt).
-const NODES: [(&str, u32, u32); 6] = [
+pub(crate) const NODES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),

@@ -1,5 +1,6 @@
 //! What could not be done, to which object, and what the kernel said.
 
+use crate::cgroup::LimitError;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt;
@@ -43,6 +44,27 @@ pub enum SandboxError {
     #[error("cannot make the cgroup folder `{}`", folder.display())]
     MakeCgroup {
         folder: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    #[error("cannot say which devices may be used")]
+    ListDevices {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot join its cgroups")]
+    JoinCgroups {
+        #[source]
+        source: Errno,
+    },
+    #[error(
+        "cannot keep to `--nofile`: {wanted} open files are more than this process may give on ({most})"
+    )]
+    LimitFiles {
+        wanted: u64,
+        most: u64,
         #[source]
         source: Errno,
     },
@@ -164,6 +186,10 @@ impl SandboxError {
             SandboxError::OpenVolume { path, .. } => Some(format!(
                 "make `{}` first, or correct the path.",
                 path.display()
+            )),
+            SandboxError::Limit(source) => source.hint(),
+            SandboxError::LimitFiles { most, .. } => Some(format!(
+                "say at most {most}, or raise the hard limit of whoever calls cocker: only CAP_SYS_RESOURCE may pass it."
             )),
             SandboxError::ExecuteRootProcess { .. } => {
                 Some("name a program that the image has; without --exec the container boots with cockerinit.".into())

@@ -15,6 +15,8 @@ mod cgroup;
 mod devices;
 mod failure;
 mod hosts;
+mod late;
+mod limits;
 mod locked;
 mod namespaces;
 mod overlay;
@@ -26,13 +28,21 @@ mod spawn;
 mod stage;
 mod target;
 
-pub use cgroup::{Cgroup, Freezer};
+pub use cgroup::{
+    Cgroup, Controller, DeviceKind, DeviceRule, Freezer, Hierarchies, LimitError, usual_devices,
+};
+pub use cgroup::{
+    CpuTime, FigureReader, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
+};
 pub use failure::{KernelAnswer, SandboxError};
+pub use limits::{
+    HugePageLimit, IO_KEYS, IoLimit, Limits, MemoryLimit, OpenFiles, ProcessLimit, QUOTA_PERIOD,
+};
 pub use namespaces::Namespaces;
 pub use overlay::stack_alone;
 pub use plan::{
     Access, BindIds, HostId, HostNames, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan,
-    RootProcess, Source, TargetKind,
+    RootProcess, Source, Subtree, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};

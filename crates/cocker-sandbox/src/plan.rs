@@ -1,5 +1,7 @@
 //! What shall be done, as data: printed by `--debug`, compared by tests, walked by `prepare` and `assemble`.
 
+use crate::cgroup::DeviceRule;
+use crate::limits::Limits;
 use std::ffi::CString;
 use std::fmt;
 use std::net::IpAddr;
@@ -22,8 +24,13 @@ pub struct Plan {
     /// The ids of its user namespace; none means the host's own ids and no user namespace.
     pub ids: Option<IdRange>,
     pub network: NetworkNamespace,
-    /// Folder of its cgroup, relative to the root of the hierarchy.
+    /// Folder of its cgroup, relative to the root of each hierarchy.
     pub cgroup: PathBuf,
+    pub limits: Limits,
+    /// What root inside may do with its folder in v2.
+    pub subtree: Subtree,
+    /// The only devices that may be used inside; none means every one that can be reached.
+    pub devices: Option<Vec<DeviceRule>>,
     pub root: OverlayRoot,
     /// In the order in which they are mounted.
     pub mounts: Vec<Mount>,
@@ -31,6 +38,16 @@ pub struct Plan {
     /// What its `/etc/hosts` shall say of it; none leaves that file alone.
     pub names: Option<HostNames>,
     pub process: RootProcess,
+}
+
+/// Who has the cgroups below a sandbox's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subtree {
+    /// Nobody makes any.
+    Closed,
+    /// Root inside, as a manager of services needs it: it may make some and move processes among them, but not change the
+    /// limits of the sandbox's own.
+    Delegated,
 }
 
 /// The network that a sandbox sees.
@@ -179,6 +196,14 @@ impl fmt::Display for Plan {
             }
         }
         writeln!(f, "cgroup `{}`", self.cgroup.display())?;
+        write!(f, "{}", self.limits)?;
+        if self.subtree == Subtree::Delegated {
+            writeln!(f, "cgroups below it are delegated")?;
+        }
+        match &self.devices {
+            Some(rules) => writeln!(f, "devices: {} rules", rules.len())?,
+            None => writeln!(f, "devices: all")?,
+        }
         writeln!(f, "root from `{}`", self.root.base.display())?;
         for lower in &self.root.lowers {
             writeln!(f, "  layer `{}`", lower.display())?;
@@ -208,6 +233,9 @@ mod tests {
             ids: None,
             network: NetworkNamespace::New,
             cgroup: "group".into(),
+            limits: Limits::default(),
+            subtree: Subtree::Closed,
+            devices: None,
             root: OverlayRoot {
                 base: "/base".into(),
                 lowers: vec!["layer".into()],
@@ -232,6 +260,7 @@ mod tests {
 ids are the host's
 network namespace new
 cgroup `group`
+devices: all
 root from `/base`
   layer `layer`
   upper `upper`

@@ -4,7 +4,7 @@
 use crate::cgroup::Cgroup;
 use crate::failure::{SandboxError, file_system_name, or_too_old};
 use crate::namespaces::Namespaces;
-use crate::plan::{Access, BindIds, IdRange, Mount, Plan, Source};
+use crate::plan::{Access, BindIds, HostId, IdRange, Mount, Plan, Source, Subtree};
 use crate::resident::seal;
 use crate::{devices, locked, overlay};
 use cocker_sys::credentials::ActingAs;
@@ -39,6 +39,8 @@ impl Prepared {
 pub(crate) struct CgroupHold {
     pub(crate) cgroup: Cgroup,
     pub(crate) folder: Option<OwnedFd>,
+    /// Files into which a process writes `0` to be born in the folders of v1.
+    pub(crate) doors: Vec<OwnedFd>,
     pub(crate) is_used: bool,
 }
 
@@ -69,7 +71,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         .collect::<Result<Vec<_>, _>>()?;
     let sources = lock_volumes(&plan, sources)?;
     let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
-    let cgroup = make_cgroup(&plan.cgroup)?;
+    let cgroup = make_cgroup(&plan)?;
     tracing::debug!("mounts, init and cgroup prepared");
 
     Ok(Prepared {
@@ -82,17 +84,36 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
     })
 }
 
-fn make_cgroup(path: &Path) -> Result<CgroupHold, SandboxError> {
-    let cgroup = Cgroup::at(path);
+fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
+    let cgroup = Cgroup::at(&plan.cgroup);
     let folder = cgroup.make().map_err(|source| SandboxError::MakeCgroup {
-        folder: path.to_path_buf(),
+        folder: plan.cgroup.clone(),
         source,
     })?;
-    Ok(CgroupHold {
+    // From here on whatever fails takes it away again.
+    let mut hold = CgroupHold {
         cgroup,
         folder,
+        doors: Vec::new(),
         is_used: false,
-    })
+    };
+    hold.doors = hold.cgroup.limit_new(&plan.limits)?;
+    if plan.subtree == Subtree::Delegated {
+        let root = plan.ids.map_or(HostId(0), |ids| ids.first);
+        hold.cgroup.delegate(root)?;
+    }
+    if let Some(rules) = &plan.devices {
+        let folder = hold.folder.as_ref().map(AsFd::as_fd);
+        match hold.cgroup.list_devices(folder, rules) {
+            Ok(door) => hold.doors.extend(door),
+            // Ids of its own keep a sandbox from every node that is not its own already.
+            Err(errno) if plan.ids.is_some() => {
+                tracing::warn!("this kernel keeps no list of devices: {errno}");
+            }
+            Err(source) => return Err(SandboxError::ListDevices { source }),
+        }
+    }
+    Ok(hold)
 }
 
 /// Makes what must come from outside; `None` for what is made inside.

@@ -17,6 +17,8 @@ pub(crate) enum Phase {
     // Supervisor-to-be, host root.
     ForkUsher,
     // The usher, host root until it has entered.
+    JoinCgroups,
+    LimitFiles,
     EnterNamespaces,
     Clone,
     // Supervisor-to-be again, from here on at the same time as init-to-be.
@@ -44,8 +46,10 @@ pub(crate) enum Phase {
     ExecuteSupervisor,
 }
 
-const ALL: [Phase; 20] = [
+const ALL: [Phase; 22] = [
     Phase::ForkUsher,
+    Phase::JoinCgroups,
+    Phase::LimitFiles,
     Phase::EnterNamespaces,
     Phase::Clone,
     Phase::Adopt,

@@ -14,6 +14,8 @@
 
 use crate::assemble::{self, Inside};
 use crate::failure::SandboxError;
+use crate::late;
+use crate::limits::OpenFiles;
 use crate::plan::{Plan, RootProcess};
 use crate::prepare::{CgroupHold, Prepared};
 use crate::report::{Phase, Report};
@@ -24,7 +26,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, pidfd_open, setrlimit,
+    waitid,
+};
 
 /// A sandbox whose root process exists and waits for [`Spawned::go`]. Dropping it before ends both processes.
 pub struct Spawned {
@@ -104,11 +109,13 @@ impl Spawned {
     fn wait_until_assembled(&mut self, born: impl FnOnce(Pid)) -> Result<(), SandboxError> {
         let mut born = Some(born);
         let mut is_assembled = false;
+        let mut _between = None;
         while born.is_some() || !is_assembled {
             match Report::read(&self.reports) {
                 Ok(Some(report)) => match report.phase {
                     Phase::Born => {
                         self.root_process = Pid::from_raw(report.value).unwrap_or(Pid::INIT);
+                        _between = self.join_late_where_it_may()?;
                         if let Some(born) = born.take() {
                             born(self.root_process);
                         }
@@ -121,6 +128,16 @@ impl Spawned {
             }
         }
         Ok(())
+    }
+
+    /// Begun as early as can be: the wait goes on beside everything else.
+    fn join_late_where_it_may(&self) -> Result<Option<late::Between>, SandboxError> {
+        if !late::may_join_late(&self.plan) {
+            return Ok(None);
+        }
+        let CgroupHold { cgroup, doors, .. } = &self.cgroup;
+        late::join(cgroup, doors, self.root_process)
+            .map_err(|source| SandboxError::JoinCgroups { source })
     }
 
     /// Lets the root process be executed and waits until it is. From here on the sandbox stands without us.
@@ -242,6 +259,16 @@ fn fail(reports: &OwnedFd, phase: Phase, errno: Errno) -> ! {
 /// hold every capability that they give. Lets init-to-be be born, says its pid and is gone.
 fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
     let prepared = &inside.prepared;
+    // In v1 nobody can be born elsewhere than where its parent is, so we go there.
+    let may_be_late = late::may_join_late(&prepared.plan);
+    for door in prepared.cgroup.doors.iter().filter(|_| !may_be_late) {
+        if let Err(errno) = rustix::io::write(door, b"0") {
+            fail(&inside.reports, Phase::JoinCgroups, errno)
+        }
+    }
+    if let Err(errno) = allow_open_files(prepared.plan.limits.open_files) {
+        fail(&inside.reports, Phase::LimitFiles, errno)
+    }
     if let Err(errno) = prepared.namespaces.enter() {
         fail(&inside.reports, Phase::EnterNamespaces, errno)
     }
@@ -264,6 +291,22 @@ fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
             let _ = rustix::io::write(&line, &pid.to_ne_bytes());
             exit_now(0)
         }
+    }
+}
+
+/// Raises what may be given on where it is to be raised: nobody who has entered may. What is less is set at the last moment,
+/// since the assembling needs descriptors too.
+fn allow_open_files(limit: Option<OpenFiles>) -> Result<(), Errno> {
+    let before = getrlimit(Resource::Nofile);
+    match (limit, before.maximum) {
+        (Some(OpenFiles { hard, .. }), Some(most)) if hard > most => {
+            let raised = Rlimit {
+                maximum: Some(hard),
+                ..before
+            };
+            setrlimit(Resource::Nofile, raised)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -325,6 +368,14 @@ fn execute(
 fn meaning(plan: &Plan, report: Report) -> SandboxError {
     let source = Errno::from_raw_os_error(report.value);
     let what = match report.phase {
+        Phase::JoinCgroups => return SandboxError::JoinCgroups { source },
+        Phase::LimitFiles => {
+            return SandboxError::LimitFiles {
+                wanted: plan.limits.open_files.map_or(0, |files| files.hard),
+                most: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+                source,
+            };
+        }
         Phase::EnterNamespaces => return SandboxError::EnterNamespaces { source },
         Phase::Clone => return SandboxError::MakeNamespaces { source },
         Phase::ExecuteSupervisor => return SandboxError::StartSupervisor { source },

@@ -54,11 +54,6 @@ impl Failure {
         }
     }
 
-    /// Something that a later release has.
-    pub fn not_built(what: &str) -> Failure {
-        Failure::not_done(format!("{what} is not built yet"))
-    }
-
     /// Adds `cause` with its own causes.
     pub fn caused_by(mut self, cause: &(dyn Error + 'static)) -> Failure {
         self.causes.push(cause.to_string());

@@ -7,6 +7,7 @@ pub mod housekeeping;
 pub mod repository;
 pub mod sessions;
 pub mod stack;
+pub mod stats;
 
 use crate::escape::escape;
 use crate::local_time::Clock;
@@ -178,6 +179,7 @@ fn status(container: &ContainerSummary) -> String {
     let state = match &container.status {
         Status::Stopped => "STOPPED".to_string(),
         Status::Running(pid) => format!("RUNNING({pid})"),
+        Status::Paused(pid) => format!("PAUSED({pid})"),
         Status::Exception { why, .. } => format!("EXCEPTION({why})"),
     };
     match container.isolation {
@@ -235,12 +237,14 @@ struct ContainerEntry<'a> {
     host_eth: Option<&'a str>,
     port_mapping: Vec<String>,
     size: u64,
-    /// STOPPED, RUNNING or EXCEPTION.
+    /// STOPPED, RUNNING, PAUSED or EXCEPTION.
     status: &'static str,
     pid: Option<i32>,
     why: Option<&'a str>,
     remedy: Option<&'a str>,
     privileged: bool,
+    /// Since it was booted last. Null where the kernel does not count them.
+    oom_kills: Option<u64>,
 }
 
 impl<'a> ContainerEntry<'a> {
@@ -248,6 +252,7 @@ impl<'a> ContainerEntry<'a> {
         let (status, pid, why, remedy) = match &container.status {
             Status::Stopped => ("STOPPED", None, None, None),
             Status::Running(pid) => ("RUNNING", Some(*pid), None, None),
+            Status::Paused(pid) => ("PAUSED", Some(*pid), None, None),
             Status::Exception { why, remedy } => ("EXCEPTION", None, Some(&**why), Some(&**remedy)),
         };
         ContainerEntry {
@@ -265,6 +270,7 @@ impl<'a> ContainerEntry<'a> {
             why,
             remedy,
             privileged: container.isolation == Isolation::Privileged,
+            oom_kills: container.oom_kills,
         }
     }
 }

@@ -24,6 +24,7 @@ mod local_time;
 mod options;
 mod output;
 mod progress;
+mod rates;
 mod recorder;
 mod residents;
 mod signals;

@@ -9,13 +9,16 @@
 //! Only bytes cross: no process of the container ever holds the user's terminal.
 
 mod detach_key;
+pub mod full_screen;
 mod passphrase;
 mod raw_mode;
 mod replay;
 mod viewer;
 
 pub use passphrase::ask as ask_passphrase;
-pub use raw_mode::restore;
+
+/// Gives the terminal back as it was, whoever of us has it.
+pub use full_screen::leave as restore;
 
 use crate::environment;
 use crate::failure::Failure;

@@ -148,12 +148,13 @@ fn an_error_ends_with_hints_and_steers_no_terminal() {
 }
 
 #[test]
-fn what_is_not_built_yet_says_so() {
+fn a_limit_that_makes_no_sense_is_refused() {
     is_refused(
-        &["-a", "boot", "-c", "a", "--cpus", "0"],
-        1,
-        "Error: `--cpus` is not built yet",
+        &["-a", "boot", "-c", "a", "--mem-limit", "3M"],
+        2,
+        "Error: `--mem-limit 3M` is not from 4M to 1048576T",
     );
+    is_refused(&["set-limits", "a"], 2, "Error: no limit is given");
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn make_container(engine: &Engine, container: &str, layers: &[LayerId], size: u6
         network: NetworkSettings::Host,
         id_slot,
         root_process: None,
+        limits: Default::default(),
         converted_from: None,
         environment: Vec::new(),
         image_config: None,

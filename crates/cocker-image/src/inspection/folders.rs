@@ -26,7 +26,9 @@ impl Store {
         let mut findings = self.inspect_entries_of(layers, "layers", is_layer)?;
         findings.extend(self.inspect_entries_of(images, "images", is_name)?);
         let containers = self.containers_folder();
-        findings.extend(self.inspect_entries_of(containers, "containers", is_name)?);
+        // The engine's notes of paused ones are called after them.
+        let is_container = |name: &str| is_name(name.strip_prefix(".paused-").unwrap_or(name));
+        findings.extend(self.inspect_entries_of(containers, "containers", is_container)?);
         let transfers = self.transfers_folder();
         findings.extend(self.inspect_entries_of(transfers, "transfers", is_transfer)?);
         for name in self.image_names()? {

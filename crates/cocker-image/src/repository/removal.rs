@@ -4,6 +4,7 @@ use super::manifest::Manifest;
 use super::names::{LAYERS, MANIFESTS};
 use super::server::{Lock, is_missing};
 use super::{Form, ImageId, RemoteImage, Repository, RepositoryError};
+use cocker_sftp::SftpErrorKind;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ impl Repository {
     /// Removes an image that was found here.
     pub fn remove(&self, image: &RemoteImage) -> Result<(), RepositoryError> {
         let id = &image.id;
-        let lock = self.lock()?;
+        let lock = self.lock_where_there_is_room()?;
         match image.form {
             Form::File => {
                 self.take_name(id, &id.image_file())?;
@@ -27,11 +28,28 @@ impl Repository {
             Form::Layers => {
                 self.take_name(id, &id.manifest())?;
                 self.remove_if_there(&self.path(&id.manifest_signature()))?;
+                // There is room now for the lock, without which no layer may go.
+                let lock = lock.map_or_else(|| self.lock(), Ok)?;
                 self.remove_unused_layers(&lock)?;
             }
         }
-        drop(lock);
         Ok(())
+    }
+
+    /// The lock on names; `None` where the disk has no room even for that: removing is what makes room.
+    fn lock_where_there_is_room(&self) -> Result<Option<Lock<'_>>, RepositoryError> {
+        match self.lock() {
+            Err(RepositoryError::Remote(error))
+                if matches!(
+                    error.kind,
+                    SftpErrorKind::NoRoom | SftpErrorKind::Failure(_)
+                ) =>
+            {
+                tracing::debug!(%error, "removes without the lock");
+                Ok(None)
+            }
+            locked => locked.map(Some),
+        }
     }
 
     fn take_name(&self, id: &ImageId, file: &str) -> Result<(), RepositoryError> {

@@ -3,8 +3,8 @@
 //! For a supervisor it has a shell that waits until the socket to init ends, as the resident one would.
 
 use cocker_sandbox::{
-    Access, Descriptor, HostId, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan, RootProcess,
-    SandboxError, Source, Spawned, Supervisor,
+    Access, Descriptor, HostId, IdRange, Limits, Mount, NetworkNamespace, OverlayRoot, Plan,
+    RootProcess, SandboxError, Source, Spawned, Subtree, Supervisor, usual_devices,
 };
 use rustix::fd::AsFd;
 use std::fs;
@@ -55,6 +55,9 @@ impl Stock {
             ids: Some(RANGE),
             network,
             cgroup: format!("cocker-sandbox-test-{}", process::id()).into(),
+            limits: Limits::default(),
+            subtree: Subtree::Closed,
+            devices: Some(usual_devices()),
             root: OverlayRoot {
                 base: self.folder.path().into(),
                 lowers: vec!["layer".into()],

@@ -22,6 +22,7 @@ pub fn execute(booting: Booting) -> Result<ExitCode, Failure> {
 pub fn boot(engine: &Engine, booting: &Booting) -> Result<(), Failure> {
     let request = BootRequest {
         root_process: booting.root_process.clone(),
+        limits: booting.limits.clone(),
     };
     for Warning { text, hint } in engine.boot(&booting.container, &request)? {
         output::complain(&format!(

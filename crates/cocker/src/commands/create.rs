@@ -17,6 +17,10 @@ pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
         terminal::require()?;
     }
     let engine = environment::engine()?;
+    if let Some(booting) = &then_boot {
+        // What this host cannot keep is refused before there is a container.
+        engine.check_limits(&booting.container, &booting.limits)?;
+    }
     engine.create(&creation.request)?;
     let Some(booting) = then_boot else {
         output::print_ok()?;

@@ -4,14 +4,18 @@ use crate::failure::Failure;
 use crate::listing;
 use crate::options::ListingForm;
 use crate::output;
-use cocker_engine::{ContainerSummary, Engine, Status};
+use cocker_engine::{ContainerSummary, Counts, Engine, Status};
 
 pub fn images(engine: &Engine, form: ListingForm) -> Result<(), Failure> {
     output::print(listing::images(&engine.images()?, form))
 }
 
 pub fn containers(engine: &Engine, form: ListingForm) -> Result<(), Failure> {
-    let containers = engine.containers()?;
+    let counts = match form {
+        ListingForm::Json => Counts::Taken,
+        ListingForm::Table | ListingForm::Names => Counts::Left,
+    };
+    let containers = engine.containers(counts)?;
     containers.iter().for_each(tell_remedy);
     output::print(listing::containers(&containers, form))
 }

@@ -13,6 +13,7 @@ mod instantiate;
 mod kill;
 mod list;
 mod logs;
+mod pause;
 mod repository;
 mod root;
 mod run;
@@ -20,6 +21,8 @@ mod sessions;
 mod set;
 mod shutdown;
 mod stack;
+mod stats;
+mod top;
 mod transfer;
 
 use crate::environment;
@@ -34,9 +37,10 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Help(text) => output::print(text)?,
         Command::Version => output::print(version())?,
         Command::Completion(shell) => output::print(options::completion_script(shell))?,
-        Command::NotBuilt(what) => return Err(Failure::not_built(&what)),
         Command::Images(form) => list::images(&environment::engine()?, form)?,
         Command::Containers(form) => list::containers(&environment::engine()?, form)?,
+        Command::Stats(said) => stats::execute(&environment::engine()?, &said)?,
+        Command::Top(interval) => return top::execute(&environment::engine()?, interval),
         Command::Root(container) => root::execute(&environment::engine()?, &container)?,
         Command::History(image, form) => stack::history(&environment::engine()?, &image, form)?,
         Command::Diff(compared, form) => stack::diff(&environment::engine()?, &compared, form)?,
@@ -94,6 +98,11 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SetVolume(container, volumes) => {
             set::volume(&environment::engine()?, &container, volumes)?;
         }
+        Command::SetLimits(container, changes) => {
+            set::limits(&environment::engine()?, &container, &changes)?;
+        }
+        Command::Pause(container) => pause::pause(&environment::engine()?, &container)?,
+        Command::Resume(container) => pause::resume(&environment::engine()?, &container)?,
         Command::Put(from, request) => files::put(&environment::engine()?, from, &request)?,
         Command::Get(to, request) => files::get(&environment::engine()?, to, &request)?,
         Command::Release(wait_status, boot) => environment::engine()?.release(wait_status, boot)?,

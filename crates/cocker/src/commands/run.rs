@@ -14,7 +14,7 @@ use cocker_engine::{
 };
 use cocker_recording::Encoder;
 use rustix::io::Errno;
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGKILL};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -80,9 +80,34 @@ fn attend(
         }
     };
     recorder.started();
+    // While it starts: no memory can have run out because of it yet.
+    let killed_before = killed_before(engine, container);
     let companion = Companion { timeout, recorder };
-    streams::carry(running, container, companion)
-        .map_err(|failure| failure.exit_with(failure::COCKER_FAILED))
+    let code = streams::carry(running, container, companion)
+        .map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
+    tell_if_out_of_memory(engine, container, killed_before, code);
+    Ok(code)
+}
+
+/// How many the kernel had killed in it before. Whoever was killed since cannot say why.
+fn tell_if_out_of_memory(engine: &Engine, container: &Name, before: u64, code: ExitCode) {
+    if code != ExitCode::from(signals::exit_code(SIGKILL)) {
+        return;
+    }
+    let Some((_, limit)) = engine
+        .oom_kills(container)
+        .filter(|(kills, _)| *kills > before)
+    else {
+        return;
+    };
+    let limit = limit.map_or(String::new(), |bytes| format!(" (limit: {bytes} bytes)"));
+    output::complain(&format!(
+        "Error: memory ran out in container `{container}`{limit}: the kernel killed a process\n"
+    ));
+}
+
+fn killed_before(engine: &Engine, container: &Name) -> u64 {
+    engine.oom_kills(container).map_or(0, |(kills, _)| kills)
 }
 
 /// The user's terminal in front of one of the command's own. Without us it is hung up.
@@ -98,6 +123,7 @@ fn look(
     let command = as_typed(&request.program);
     let mut recorder = attach::recorder(container, &command, record.as_ref()).map_err(failed)?;
     let look = terminal::look();
+    let killed_before = killed_before(engine, container);
     let session = match engine.run_on_terminal(container, request, &look) {
         Ok(session) => session,
         Err(error) => {
@@ -129,7 +155,11 @@ fn look(
             output::complain("the command was hung up\n");
             Ok(ExitCode::from(signals::exit_code(SIGHUP)))
         }
-        other => attach::status(other, container, number).map_err(failed),
+        other => {
+            let code = attach::status(other, container, number).map_err(failed)?;
+            tell_if_out_of_memory(engine, container, killed_before, code);
+            Ok(code)
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! `set-vip`, `set-port-mapping`, `set-host-eth` and `set-volume`: what can be changed of a stopped container.
+//! `set-vip`, `set-port-mapping`, `set-host-eth` and `set-volume`: what can be changed of a stopped container; and
+//! `set-limits`, of a booted one too.
 
 use crate::failure::Failure;
 use crate::output;
-use cocker_engine::{Engine, Name, PortMapping, VolumeRequest};
+use cocker_engine::{Engine, LimitChanges, Name, PortMapping, VolumeRequest};
 use std::net::Ipv4Addr;
 
 pub fn vip(engine: &Engine, container: &Name, address: Ipv4Addr) -> Result<(), Failure> {
@@ -30,5 +31,10 @@ pub fn volume(
     volumes: Vec<VolumeRequest>,
 ) -> Result<(), Failure> {
     engine.set_volumes(container, volumes)?;
+    output::print_ok()
+}
+
+pub fn limits(engine: &Engine, container: &Name, changes: &LimitChanges) -> Result<(), Failure> {
+    engine.set_limits(container, changes)?;
     output::print_ok()
 }

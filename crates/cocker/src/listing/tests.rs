@@ -28,6 +28,7 @@ fn container(name: &str, status: Status) -> ContainerSummary {
         ports: Vec::new(),
         size: 0,
         status,
+        oom_kills: Some(0),
         isolation: Isolation::Contained,
     }
 }
@@ -87,6 +88,7 @@ fn a_privileged_container_says_so() {
 #[test]
 fn states_are_shown_as_words() {
     assert_eq!(status(&container("c", Status::Stopped)), "STOPPED");
+    assert_eq!(status(&container("c", Status::Paused(7))), "PAUSED(7)");
     let broken = Status::Exception {
         why: "no init".into(),
         remedy: "boot it again".into(),
@@ -131,6 +133,7 @@ fn programs_read_json() {
         "container_id": "c", "image": "test", "hostname": "test", "net": "BRIDGE", "netns": "nns098F6BCD46",
         "vip": "166.88.0.2", "host_eth": null, "port_mapping": [],
         "size": 0, "status": "RUNNING", "pid": 7, "why": null, "remedy": null, "privileged": false,
+        "oom_kills": 0,
     }]);
     assert_eq!(read, expected);
 

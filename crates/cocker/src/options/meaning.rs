@@ -1,4 +1,4 @@
-//! What is meant: names, versions, paths and numbers checked, and what this release does not have turned away.
+//! What is meant: names, versions, paths and numbers checked.
 
 use super::instantiation::Instantiation;
 use super::repository::{self, Pulling, Pushing, Removing, Searching};
@@ -6,13 +6,14 @@ use super::run::{self, Run};
 use super::said::{self, BootOptions, Everywhere, Said};
 use super::session::{self, Attaching, SessionsOf};
 use super::since::{Since, since};
-use super::{files, instantiation, network, stack, transfer, volume};
+use super::stats::{self, Stats};
+use super::{files, instantiation, limits, network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
     Boot, CreateRequest, ExportRequest, Follow, GetRequest, IfBooted, ImportRequest, Isolation,
-    Name, NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest, Reference,
-    StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest,
+    LimitChanges, Name, NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest,
+    Reference, StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest,
     WhileBooted,
 };
 use std::error::Error;
@@ -38,10 +39,11 @@ pub enum Command {
     Help(String),
     Version,
     Completion(Shell),
-    /// What the user asked for and a later release has.
-    NotBuilt(String),
     Images(ListingForm),
     Containers(ListingForm),
+    Stats(Stats),
+    /// How long it is from one look to the next.
+    Top(Duration),
     Root(Name),
     History(Reference, ListingForm),
     Diff(Compared, ListingForm),
@@ -77,6 +79,9 @@ pub enum Command {
     /// `None`: the default route's link.
     SetHostEth(Name, Option<String>),
     SetVolume(Name, Vec<VolumeRequest>),
+    SetLimits(Name, Box<LimitChanges>),
+    Pause(Name),
+    Resume(Name),
     Put(PutSource, PutRequest),
     Get(GetTarget, GetRequest),
     Release(i32, Boot),
@@ -149,6 +154,7 @@ pub struct Booting {
     pub container: Name,
     /// `-e`: the root process instead of cockerinit.
     pub root_process: Option<Vec<OsString>>,
+    pub limits: LimitChanges,
     /// `-t`.
     pub then_attach: bool,
 }
@@ -179,6 +185,8 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
     Ok(match said {
         Said::Images(listing) => Command::Images(listing_form(&listing)),
         Said::Containers(listing) => Command::Containers(listing_form(&listing)),
+        Said::Stats(said) => Command::Stats(stats::stats(&said, output_form(&said.form))?),
+        Said::Top(said) => stats::top(&said)?,
         Said::Root(container) => Command::Root(name(container.name())?),
         Said::History(said) => Command::History(
             reference(said.image.reference())?,
@@ -221,7 +229,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Df(said) => Command::Df(output_form(&said)),
         Said::Check(said) => Command::Check(output_form(&said)),
         Said::Create(said) => create(said)?,
-        Said::Boot(said) => boot(name(said.container.name())?, said.options)?,
+        Said::Boot(said) => Command::Boot(boot(name(said.container.name())?, said.options)?),
         Said::Attach(said) => session::attach(said, on_error)?,
         Said::Sessions(said) => session::sessions(&said)?,
         Said::Run(said) => Command::Run(Box::new(run::run(said, on_error)?)),
@@ -257,6 +265,9 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::SetVolume(said) => {
             Command::SetVolume(name(said.container.name())?, volumes(&said.volume)?)
         }
+        Said::SetLimits(said) => limits::set_limits(&said)?,
+        Said::Pause(container) => Command::Pause(name(container.name())?),
+        Said::Resume(container) => Command::Resume(name(container.name())?),
         Said::Put(said) => files::put(said, on_error)?,
         Said::Get(said) => files::get(said, on_error)?,
         Said::Version => Command::Version,
@@ -281,10 +292,7 @@ fn create(said: said::Create) -> Result<Command, Failure> {
     };
     let new_container = new_container(container.clone(), &said.options)?;
     let then_boot = match said.boot {
-        true => match boot(container, said.boot_options)? {
-            Command::Boot(booting) => Some(booting),
-            not_built => return Ok(not_built),
-        },
+        true => Some(boot(container, said.boot_options)?),
         false => {
             refuse_boot_options(&said.boot_options)?;
             None
@@ -350,21 +358,14 @@ fn original(is_kept: bool) -> Original {
     }
 }
 
-fn boot(container: Name, said: BootOptions) -> Result<Command, Failure> {
+fn boot(container: Name, said: BootOptions) -> Result<Booting, Failure> {
     let root_process = said.exec.as_deref().map(root_process).transpose()?;
-    let limits = [
-        ("--cpus", &said.cpus),
-        ("--cpu-quota", &said.cpu_quota),
-        ("--mem-limit", &said.mem_limit),
-    ];
-    if let Some((option, _)) = limits.iter().find(|(_, value)| value.is_some()) {
-        return Ok(Command::NotBuilt(format!("`{option}`")));
-    }
-    Ok(Command::Boot(Booting {
+    Ok(Booting {
         container,
         root_process,
+        limits: limits::changes(&said.limits)?,
         then_attach: said.attach,
-    }))
+    })
 }
 
 /// `-f` is `--follow` here, wherever it stands.
@@ -390,16 +391,12 @@ fn logs(said: &said::Logs, on_error: OnError) -> Result<Logs, Failure> {
 }
 
 fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {
-    let given = [
-        ("--attach", said.attach),
-        ("--exec", said.exec.is_some()),
-        ("--cpus", said.cpus.is_some()),
-        ("--cpu-quota", said.cpu_quota.is_some()),
-        ("--mem-limit", said.mem_limit.is_some()),
-    ];
-    match given.iter().find(|(_, given)| *given) {
+    let given = [("--attach", said.attach), ("--exec", said.exec.is_some())];
+    let given = given.iter().find(|(_, given)| *given);
+    let given = given.map(|(option, _)| *option);
+    match given.or_else(|| limits::given(&said.limits)) {
         None => Ok(()),
-        Some((option, _)) => Err(Failure::usage(format!(
+        Some(option) => Err(Failure::usage(format!(
             "`{option}` means nothing without `--boot`"
         ))),
     }

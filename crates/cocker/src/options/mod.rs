@@ -11,6 +11,7 @@
 
 mod files;
 mod instantiation;
+mod limits;
 mod meaning;
 mod modern;
 mod network;
@@ -21,6 +22,7 @@ mod seed;
 mod session;
 mod since;
 mod stack;
+mod stats;
 mod transfer;
 mod volume;
 
@@ -34,6 +36,7 @@ pub use repository::{Pulling, Pushing, Removing, Searching};
 pub use run::{Company, Run};
 pub use session::{Attaching, SessionsOf};
 pub use since::{LocalTime, Since, TimeOfDay};
+pub use stats::Stats;
 
 use crate::failure::Failure;
 use std::ffi::OsString;

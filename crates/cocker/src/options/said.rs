@@ -27,6 +27,10 @@ pub enum Said {
     /// List the containers
     #[command(visible_alias = "ps")]
     Containers(Listing),
+    /// Show what booted containers use of processors, memory, disks and network
+    Stats(Stats),
+    /// Show the same on the whole screen, sorted by key, again each second
+    Top(Top),
     /// Print where a booted container's files can be seen from outside
     Root(TheContainer),
     /// Make image `test` from the host's own programs
@@ -100,6 +104,12 @@ pub enum Said {
     SetHostEth(SetHostEth),
     /// Replace all volumes of a stopped container
     SetVolume(SetVolume),
+    /// Change what a container may use, booted or stopped: all that is said, or nothing
+    SetLimits(SetLimits),
+    /// Let every process of a booted container stand still
+    Pause(TheContainer),
+    /// Let the processes of a paused container go on
+    Resume(TheContainer),
     /// Copy a file or a folder into a container, booted or stopped
     Put(FileTransfer),
     /// Copy a file or a folder out of a container, booted or stopped
@@ -144,6 +154,31 @@ pub struct ForPrograms {
     /// Print for a program, not for a person
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The containers' names; by default all that are booted
+    #[arg(value_name = "C", conflicts_with = "container")]
+    pub containers: Vec<String>,
+    /// The container's name
+    #[arg(short, long, value_name = "C", hide_short_help = true)]
+    pub container: Option<String>,
+    /// Go on: again each second, with what was used since the last time
+    #[arg(long)]
+    pub live: bool,
+    /// With --live: how long it is from one time to the next
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub interval: Option<String>,
+    #[command(flatten)]
+    pub form: ForPrograms,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Top {
+    /// How long it is from one look to the next; 1 by default
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub interval: Option<String>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
@@ -315,15 +350,55 @@ pub struct BootOptions {
     /// The root process, instead of cockerinit
     #[arg(short, long, value_name = "PROGRAM ARGS", allow_hyphen_values = true)]
     pub exec: Option<OsString>,
-    /// The processors that may be used (not built yet)
-    #[arg(long, value_name = "0,2-3")]
+    #[command(flatten)]
+    pub limits: LimitOptions,
+}
+
+// Each is lifted by `none`.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Limits, each of which `none` lifts")]
+pub struct LimitOptions {
+    /// The processors that may be used
+    #[arg(long, value_name = "0,2-3", allow_hyphen_values = true)]
     pub cpus: Option<String>,
-    /// The processor time that may be used; 100% is one core (not built yet)
-    #[arg(long, value_name = "25%")]
+    /// The processor time that may be used; 100% is one processor
+    #[arg(long, value_name = "25%", allow_hyphen_values = true)]
     pub cpu_quota: Option<String>,
-    /// The memory that may be used (not built yet)
-    #[arg(long, value_name = "100M")]
+    /// The share of busy processors, 1 to 10000 where others have 100
+    #[arg(long, value_name = "100", allow_hyphen_values = true)]
+    pub cpu_weight: Option<String>,
+    /// The memory that may be used, with no swap beyond it
+    #[arg(long, value_name = "100M", allow_hyphen_values = true)]
     pub mem_limit: Option<String>,
+    /// The swap that may be used beyond --mem-limit
+    #[arg(long, value_name = "100M", allow_hyphen_values = true)]
+    pub swap_limit: Option<String>,
+    /// Whether all are killed together when memory runs out, not one process
+    #[arg(long, value_name = "on|off")]
+    pub oom_kill_group: Option<String>,
+    /// How many processes and threads there may be; 32768 by default
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<String>,
+    /// The share of busy disks, 1 to 10000 where others have 100
+    #[arg(long, value_name = "100", allow_hyphen_values = true)]
+    pub io_weight: Option<String>,
+    /// What may be read from and written to a disk in a second; repeatable, all are replaced
+    #[arg(long, value_name = "DEV:rbps=…,wbps=…,riops=…,wiops=…")]
+    pub io_max: Vec<String>,
+    /// The memory in huge pages that may be used; repeatable for pages of several sizes
+    #[arg(long, value_name = "[PAGE=]BYTES", allow_hyphen_values = true)]
+    pub hugepages: Vec<String>,
+    /// How many files a process may have open, and what it may raise that to
+    #[arg(long, value_name = "N[:MOST]", allow_hyphen_values = true)]
+    pub nofile: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetLimits {
+    #[command(flatten)]
+    pub container: TheContainer,
+    #[command(flatten)]
+    pub limits: LimitOptions,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

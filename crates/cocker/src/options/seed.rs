@@ -3,7 +3,9 @@
 //! Read by hand: it is a short table, and a listing must not pay for a parser that knows every command's help.
 
 use super::meaning::{self, Command, Options};
-use super::said::{self, BootOptions, CreateOptions, Everywhere, Said, TheContainer, TheImage};
+use super::said::{
+    self, BootOptions, CreateOptions, Everywhere, LimitOptions, Said, TheContainer, TheImage,
+};
 use crate::failure::Failure;
 use std::ffi::OsString;
 
@@ -80,7 +82,15 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--privileged", "", Takes::Nothing),
     ("--cpus", "", Takes::Value),
     ("--cpu-quota", "", Takes::Value),
+    ("--cpu-weight", "", Takes::Value),
     ("--mem-limit", "", Takes::Value),
+    ("--swap-limit", "", Takes::Value),
+    ("--oom-kill-group", "", Takes::Value),
+    ("--pids-limit", "", Takes::Value),
+    ("--io-weight", "", Takes::Value),
+    ("--io-max", "", Takes::Values),
+    ("--hugepages", "", Takes::Values),
+    ("--nofile", "", Takes::Value),
     ("--from-container", "", Takes::Value),
     ("--to-container", "", Takes::Value),
     ("--from-image", "", Takes::Value),
@@ -88,6 +98,7 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--path", "", Takes::Value),
     ("--keep", "", Takes::Nothing),
     ("--live", "", Takes::Nothing),
+    ("--interval", "", Takes::Value),
     ("--dry-run", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
     ("--image-file", "", Takes::Value),
@@ -181,6 +192,16 @@ impl Words {
             "containers" => Said::Containers(self.listing()?),
             "df" => Said::Df(self.for_programs()?),
             "check" => Said::Check(self.for_programs()?),
+            "stats" => Said::Stats(said::Stats {
+                containers: Vec::new(),
+                container: self.text("--container")?,
+                live: self.flag("--live"),
+                interval: self.text("--interval")?,
+                form: self.for_programs()?,
+            }),
+            "top" => Said::Top(said::Top {
+                interval: self.text("--interval")?,
+            }),
             "container_root" => Said::Root(self.container()?),
             "sessions" => Said::Sessions(said::Sessions {
                 container: self.container()?,
@@ -206,7 +227,7 @@ impl Words {
                 listing: self.listing()?,
             }),
             unknown => {
-                let hint = "`-s` knows images, containers, container_root, sessions, logs, history, diff, whence, df, check, ssearch.";
+                let hint = "`-s` knows images, containers, stats, top, container_root, sessions, logs, history, diff, whence, df, check, ssearch.";
                 return Err(Failure::usage(format!("cannot show `{unknown}`")).hint(hint));
             }
         })
@@ -277,6 +298,12 @@ impl Words {
                     volume,
                 })
             }
+            "set_limits" => Said::SetLimits(said::SetLimits {
+                container: self.container()?,
+                limits: self.limit_options()?,
+            }),
+            "pause" => Said::Pause(self.container()?),
+            "resume" => Said::Resume(self.container()?),
             "version" => Said::SetVersion(said::SetVersion {
                 image: self.image()?,
                 version: self.text("--version")?,
@@ -446,9 +473,23 @@ impl Words {
         Ok(BootOptions {
             attach: self.flag("--attach"),
             exec: self.value("--exec"),
+            limits: self.limit_options()?,
+        })
+    }
+
+    fn limit_options(&mut self) -> Result<LimitOptions, Failure> {
+        Ok(LimitOptions {
             cpus: self.text("--cpus")?,
             cpu_quota: self.text("--cpu-quota")?,
+            cpu_weight: self.text("--cpu-weight")?,
             mem_limit: self.text("--mem-limit")?,
+            swap_limit: self.text("--swap-limit")?,
+            oom_kill_group: self.text("--oom-kill-group")?,
+            pids_limit: self.text("--pids-limit")?,
+            io_weight: self.text("--io-weight")?,
+            io_max: self.every_text("--io-max")?,
+            hugepages: self.every_text("--hugepages")?,
+            nofile: self.text("--nofile")?,
         })
     }
 
@@ -481,6 +522,10 @@ impl Words {
 
     fn every(&mut self, option: &str) -> Vec<OsString> {
         std::iter::from_fn(|| self.value(option)).collect()
+    }
+
+    fn every_text(&mut self, option: &str) -> Result<Vec<String>, Failure> {
+        std::iter::from_fn(|| self.text(option).transpose()).collect()
     }
 
     fn needed(&mut self, option: &str) -> Result<OsString, Failure> {

@@ -3,8 +3,8 @@
 use super::*;
 use cocker_engine::{
     Boot, BridgeRequest, Compression, CreateRequest, Follow, Form, GetRequest, IfBooted, IfThere,
-    Isolation, Name, NetworkRequest, NewContainer, OnError, Original, PortMapping, Program,
-    PruneMode, PutRequest, Reference, Rules, RunRequest, StackRequest, ToContainerRequest,
+    Isolation, LimitChanges, Name, NetworkRequest, NewContainer, OnError, Original, PortMapping,
+    Program, PruneMode, PutRequest, Reference, Rules, RunRequest, StackRequest, ToContainerRequest,
     ToImageRequest, Unruled, UserRequest, Variable, Version, VolumeAccess, VolumeRequest,
     WhileBooted, Who,
 };
@@ -39,6 +39,14 @@ const SPELLINGS: &[(&str, &str)] = &[
         "-s containers --format=json -d",
         "containers --format=json -d",
     ),
+    ("-s stats", "stats"),
+    ("-s stats -c C --format json", "stats C --format json"),
+    (
+        "-s stats --live --interval 2.5",
+        "stats --interval=2.5 --live",
+    ),
+    ("-s top", "top"),
+    ("-s top --interval 0.5", "top --interval 0.5"),
     ("-s container_root -c C", "root C"),
     ("-s history -m I:1", "history I:1"),
     ("-s history -m I -q", "history -m I -q"),
@@ -104,6 +112,20 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-a boot -c C --cpus 0", "boot C --cpus 0"),
     ("-a boot -c C --cpu-quota 25%", "boot C --cpu-quota 25%"),
     ("-a boot -c C --mem-limit 100M", "boot C --mem-limit 100M"),
+    (
+        "-a create -m a -b --swap-limit 0 --mem-limit 4M --pids-limit none --oom-kill-group on",
+        "create -m a -b --mem-limit 4M --swap-limit 0 --pids-limit none --oom-kill-group on",
+    ),
+    (
+        "-a set_limits -c C --cpu-weight 5 --io-weight 7 --hugepages 2M --hugepages 1G=1G --nofile 100:200",
+        "set-limits C --cpu-weight 5 --io-weight=7 --hugepages 2M --hugepages 1G=1G --nofile 100:200",
+    ),
+    (
+        "-a set_limits -c C --io-max /dev/a:wbps=1M --io-max 8:0:riops=5",
+        "set-limits C --io-max /dev/a:wbps=1M --io-max 8:0:riops=5",
+    ),
+    ("-a pause -c C", "pause C"),
+    ("-a resume -c C", "resume C"),
     ("-a attach -c C", "attach C"),
     ("-a attach -c C --new", "attach C --new"),
     ("-a attach -c C --session 2", "attach C --session 2"),
@@ -351,6 +373,28 @@ fn what_is_said_is_what_is_meant() {
 }
 
 #[test]
+fn figures_are_looked_at_as_it_was_said() {
+    let once = Stats {
+        containers: Vec::new(),
+        live: None,
+        form: OutputForm::Plain,
+    };
+    assert_eq!(meant("stats"), Command::Stats(once));
+    let live = Stats {
+        containers: vec![name("C"), name("D")],
+        live: Some(Duration::from_millis(500)),
+        form: OutputForm::Json,
+    };
+    let line = "stats C D --live --interval 0.5 --format json";
+    assert_eq!(meant(line), Command::Stats(live));
+    assert_eq!(meant("top"), Command::Top(Duration::from_secs(1)));
+    assert_eq!(
+        meant("-s top --interval 86400"),
+        Command::Top(Duration::from_secs(86_400))
+    );
+}
+
+#[test]
 fn a_log_is_read_as_it_was_said() {
     let whole = Logs {
         container: name("C"),
@@ -485,6 +529,7 @@ fn a_container_is_made_as_it_was_said() {
     let then_boot = Booting {
         container: name("base"),
         root_process: Some(["p", "a b"].map(OsString::from).to_vec()),
+        limits: LimitChanges::default(),
         then_attach: true,
     };
     let container = NewContainer {
@@ -679,16 +724,6 @@ fn what_is_pushed_is_compressed_as_its_form_wants_it() {
 }
 
 #[test]
-fn what_a_later_release_has_is_named() {
-    for (line, what) in [
-        ("create -m a -b --cpus 0", "`--cpus`"),
-        ("boot C --mem-limit 1G", "`--mem-limit`"),
-    ] {
-        assert_eq!(meant(line), Command::NotBuilt(what.into()), "{line}");
-    }
-}
-
-#[test]
 fn wrong_usage_is_refused() {
     let wrong = [
         "spush a --compress xz",
@@ -747,6 +782,20 @@ fn wrong_usage_is_refused() {
         "create -m a --cpus 0",
         "-a kill -c C -h",
         "-a attach -c C --cmd x",
+        "stats C -c D",
+        "stats --interval 1",
+        "-s stats --interval 1",
+        "stats --live --interval 0",
+        "stats --live --interval 0.09",
+        "top --interval -1",
+        "top --interval 86401",
+        "top --interval nan",
+        "top --interval +1",
+        "top --interval .",
+        "top C",
+        "-s top -c C",
+        "-s top --live",
+        "top --format json",
         "attach C D",
         "-a vip -c C --vip 1.2.3.4 --net BRIDGE",
         "set-host-eth C eth0",

@@ -39,6 +39,8 @@ mod failing_boot;
 mod isolation;
 #[path = "../containers/lab.rs"]
 mod lab;
+#[path = "../containers/limits.rs"]
+mod limits;
 #[path = "../containers/logs.rs"]
 mod logs;
 #[path = "../containers/network/mod.rs"]
@@ -72,6 +74,7 @@ fn topics() -> Vec<libtest_mimic::Trial> {
         logs::trials(),
         shutdown::trials(),
         isolation::trials(),
+        limits::trials(),
         volumes::trials(),
         lab::trials(),
         network::trials(),

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{env, mem};
 
-/// The tests of the main job: what begins so runs in the box too.
+/// The tests of the main job and of limits: what begins so runs in the box too.
 const SET: &[&str] = &[
     "quick_start::",
     "boot::",
@@ -22,6 +22,7 @@ const SET: &[&str] = &[
     "run::standard_input_is_passed_on_unchanged",
     "shutdown::",
     "volumes::",
+    "limits::",
     "lab::",
     "network::bridge::a_container_has_the_address_that_create_was_told",
     "network::bridge::a_stopped_container_is_gone_from_the_network",
@@ -39,6 +40,7 @@ const SET: &[&str] = &[
 const TOO_SLOW: &[&str] = &[
     "quick_start::the_quick_start_works_ten_times_in_a_row",
     "shutdown::hundreds_of_processes_end_with_their_container",
+    "limits::a_boot_that_was_killed_leaves_no_cgroup_once_the_next_command_ran",
 ];
 
 /// How long all of them may take together.

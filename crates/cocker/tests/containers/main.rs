@@ -24,6 +24,7 @@ mod interop;
 mod isolation;
 mod lab;
 mod lasting;
+mod limits;
 mod logs;
 mod looks;
 mod network;
@@ -37,6 +38,7 @@ mod sessions;
 mod shutdown;
 mod stacking;
 mod stacks;
+mod stats;
 mod transfer;
 mod volumes;
 mod whiteouts;
@@ -83,8 +85,11 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         instantiate::trials(),
         shutdown::trials(),
         isolation::trials(),
+        limits::trials(),
         stacking::trials(),
         stacks::trials(),
+        stats::trials(),
+        stats::top::trials(),
         whiteouts::trials(),
         images::trials(),
         conversion::trials(),

@@ -5,7 +5,7 @@ pub mod enemies;
 
 use crate::host::{Access, Host, SshServer, eventually, make_key, with_image_test};
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
@@ -426,6 +426,11 @@ fn a_server_without_room_keeps_nothing(host: &Host) {
     server
         .cocker(host, &format!("spush small --srepo {srepo}"))
         .ok();
+    // Not even the lock fits any more: an image can be removed all the same.
+    let full = (0..1000).find(|n| File::create(server.home().join(format!("fill{n}"))).is_err());
+    assert!(full.is_some());
+    server.cocker(host, "srm small").ok();
+    assert!(!server.home().join("small.cockerimage").exists());
 }
 
 fn a_folder_that_may_not_be_written_is_named(host: &Host) {

@@ -471,12 +471,16 @@ impl Host {
     /// Pid of the supervisor of booted container `name`: its root process's parent.
     #[track_caller]
     pub fn supervisor(&self, name: &str) -> i32 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.root_process(name)))
-            .expect("it runs");
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-        parent
-            .and_then(|pid| pid.trim().parse().ok())
-            .expect("every process has a parent")
+        parent_of(self.root_process(name))
+    }
+
+    /// The same of one that is paused.
+    #[track_caller]
+    pub fn supervisor_of_paused(&self, name: &str) -> i32 {
+        let status = self.status(name);
+        let pid = status.strip_prefix("PAUSED(");
+        let pid = pid.and_then(|rest| rest.strip_suffix(')')?.parse().ok());
+        parent_of(pid.unwrap_or_else(|| panic!("{name} is {status}, not paused")))
     }
 
     /// Every process in this test's cgroups: those of its containers.
@@ -631,6 +635,13 @@ impl Host {
             lab::unpin(pin);
         }
     }
+}
+
+fn parent_of(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    let parent = parent.and_then(|pid| pid.trim().parse().ok());
+    parent.expect("every process has a parent")
 }
 
 /// The names in a folder, sorted.

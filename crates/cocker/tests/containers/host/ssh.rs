@@ -60,7 +60,13 @@ impl SshServer {
         let mut server = SshServer::start(host, Access::Everything);
         server.end();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8M,mode=755", "cocker-test"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                "size=8M,nr_inodes=64,mode=755",
+                "cocker-test",
+            ])
             .arg(server.home())
             .status();
         assert!(mounted.is_ok_and(|status| status.success()), "cannot mount");

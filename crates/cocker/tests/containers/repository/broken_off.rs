@@ -76,6 +76,7 @@ fn cut_and_again(server: &SshServer, host: &Host, line: &str, most: u64, half: &
     server.lead_to(way.port());
     server.cocker(host, line).refuses(&[]);
     drop(way);
+    age_lock(server);
     half();
     let way = Way::to(server, u64::MAX);
     server.lead_to(way.port());
@@ -172,10 +173,10 @@ fn age_lock(server: &SshServer) {
     }
 }
 
-/// The files of an account, those that are hidden too, sorted.
+/// The files of an account, those that are hidden too, sorted. The lock of one that died is none: it stays until it is old.
 fn all_files(server: &SshServer) -> Vec<String> {
     let found = Command::new("find")
-        .args([".", "-type", "f", "-o", "-name", ".cocker.lock*"])
+        .args([".", "-type", "f", "-o", "-name", "..cocker.lock*"])
         .current_dir(server.home())
         .output()
         .expect("find is there");
@@ -234,7 +235,9 @@ fn at_some_moments(host: &Host, server: &SshServer, line: &str, mut after: impl 
             std::thread::sleep(Duration::from_millis(1));
         }
         command.signal(Signal::KILL);
-        after(command.outcome().status.code().is_none());
+        let was_killed = command.outcome().status.code().is_none();
+        age_lock(server);
+        after(was_killed);
     }
 }
 

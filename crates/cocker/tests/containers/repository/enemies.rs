@@ -265,9 +265,9 @@ fn a_manifest_of_an_enemy_is_refused(host: &Host) {
     let path = images.join("test.json");
     let good: Value =
         serde_json::from_slice(&fs::read(&path).expect("it is there")).expect("it is JSON");
-    let refused = |value: &Value| {
+    let refused = |value: &Value, why: &str| {
         fs::write(&path, value.to_string()).expect("the home is ours");
-        server.cocker(host, "spull test:_").refuses(&[]);
+        server.cocker(host, "spull test:_").refuses(&[why]);
         assert_eq!(host.images(), Vec::<String>::new());
         assert_eq!(host.entries("transfers"), Vec::<String>::new());
         host.cocker("prune").succeeds();
@@ -279,19 +279,37 @@ fn a_manifest_of_an_enemy_is_refused(host: &Host) {
         change(&mut value);
         value
     };
-    for value in [
-        with(&|it| it["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd")),
-        with(&|it| it["layers"][0]["digest"] = json!(format!("sha256:{}", "0".repeat(64)))),
-        with(&|it| it["layers"][0]["size"] = json!(1)),
-        with(&|it| it["layers"][0]["size"] = json!(u64::MAX)),
-        with(&|it| it["layers"] = json!([])),
-        with(&|it| it["layers"] = json!(vec![it["layers"][0].clone(); 501])),
-        with(&|it| it["image"] = json!("other")),
-        with(&|it| it["format"] = json!(2)),
-        json!("x".repeat(2 << 20)),
-        json!(null),
+    for (value, why) in [
+        (
+            with(&|it| it["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd")),
+            "is not a digest",
+        ),
+        (
+            with(&|it| it["layers"][0]["digest"] = json!(format!("sha256:{}", "0".repeat(64)))),
+            "a layer that it names is not there",
+        ),
+        (
+            with(&|it| it["layers"][0]["size"] = json!(1)),
+            "and the image says 1",
+        ),
+        (
+            with(&|it| it["layers"][0]["size"] = json!(u64::MAX)),
+            "and the image says",
+        ),
+        (with(&|it| it["layers"] = json!([])), "it names no layer"),
+        (
+            with(&|it| it["layers"] = json!(vec![it["layers"][0].clone(); 501])),
+            "it names more than 500 layers",
+        ),
+        (
+            with(&|it| it["image"] = json!("other")),
+            "it is that of `other`",
+        ),
+        (with(&|it| it["format"] = json!(2)), "it has format 2"),
+        (json!("x".repeat(2 << 20)), "more than 1048576"),
+        (json!(null), "invalid type"),
     ] {
-        refused(&value);
+        refused(&value, why);
     }
     // A layer that is not what it is called, and one that is a way elsewhere.
     let digest = good["layers"][0]["digest"].as_str().expect("it is text");
@@ -302,12 +320,13 @@ fn a_manifest_of_an_enemy_is_refused(host: &Host) {
         .output()
         .expect("a shell is there");
     fs::write(&layer, &packed.stdout).expect("the home is ours");
-    refused(&with(&|it| {
-        it["layers"][0]["size"] = json!(packed.stdout.len())
-    }));
+    refused(
+        &with(&|it| it["layers"][0]["size"] = json!(packed.stdout.len())),
+        "its SHA-256 is",
+    );
     fs::remove_file(&layer).expect("it is there");
     symlink("/etc/passwd", &layer).expect("the home is ours");
-    refused(&good);
+    refused(&good, "no regular file");
     fs::remove_file(&layer).expect("it is there");
     // While one manifest cannot be understood, no layer is removed.
     fs::write(&layer, &bytes).expect("the home is ours");

@@ -1,0 +1,314 @@
+//! Limits are put on a sandbox, and changed: all of them or none.
+
+use super::layout::{Controller, Generation};
+use super::writes::{self, Missing, Write};
+use super::{Cgroup, Legacy};
+use super::{make_below, open_folder, read_at, read_file, write_file};
+use crate::limits::Limits;
+use crate::plan::HostId;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use std::path::Path;
+
+/// Always there for a sandbox in v2 where the host has them, whatever its limits: they also count.
+const ALWAYS: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
+
+/// How many cgroups root inside may make below a sandbox's own: far more than there are services.
+const MOST_DESCENDANTS: &str = "4096";
+
+/// A limit that cannot be put on a sandbox. Those that were put on it by then are taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum LimitError {
+    #[error("cannot keep to `{option}`: this host has no cgroup controller `{controller}`")]
+    NoController {
+        option: &'static str,
+        controller: &'static str,
+    },
+    #[error("cannot keep to `{option}`: this kernel has no `{file}`")]
+    NoFile { option: &'static str, file: String },
+    #[error("cannot keep to `{option}`: `{value}` cannot be written into `{file}`")]
+    Write {
+        option: &'static str,
+        value: String,
+        file: String,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot let cgroup `{}` have controller `{controller}`", folder.display())]
+    Enable {
+        folder: std::path::PathBuf,
+        controller: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot make its folder for controller `{controller}`")]
+    Make {
+        controller: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot give the cgroups below its own to the root inside")]
+    Delegate {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot open its cgroup")]
+    Open {
+        #[source]
+        source: Errno,
+    },
+}
+
+impl LimitError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            LimitError::NoController { option, .. } => Some(format!(
+                "leave `{option}` out, or boot a kernel that has it: `cgroup_disable=` on its command line takes it away."
+            )),
+            LimitError::NoFile { option, .. } => Some(format!(
+                "leave `{option}` out: this kernel, or its cgroup v1, cannot do it."
+            )),
+            LimitError::Write {
+                option: "--mem-limit" | "--swap-limit",
+                source: Errno::BUSY,
+                ..
+            } => Some(
+                "more is in use than that, and cannot be freed: end something inside first.".into(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl From<Missing> for LimitError {
+    fn from(Missing { option, controller }: Missing) -> LimitError {
+        LimitError::NoController {
+            option,
+            controller: controller.name(),
+        }
+    }
+}
+
+impl Cgroup {
+    /// Makes the folders in v1 where that has controllers, and lets `limits` hold for whatever will live in them. Returns
+    /// the files into which a process writes `0` to be there; none where v2 has everything.
+    pub(crate) fn limit_new(&self, limits: &Limits) -> Result<Vec<OwnedFd>, LimitError> {
+        let mut doors = Vec::new();
+        let all = self.hierarchies.all_legacy().iter();
+        for legacy in all.filter(|legacy| legacy.controllers != [Controller::Devices]) {
+            let folder = self
+                .make_legacy(legacy)
+                .map_err(|source| making(legacy, source))?;
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let door = rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty());
+            doors.push(door.map_err(|source| making(legacy, source))?);
+        }
+        self.enable(&self.wanted_always())?;
+        self.change_limits(&Limits::default(), limits)?;
+        Ok(doors)
+    }
+
+    /// Lets `to` hold where `from` did. While somebody lives in it, at once.
+    ///
+    /// # Errors
+    /// The limit that could not be changed; then all are as they were.
+    pub fn change_limits(&self, from: &Limits, to: &Limits) -> Result<(), LimitError> {
+        let all_cpus = self.all_cpus(from, to);
+        let writes = writes::changes(from, to, &all_cpus, |controller| {
+            self.hierarchies.generation(controller)
+        })?;
+        let unified = writes
+            .iter()
+            .filter(|write| write.generation == Generation::Unified);
+        let needed: Vec<Controller> = unified.map(|write| write.controller).collect();
+        self.enable(&needed)?;
+        let mut done = Vec::new();
+        for write in &writes {
+            match self.write(write, &write.value) {
+                Ok(()) => done.push(write),
+                Err(Errno::NOENT) => {
+                    let is_said_elsewhere = done.iter().any(|it| it.option == write.option);
+                    if write.is_needed && !is_said_elsewhere {
+                        self.roll_back(&done);
+                        return Err(LimitError::NoFile {
+                            option: write.option,
+                            file: write.file.clone(),
+                        });
+                    }
+                }
+                Err(source) => {
+                    self.roll_back(&done);
+                    return Err(LimitError::Write {
+                        option: write.option,
+                        value: write.value.clone(),
+                        file: write.file.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what lies below its folder in v2 to `root`, with the controllers that services are limited by, where v2 has them; its own limits stay the host's
+    /// (Documentation/admin-guide/cgroup-v2.rst, "Delegation").
+    pub(crate) fn delegate(&self, root: HostId) -> Result<(), LimitError> {
+        let failed = |source| LimitError::Delegate { source };
+        let Some(folder) = self.open().map_err(failed)? else {
+            return Ok(());
+        };
+        let all = Controller::OF_SERVICES.iter();
+        let given: Vec<Controller> = all
+            .filter(|it| self.hierarchies.generation(**it) == Some(Generation::Unified))
+            .copied()
+            .collect();
+        self.enable(&given)?;
+        // Each is memory of the kernel's.
+        write_file(folder.as_fd(), "cgroup.max.descendants", MOST_DESCENDANTS).map_err(failed)?;
+        let owner = Some(Uid::from_raw(root.0));
+        let group = Some(Gid::from_raw(root.0));
+        rustix::fs::fchown(&folder, owner, group).map_err(failed)?;
+        // Which of its files go with it, only the kernel knows.
+        let list = read_at(CWD, "/sys/kernel/cgroup/delegate").map_err(failed)?;
+        for file in list.lines() {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            match rustix::fs::chownat(&folder, file, owner, group, flags) {
+                // A file of a controller that it does not have.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(source) => return Err(failed(source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many processes the kernel has killed in it because memory ran out; `None` where nothing counts them.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let file = match self.hierarchies.generation(Controller::Memory)? {
+            Generation::Legacy => "memory.oom_control",
+            Generation::Unified => "memory.events",
+        };
+        let folder = self.folder_of(Controller::Memory).ok()?;
+        let text = read_file(folder.as_fd(), file).ok()?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count?.trim().parse().ok()
+    }
+
+    fn write(&self, write: &Write, value: &str) -> Result<(), Errno> {
+        let folder = self.folder_of(write.controller)?;
+        // An empty list is said by an empty line: nothing at all is not written.
+        let value = if value.is_empty() { "\n" } else { value };
+        write_file(folder.as_fd(), &write.file, value)
+    }
+
+    /// Newest first; the first error stays the one that is told.
+    fn roll_back(&self, done: &[&Write]) {
+        for write in done.iter().rev() {
+            if let Err(errno) = self.write(write, &write.before) {
+                let Write { file, before, .. } = write;
+                tracing::warn!("`{file}` does not become `{before}` again: {errno}");
+            }
+        }
+    }
+
+    /// Its folder in the hierarchy with this controller.
+    fn folder_of(&self, controller: Controller) -> Result<OwnedFd, Errno> {
+        match self.hierarchies.legacy(controller) {
+            Some(legacy) => open_folder(legacy.folder.as_fd(), &self.folder),
+            None => self.open()?.ok_or(Errno::NOENT),
+        }
+    }
+
+    /// What a sandbox without a limit may use, where v1 wants that said.
+    fn all_cpus(&self, from: &Limits, to: &Limits) -> String {
+        if from.cpus == to.cpus {
+            return String::new();
+        }
+        let legacy = self.hierarchies.legacy(Controller::Cpuset);
+        let text = legacy.and_then(|legacy| read_file(legacy.folder.as_fd(), "cpuset.cpus").ok());
+        text.unwrap_or_default().trim_end().into()
+    }
+
+    pub(super) fn open_or_make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
+        match open_folder(legacy.folder.as_fd(), &self.folder) {
+            Err(Errno::NOENT) => self.make_legacy(legacy),
+            other => other,
+        }
+    }
+
+    fn make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
+        let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
+        let made = |above: rustix::fd::BorrowedFd<'_>, folder: rustix::fd::BorrowedFd<'_>| {
+            // A new folder of cpuset has neither processors nor memory, and nobody can live in it.
+            match is_cpuset {
+                true => {
+                    ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| {
+                        match read_file(folder, file)?.trim_end().is_empty() {
+                            true => write_file(folder, file, read_file(above, file)?.trim_end()),
+                            false => Ok(()),
+                        }
+                    })
+                }
+                false => Ok(()),
+            }
+        };
+        // A parent may be removed between two steps by somebody who found it empty: then it is made again. One of our name
+        // is left of a sandbox that is gone.
+        let mut answer = Err(Errno::NOENT);
+        for _ in 0..16 {
+            answer = make_below(legacy.folder.as_fd(), &self.folder, made);
+            match answer {
+                Err(Errno::NOENT) => {}
+                Err(Errno::EXIST) => {
+                    super::remove_folder(legacy.folder.as_fd(), &self.folder)?;
+                }
+                _ => break,
+            }
+        }
+        answer
+    }
+
+    fn wanted_always(&self) -> Vec<Controller> {
+        let generation = |controller: &&Controller| self.hierarchies.generation(**controller);
+        let unified = ALWAYS
+            .iter()
+            .filter(|it| generation(it) == Some(Generation::Unified));
+        unified.copied().collect()
+    }
+
+    /// In v2 a folder has a controller where every one above it gives it on.
+    fn enable(&self, controllers: &[Controller]) -> Result<(), LimitError> {
+        let (Some(root), false) = (self.unified(), controllers.is_empty()) else {
+            return Ok(());
+        };
+        let parents: Vec<&Path> = self.folder.ancestors().skip(1).collect();
+        for parent in parents.into_iter().rev() {
+            let place = match parent.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => parent,
+            };
+            let folder =
+                open_folder(root.as_fd(), place).map_err(|source| LimitError::Open { source })?;
+            let given = read_file(folder.as_fd(), "cgroup.subtree_control")
+                .map_err(|source| LimitError::Open { source })?;
+            let is_given = |it: &Controller| given.split_whitespace().any(|on| on == it.name());
+            for controller in controllers.iter().filter(|it| !is_given(it)) {
+                let word = format!("+{}", controller.name());
+                write_file(folder.as_fd(), "cgroup.subtree_control", &word).map_err(|source| {
+                    LimitError::Enable {
+                        folder: Path::new("/").join(parent),
+                        controller: controller.name(),
+                        source,
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn making(legacy: &Legacy, source: Errno) -> LimitError {
+    let controller = legacy.controllers.first().map_or("", |it| it.name());
+    LimitError::Make { controller, source }
+}
