@@ -12,17 +12,6 @@ ip link set lo up
 files=$COCKER_HOME/containers
 debian=${COCKER_TEST_CACHE:-/var/cache/cocker-tests}/debian-bookworm
 
-# milliseconds COMMAND…: what it took, by the clock.
-milliseconds() {
-    local start
-    start=$(date +%s%N)
-    "$@" >/dev/null 2>"$place/complaints" || {
-        cat "$place/complaints" >&2
-        exit 1
-    }
-    echo $((($(date +%s%N) - start) / 1000000))
-}
-
 # memory WHAT TARGET COMMAND…: prints the most that was resident, as the kernel counted it.
 memory() {
     local what=$1 target=$2

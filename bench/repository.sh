@@ -44,16 +44,6 @@ END
     done
 }
 
-milliseconds() {
-    local start
-    start=$(date +%s%N)
-    "$@" >/dev/null 2>"$place/complaints" || {
-        cat "$place/complaints" >&2
-        exit 1
-    }
-    echo $((($(date +%s%N) - start) / 1000000))
-}
-
 sftp_does() {
     echo "$1" | sftp -q -b - -S "$place/bin/ssh" images
 }

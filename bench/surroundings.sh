@@ -48,3 +48,14 @@ measure() {
     awk -F, -v what="$what" -v target="$target" \
         'NR == 2 { printf "%-50s %9.2f ms %9.2f ms   %s\n", what, $(NF - 4) * 1000, $(NF - 1) * 1000, target }' "$place/figures.csv"
 }
+
+# milliseconds COMMAND…: what it took, by the clock.
+milliseconds() {
+    local start
+    start=$(date +%s%N)
+    "$@" >/dev/null 2>"$place/complaints" || {
+        cat "$place/complaints" >&2
+        exit 1
+    }
+    echo $((($(date +%s%N) - start) / 1000000))
+}
