@@ -48,6 +48,13 @@ sftp_does() {
     echo "$1" | sftp -q -b - -S "$place/bin/ssh" images
 }
 
+# The two parts of a push at the same time, as two programs that share the machine.
+at_once() {
+    cocker export "$1" --compress "$2" -f --image-file "$place/again.cockerimage" &
+    sftp_does "put $3 put.file"
+    wait $!
+}
+
 # Of the times in milliseconds: median and least.
 tell() {
     local what=$1
@@ -58,13 +65,14 @@ tell() {
 
 beside() {
     local image=$1 form=$2 file=$place/file.cockerimage round
-    local -a export=() put=() push=() get=() pull=() import=()
+    local -a export=() put=() both=() push=() get=() pull=() import=()
     # Once, since the layer's digest is counted with the first export.
     cocker export "$image" --compress "$form" --image-file "$file"  >/dev/null
     for round in $(seq "$rounds"); do
         rm -rf "$place"/account/* "$place/copy"
         export+=("$(milliseconds cocker export "$image" --compress "$form" -f --image-file "$place/again.cockerimage")")
         put+=("$(milliseconds sftp_does "put $file put.file")")
+        both+=("$(milliseconds at_once "$image" "$form" "$file")")
         push+=("$(milliseconds cocker spush "$image" --compress "$form" --srepo images)")
         get+=("$(milliseconds sftp_does "get put.file $place/copy")")
         cocker copy-image --from-image "$image" --to-image kept >/dev/null
@@ -77,7 +85,8 @@ beside() {
     printf '%s, %s, %d MB in the file\n' "$image" "$form" $(($(stat -c %s "$file") / 1000000))
     tell '  cocker export' "${export[@]}"
     tell '  sftp put of that file' "${put[@]}"
-    tell '  spush (1.2 x the longer one of these)' "${push[@]}"
+    tell '  both at once' "${both[@]}"
+    tell '  spush (1.2 x both at once)' "${push[@]}"
     tell '  cocker import of that file' "${import[@]}"
     tell '  sftp get of that file' "${get[@]}"
     tell '  spull' "${pull[@]}"
