@@ -47,13 +47,18 @@ pub(crate) fn join(
     if doors.is_empty() {
         return Ok(None);
     }
+    let members = match cgroup.open_members() {
+        // The sandbox could not be assembled, and its supervisor has cleared away already: that is told elsewhere.
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(None),
+        opened => opened?,
+    };
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
     let mut placed = Vec::with_capacity(doors.len() + 4);
     for _ in 0..3 {
         placed.push(rustix::io::dup(&null)?);
     }
-    placed.push(cgroup.open_members()?);
+    placed.push(members);
     for door in doors.iter().take(MOST_DOORS) {
         placed.push(rustix::io::dup(door)?);
     }
