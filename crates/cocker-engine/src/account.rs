@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+/// Whoever renames without end stops nobody for longer.
+const MOST_TRIES: usize = 1000;
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
@@ -146,13 +148,17 @@ fn check_ids(account: &Account, isolation: Isolation) -> Result<(), TalkError> {
 }
 
 fn resolve(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat2(
-        root,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut opened = Err(Errno::AGAIN);
+    // Where a `..` is on the way and something was renamed or mounted anywhere meanwhile (openat2(2), EAGAIN).
+    for _ in 0..MOST_TRIES {
+        opened = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+        if !matches!(opened, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+    }
+    opened
 }
 
 /// Looks before it opens: a FIFO or a device in a file's place is never opened for reading.
