@@ -2,8 +2,8 @@
 
 use super::manifest::{self, Manifest, ManifestLayer};
 use super::names::{ImageId, LAYERS, part_of};
-use super::sending::{Sending, Sent, is_taken};
-use super::server::Lock;
+use super::sending::{Sending, Sent};
+use super::server::{Lock, is_taken};
 use super::unfinished::Unfinished;
 use super::{Form, Repository, RepositoryError};
 use crate::archive::Compression;
@@ -19,12 +19,6 @@ pub struct Push<'a> {
     pub if_there: IfThere,
     /// Whose signature is laid beside it.
     pub signing: Option<&'a mut SigningKey>,
-}
-
-/// A layer with what it is called there.
-struct Blob {
-    layer: LayerId,
-    entry: ManifestLayer,
 }
 
 impl Repository {
@@ -240,8 +234,7 @@ impl Repository {
         const ATTEMPTS: usize = 3;
         self.make_layer_folders()?;
         for _ in 0..ATTEMPTS {
-            let blobs = self.send_layers(store, &push, unfinished, progress)?;
-            let layers = blobs.iter().map(|blob| blob.entry.clone()).collect();
+            let layers = self.send_layers(store, &push, unfinished, progress)?;
             let manifest = Manifest::new(id, layers, push.image.config.clone());
             let text = String::from_utf8(manifest.to_json()).expect("JSON is text");
             let named = Beside {
@@ -265,7 +258,7 @@ impl Repository {
         push: &Push<'_>,
         unfinished: &Unfinished,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Blob>, RepositoryError> {
+    ) -> Result<Vec<ManifestLayer>, RepositoryError> {
         let mut there = Vec::new();
         let mut missing = Vec::new();
         for layer in &push.image.layers {
@@ -279,7 +272,7 @@ impl Repository {
         let sizes = missing.iter().map(|layer| Ok(store.layer(layer)?.size));
         let whole = sizes.sum::<Result<u64, RepositoryError>>()?;
         let mut before = 0;
-        let mut blobs = Vec::new();
+        let mut layers = Vec::new();
         for (layer, digest, size) in there {
             let entry = match size {
                 Some(size) => ManifestLayer { digest, size },
@@ -298,16 +291,14 @@ impl Repository {
                     entry
                 }
             };
-            let layer = layer.clone();
-            blobs.push(Blob { layer, entry });
+            layers.push(entry);
         }
         tracing::debug!(
             sent = missing.len(),
-            of = blobs.len(),
-            top = %blobs.last().map_or("none", |blob| blob.layer.as_str()),
+            of = layers.len(),
             "the layers are there"
         );
-        Ok(blobs)
+        Ok(layers)
     }
 
     fn send_layer(

@@ -14,7 +14,7 @@ use super::unfinished::{Checkpoint, Unfinished};
 use super::{Repository, RepositoryError};
 use crate::transfer::ExportError;
 use crate::{Digest, Digester};
-use cocker_sftp::{Handle, SftpError, SftpErrorKind, Upload};
+use cocker_sftp::{Handle, SftpError, Upload};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -281,7 +281,9 @@ impl Repository {
 
     /// All was sent: is all there?
     fn finish(&self, part: &str, handle: Handle, size: u64) -> Result<(), RepositoryError> {
+        tracing::debug!(part, size, "all was sent");
         self.session.sync(&handle)?;
+        tracing::debug!("the server has it on disk");
         let there = self.session.handle_metadata(&handle)?;
         self.session.close(handle)?;
         match there.size {
@@ -382,9 +384,4 @@ impl Writer<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether a rename was refused because the name is taken.
-pub(super) fn is_taken(error: &SftpError) -> bool {
-    matches!(error.kind, SftpErrorKind::AlreadyExists)
 }

@@ -77,7 +77,7 @@ impl Repository {
                         taken,
                     });
                 }
-                Err(error) if is(&error, |kind| matches!(kind, SftpErrorKind::AlreadyExists)) => {}
+                Err(error) if is_taken(&error) => {}
                 Err(error) => return Err(error.into()),
             }
             // First of all, for a server that shows another old lock each time.
@@ -168,7 +168,7 @@ impl Repository {
 
     fn make_folder(&self, path: &str) -> Result<(), RepositoryError> {
         match self.session.make_folder(path, FOLDER_MODE) {
-            Err(error) if is(&error, |kind| matches!(kind, SftpErrorKind::AlreadyExists)) => Ok(()),
+            Err(error) if is_taken(&error) => Ok(()),
             made => Ok(made?),
         }
     }
@@ -284,9 +284,10 @@ pub(super) fn remote(error: std::io::Error, path: &str) -> RepositoryError {
 }
 
 pub(super) fn is_missing(error: &SftpError) -> bool {
-    is(error, |kind| matches!(kind, SftpErrorKind::NoSuchFile))
+    error.kind == SftpErrorKind::NoSuchFile
 }
 
-pub(super) fn is(error: &SftpError, kind: impl Fn(&SftpErrorKind) -> bool) -> bool {
-    kind(&error.kind)
+/// Whether something has that name already.
+pub(super) fn is_taken(error: &SftpError) -> bool {
+    error.kind == SftpErrorKind::AlreadyExists
 }
