@@ -70,7 +70,7 @@ pub fn pull(said: said::Spull) -> Result<Pulling, Failure> {
     Ok(Pulling {
         address: address(&said.repository)?,
         image: reference(said.image.reference())?,
-        options: import_options(said.max_size.as_deref(), said.allow_devices, said.no_base)?,
+        options: import_options(&said.unpacking)?,
         verify: said.verify.map(PathBuf::from),
     })
 }

@@ -652,10 +652,17 @@ pub struct Import {
     /// Which of several images in the file, by its name there
     #[arg(long = "ref", value_name = "NAME")]
     pub reference: Option<String>,
-    /// Import the image's own files alone, without what it was built on
+    #[command(flatten)]
+    pub unpacking: Unpacking,
+}
+
+// What may come out of an image that others have packed.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Unpacking {
+    /// Take the image's own files alone, without what it was built on
     #[arg(long)]
     pub no_base: bool,
-    /// Let device nodes out of the file, which is refused otherwise
+    /// Let device nodes out of it, which is refused otherwise
     #[arg(long)]
     pub allow_devices: bool,
     /// The most bytes in all its files together, as 500M or 10G; by default what the disk has room for
@@ -689,15 +696,8 @@ pub struct Spull {
     /// Take it only where one of these signers has signed it (ssh-keygen(1), ALLOWED SIGNERS)
     #[arg(long, value_name = "ALLOWED_SIGNERS")]
     pub verify: Option<OsString>,
-    /// Only its own layer, without what it was built on
-    #[arg(long)]
-    pub no_base: bool,
-    /// Make its device nodes, where you trust it
-    #[arg(long)]
-    pub allow_devices: bool,
-    /// The most that its files may take together; by default what the disk has room for
-    #[arg(long, value_name = "10G")]
-    pub max_size: Option<String>,
+    #[command(flatten)]
+    pub unpacking: Unpacking,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]

@@ -342,9 +342,7 @@ impl Words {
                 image_file: Some(self.needed("--image-file")?),
                 image: self.text("--image")?,
                 reference: self.text("--ref")?,
-                no_base: self.flag("--no-base"),
-                allow_devices: self.flag("--allow-devices"),
-                max_size: self.text("--max-size")?,
+                unpacking: self.unpacking()?,
             }),
             "rplfile" => {
                 let mut template_file = vec![self.needed("--template-file")?];
@@ -373,9 +371,7 @@ impl Words {
                 image: self.image()?,
                 repository: self.repository()?,
                 verify: self.value("--verify"),
-                no_base: self.flag("--no-base"),
-                allow_devices: self.flag("--allow-devices"),
-                max_size: self.text("--max-size")?,
+                unpacking: self.unpacking()?,
             }),
             "srm" => Said::Srm(said::Srm {
                 image: self.image()?,
@@ -490,6 +486,14 @@ impl Words {
             io_max: self.every_text("--io-max")?,
             hugepages: self.every_text("--hugepages")?,
             nofile: self.text("--nofile")?,
+        })
+    }
+
+    fn unpacking(&mut self) -> Result<said::Unpacking, Failure> {
+        Ok(said::Unpacking {
+            no_base: self.flag("--no-base"),
+            allow_devices: self.flag("--allow-devices"),
+            max_size: self.text("--max-size")?,
         })
     }
 

@@ -47,16 +47,12 @@ pub fn import(said: said::Import) -> Result<ImportRequest, Failure> {
         file: PathBuf::from(file.expect("either spelling refuses a command without it")),
         image: said.image.as_deref().map(reference).transpose()?,
         reference: said.reference,
-        options: import_options(said.max_size.as_deref(), said.allow_devices, said.no_base)?,
+        options: import_options(&said.unpacking)?,
     })
 }
 
-pub(super) fn import_options(
-    max_size: Option<&str>,
-    allow_devices: bool,
-    no_base: bool,
-) -> Result<ImportOptions, Failure> {
-    let max_size = max_size.map(|text| {
+pub(super) fn import_options(said: &said::Unpacking) -> Result<ImportOptions, Failure> {
+    let max_size = said.max_size.as_deref().map(|text| {
         parse_size(text).ok_or_else(|| {
             Failure::usage(format!(
                 "`--max-size {text}` is not a size: bytes, or a number and K, M, G or T"
@@ -65,11 +61,11 @@ pub(super) fn import_options(
     });
     Ok(ImportOptions {
         max_size: max_size.transpose()?,
-        devices: match allow_devices {
+        devices: match said.allow_devices {
             true => Devices::Allowed,
             false => Devices::Refused,
         },
-        base: match no_base {
+        base: match said.no_base {
             true => Base::LeftOut,
             false => Base::Needed,
         },
