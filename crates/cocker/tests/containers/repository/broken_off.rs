@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 /// So often a server dies.
 const ROUNDS: u64 = 20;
-const MEGABYTES: usize = 6;
+const MEGABYTES: usize = 12;
+/// What may be lost with a connection: what ssh has on its way (a channel's window, 2 MiB), what came after the last
+/// whole mebibyte, and the small requests.
+const LOST: u64 = 4 << 20;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -89,14 +92,13 @@ fn a_push_goes_on_after_a_server_has_died_at_any_byte(host: &Host) {
     let server = SshServer::start(host, Access::Everything);
     add_big_image(host, "big", MEGABYTES);
     let whole = (MEGABYTES as u64) << 20;
-    let mut went_on = 0;
     for round in 0..ROUNDS {
         let dies_at = byte(round, whole);
         let line = "spush big --srepo images";
         let passed = cut_and_again(&server, host, line, dies_at, &|| {
             assert_eq!(visible(&server), Vec::<String>::new(), "cut at {dies_at}");
         });
-        went_on += u64::from(passed < whole);
+        assert!(passed < whole || dies_at < LOST, "cut at {dies_at}");
         assert_eq!(
             server.names(),
             ["big.cockerimage", "big.sha256"],
@@ -107,8 +109,6 @@ fn a_push_goes_on_after_a_server_has_died_at_any_byte(host: &Host) {
         server.cocker(host, "srm big --srepo images").ok();
         assert_eq!(server.names(), Vec::<String>::new(), "cut at {dies_at}");
     }
-    // All but those that were cut before the first mebibyte had arrived.
-    assert!(went_on >= ROUNDS / 2, "{went_on} of {ROUNDS} went on");
 }
 
 fn a_pull_goes_on_after_a_server_has_died_at_any_byte(host: &Host) {
@@ -117,7 +117,6 @@ fn a_pull_goes_on_after_a_server_has_died_at_any_byte(host: &Host) {
     let whole = (MEGABYTES as u64) << 20;
     server.cocker(host, "spush big --srepo images").ok();
     let noise = noise_of(host);
-    let mut went_on = 0;
     let other = host.other_store();
     for round in 0..ROUNDS {
         let dies_at = byte(round, whole);
@@ -128,12 +127,11 @@ fn a_pull_goes_on_after_a_server_has_died_at_any_byte(host: &Host) {
             other.cocker("set-version test").ok();
             assert_eq!(other.layers(), 1, "cut at {dies_at}");
         });
-        went_on += u64::from(passed < whole);
+        assert!(passed < whole || dies_at < LOST, "cut at {dies_at}");
         assert!(noise_of(other) == noise, "cut at {dies_at}");
         assert_eq!(other.entries("transfers"), Vec::<String>::new());
         other.cocker("rm-image big").ok();
     }
-    assert!(went_on >= ROUNDS / 2, "{went_on} of {ROUNDS} went on");
 }
 
 fn layers_go_on_after_a_server_has_died_at_any_byte(host: &Host) {
