@@ -132,6 +132,8 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
     if wants_debian && let Err(why) = kept::keep_debian() {
         eprintln!("The tests on a Debian root file system will fail: {why}");
     }
+    // In the background, or under nohup(1), whatever the tests start would ignore signals that they send.
+    cocker_sys::signal::reset_all().map_err(|why| format!("cannot reset signals: {why}"))?;
     let why = Command::new("unshare")
         .args(["--mount", "--net", "--propagation", "private", "--"])
         .arg(env::current_exe().map_err(|why| why.to_string())?)
