@@ -23,6 +23,7 @@ use cocker_image::staging::StagingError;
 use cocker_image::{Name, Reference, StoreError, Version};
 use cocker_network::NetworkError;
 use cocker_protocol::Stage;
+use cocker_sandbox::rootless::RootlessError;
 use cocker_sandbox::{LimitError, SandboxError};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -386,6 +387,11 @@ pub enum DestroyError {
 pub enum EngineError {
     #[error(transparent)]
     Image(#[from] StoreError),
+    #[error("cannot be root of the user's own ids")]
+    Rootless {
+        #[source]
+        source: RootlessError,
+    },
     #[error("cannot make image `{image}` from the host's programs")]
     HostImage {
         image: String,
@@ -615,6 +621,7 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             EngineError::Image(source) => source.hint(),
+            EngineError::Rootless { source } => Some(source.hint()),
             EngineError::HostImage { source, .. } => source.hint(),
             EngineError::ImageInUse { containers, .. } => Some(format!(
                 "destroy what is not needed any more: cocker destroy {}",

@@ -24,8 +24,15 @@ pub(crate) const FIRST: u32 = 0x7000_0000;
 /// How many ranges there are.
 pub(crate) const SLOTS: u32 = (0x8000_0000 - FIRST) / COUNT;
 
-/// The range of a slot.
+/// The range of a slot. Who is root of some ids only, as an ordinary user is, gives all of them to each container.
 pub(crate) fn range(slot: u32) -> IdRange {
+    let own = cocker_sys::namespace::own_ids();
+    if own != u32::MAX {
+        return IdRange {
+            first: HostId(0),
+            count: own.min(COUNT),
+        };
+    }
     IdRange {
         first: HostId(FIRST + slot * COUNT),
         count: COUNT,

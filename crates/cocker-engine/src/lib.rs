@@ -38,6 +38,7 @@ mod release;
 mod repository;
 mod request;
 mod resolv_conf;
+mod rootless;
 mod settings;
 mod size;
 mod stacks;
@@ -63,6 +64,7 @@ pub use cocker_protocol::{ModeTracker, Modes};
 pub use cocker_sandbox::{
     CpuTime, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
+pub use cocker_sys::namespace::is_below_the_host as is_rootless;
 pub use command::Running;
 pub use connection::{Connection, Ending};
 pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
@@ -92,6 +94,7 @@ pub use request::{
     SearchRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest, Variable,
     VolumeAccess, VolumeRequest, Which, WhileBooted, Who, WindowSize,
 };
+pub use rootless::become_root;
 pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};
 pub use terminals::{MOST_TYPED, Session, SessionEntry, Shown, ShownBefore};

@@ -24,6 +24,7 @@ mod plan;
 mod prepare;
 mod report;
 mod resident;
+pub mod rootless;
 mod spawn;
 mod stage;
 mod target;

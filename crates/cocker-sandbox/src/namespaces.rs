@@ -149,13 +149,33 @@ fn open_namespaces(
 
 /// Gives the new user namespace of `pid` its ids (user_namespaces(7)).
 fn write_maps(pid: Pid, range: IdRange) -> Result<(), Errno> {
-    let map = format!("0 {} {}\n", range.first.0, range.count);
     for name in ["uid_map", "gid_map"] {
+        let map = match range.is_unchanged() {
+            true => unchanged(name, range.count)?,
+            false => format!("0 {} {}\n", range.first.0, range.count),
+        };
         let path = format!("/proc/{}/{name}", pid.as_raw_nonzero());
         let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(&file, map.as_bytes())?;
     }
     Ok(())
+}
+
+/// The first `count` ids of our own namespace as they are: in the pieces in which we have them, since no line may span two.
+fn unchanged(name: &str, count: u32) -> Result<String, Errno> {
+    let own = std::fs::read_to_string(Path::new("/proc/self").join(name));
+    let own = own.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mut map = String::new();
+    for line in own.lines() {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        if let (Some(Ok(first)), Some(Ok(piece))) = (fields.next(), fields.nth(1)) {
+            let piece = piece.min(count.saturating_sub(first));
+            if piece > 0 {
+                map.push_str(&format!("{first} {first} {piece}\n"));
+            }
+        }
+    }
+    Ok(map)
 }
 
 /// The user namespace that owns `network`; `None` where that is our own: who is born in it has the host's ids.

@@ -18,6 +18,13 @@ pub struct IdRange {
     pub count: u32,
 }
 
+impl IdRange {
+    /// Whether a sandbox sees the ids that its maker sees, so that nothing has to be mapped: the case of an ordinary user's.
+    pub fn is_unchanged(self) -> bool {
+        self.first.0 == 0
+    }
+}
+
 /// Everything about a sandbox before anything of it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {

@@ -61,7 +61,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
     let namespaces = Namespaces::of(&plan.network, plan.ids)?;
     tracing::debug!("namespaces ready");
 
-    let root = overlay::stack(&plan.root, plan.ids, namespaces.user())?;
+    let root = overlay::stack(&plan.root, plan.ids, id_map(&namespaces, plan.ids))?;
     tracing::debug!("{} layers stacked", plan.root.lowers.len());
 
     let sources = plan
@@ -116,23 +116,29 @@ fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
     Ok(hold)
 }
 
+/// What maps the ids of the host's files to those of the sandbox; none where they are the same.
+fn id_map(namespaces: &Namespaces, own: Option<IdRange>) -> Option<BorrowedFd<'_>> {
+    let is_needed = own.is_some_and(|range| !range.is_unchanged());
+    namespaces.user().filter(|_| is_needed)
+}
+
 /// Makes what must come from outside; `None` for what is made inside.
 fn source(
     mount: &Mount,
-    ids: Option<IdRange>,
+    own: Option<IdRange>,
     namespaces: &Namespaces,
 ) -> Result<Option<OwnedFd>, SandboxError> {
     match &mount.source {
         Source::Sysfs => make_sysfs(namespaces.network())
             .map(Some)
             .map_err(|source| SandboxError::MakeSysfs { source }),
-        Source::Devices => make_devices(ids).map(Some),
+        Source::Devices => make_devices(own).map(Some),
         Source::Bind { host, ids } => {
-            let id_map = namespaces.user().filter(|_| *ids == BindIds::Mapped);
+            let id_map = id_map(namespaces, own).filter(|_| *ids == BindIds::Mapped);
             clone_volume(host, mount.access, id_map).map(Some)
         }
         Source::Supplied { file } => {
-            clone_supplied(file, mount.access, namespaces.user()).map(Some)
+            clone_supplied(file, mount.access, id_map(namespaces, own)).map(Some)
         }
         Source::Proc
         | Source::DevPts

@@ -4,6 +4,7 @@
 //! else can come near them: the 0700 of the home is what keeps them away.
 
 use super::StoreError;
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fs::{Dir, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -17,6 +18,9 @@ const GROUP_OR_OTHERS: u32 = 0o077;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
+/// Who has no id in our user namespace, as the host's root, shows as this (user_namespaces(7)). Who enters one has opened the
+/// home before, and looked at owners then.
+const NOBODY: u32 = 65_534;
 
 /// Opens the home, made where it is missing; returns its path, absolute and without links.
 pub(super) fn open(given: &Path) -> Result<(PathBuf, OwnedFd), StoreError> {
@@ -120,7 +124,9 @@ fn refuse_unsafe_parents(home: &Path) -> Result<(), StoreError> {
         let mode = found.mode() & 0o7777;
         let others_write =
             mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && found.gid() != 0);
-        let owner_is_trusted = found.uid() == 0 || found.uid() == geteuid().as_raw();
+        let owner_is_trusted = found.uid() == 0
+            || found.uid() == geteuid().as_raw()
+            || (found.uid() == NOBODY && is_below_the_host());
         if !owner_is_trusted || (others_write && mode & STICKY == 0) {
             return Err(StoreError::Exchangeable {
                 home: home.into(),

@@ -9,6 +9,8 @@
 //! A sandbox always has its folder in v2: there it is born, listed, frozen and killed. A folder in a v1 hierarchy it has
 //! only where a controller is needed that lives there.
 
+use crate::rootless;
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -99,17 +101,37 @@ pub struct Hierarchies {
 
 impl Hierarchies {
     pub fn find() -> Hierarchies {
-        let mounted = PLACES
-            .iter()
-            .enumerate()
-            .find_map(|(number, place)| Some((number, open_if_unified(place)?)));
-        let is_unified_alone = matches!(mounted, Some((0, _)));
+        if is_below_the_host() {
+            return Hierarchies::delegated();
+        }
+        let mounted = mounted();
+        let is_unified_alone = matches!(mounted, Some((_, 0)));
         Hierarchies {
             unified: mounted
-                .map(|(_, folder)| folder)
+                .map(|(folder, _)| folder)
                 .or_else(|| open_without_a_name().ok()),
             legacy: OnceCell::new(),
             is_unified_alone,
+            controllers: OnceCell::new(),
+        }
+    }
+
+    /// Who is not the host's root has what was given to it: the folder that this process is in, where that may be written
+    /// to (cgroup-v2, "Delegation"); nothing of v1.
+    fn delegated() -> Hierarchies {
+        let own = rootless::own_cgroup();
+        let folder = own.and_then(|own| {
+            let (root, _) = mounted()?;
+            let folder = super::open_folder(root.as_fd(), &own).ok()?;
+            let access = rustix::fs::Access::WRITE_OK;
+            let flags = rustix::fs::AtFlags::EACCESS;
+            rustix::fs::accessat(&folder, "cgroup.procs", access, flags).ok()?;
+            Some(folder)
+        });
+        Hierarchies {
+            unified: folder,
+            legacy: OnceCell::from(Vec::new()),
+            is_unified_alone: true,
             controllers: OnceCell::new(),
         }
     }
@@ -146,6 +168,12 @@ impl Hierarchies {
             .any(|name| name == controller.name())
             .then_some(Generation::Unified)
     }
+}
+
+/// The root of v2 where it is mounted, and which of [`PLACES`] that is.
+fn mounted() -> Option<(OwnedFd, usize)> {
+    let mut places = PLACES.iter().enumerate();
+    places.find_map(|(number, place)| Some((open_if_unified(place)?, number)))
 }
 
 fn open_if_unified(place: &str) -> Option<OwnedFd> {
