@@ -21,7 +21,6 @@ use cocker_image::repository::Address;
 use cocker_image::stack::StackError;
 use cocker_image::staging::StagingError;
 use cocker_image::{Name, Reference, StoreError, Version};
-use cocker_network::NetworkError;
 use cocker_protocol::Stage;
 use cocker_sandbox::rootless::RootlessError;
 use cocker_sandbox::{LimitError, SandboxError};
@@ -131,7 +130,7 @@ pub enum CleanUpError {
         source: Errno,
     },
     #[error(transparent)]
-    Network(#[from] NetworkError),
+    Network(#[from] NetworkFailure),
     #[error("cannot write its record")]
     Record {
         #[source]
@@ -612,7 +611,7 @@ pub enum EngineError {
     ReleaseNetwork {
         container: Name,
         #[source]
-        source: Box<NetworkError>,
+        source: Box<NetworkFailure>,
     },
 }
 

@@ -31,6 +31,7 @@ mod instantiation;
 mod limits;
 mod listing;
 mod network;
+mod pasta;
 mod pause;
 mod plan;
 mod recordings;

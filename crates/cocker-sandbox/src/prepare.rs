@@ -9,11 +9,15 @@ use crate::resident::seal;
 use crate::{devices, locked, overlay};
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
-use cocker_sys::process::in_network_namespace;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use cocker_sys::namespace::is_below_the_host;
+use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now, in_network_namespace};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{PidfdGetfdFlags, WaitId, WaitIdOptions, pidfd_getfd, waitid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::path::Path;
 
 /// What [`crate::spawn()`] needs. Dropping it removes the cgroup folder again, unless it was spawned.
@@ -176,8 +180,47 @@ fn lock_volumes(
 /// A sysfs shows the network of whoever makes it, so we go and stand in the sandbox's for that.
 fn make_sysfs(network: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
     match network {
+        // The host's network is not an ordinary user's, who could not come back to it.
+        Some(network) if is_below_the_host() => made_by_a_child(network),
         Some(network) => in_network_namespace(network, devices::sysfs)?,
         None => devices::sysfs(),
+    }
+}
+
+/// A child goes there, and stays until its parent has taken what it made.
+fn made_by_a_child(network: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match clone(NewNamespaces::default(), None)? {
+        Birth::Child => {
+            drop(ours);
+            let made = move_into_link_name_space(network, Some(LinkNameSpaceType::Network))
+                .and_then(|()| devices::sysfs());
+            let answer = match &made {
+                Ok(tree) => tree.as_raw_fd(),
+                Err(errno) => -errno.raw_os_error(),
+            };
+            let _ = rustix::io::write(&theirs, &answer.to_ne_bytes());
+            let _ = rustix::io::read(&theirs, &mut [0u8; 1]);
+            exit_now(0)
+        }
+        Birth::Parent { pidfd, .. } => {
+            drop(theirs);
+            let mut answer = [0; 4];
+            let length = rustix::io::read(&ours, &mut answer)?;
+            let taken = match i32::from_ne_bytes(answer) {
+                _ if length < answer.len() => Err(Errno::CHILD),
+                errno if errno < 0 => Err(Errno::from_raw_os_error(-errno)),
+                tree => pidfd_getfd(&pidfd, tree, PidfdGetfdFlags::empty()),
+            };
+            drop(ours);
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            taken
+        }
     }
 }
 
