@@ -339,7 +339,7 @@ pub enum PauseError {
     Already,
     #[error("it is not paused")]
     NotPaused,
-    #[error("this host has no cgroup v2")]
+    #[error("it has no cgroup in v2: this host has none, or none that is delegated to you")]
     NoFreezer,
     #[error("the kernel does not do it")]
     Freeze {

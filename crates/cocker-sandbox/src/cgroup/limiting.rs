@@ -6,7 +6,8 @@ use super::{Cgroup, Legacy};
 use super::{make_below, open_folder, read_at, read_file, write_file};
 use crate::limits::Limits;
 use crate::plan::HostId;
-use rustix::fd::{AsFd, OwnedFd};
+use cocker_sys::namespace::is_below_the_host;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::path::Path;
@@ -14,13 +15,22 @@ use std::path::Path;
 /// Always there for a sandbox in v2 where the host has them, whatever its limits: they also count.
 const ALWAYS: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
 
+/// How an ordinary user gets cgroups.
+const DELEGATE: &str = "or boot it in a cgroup that is delegated to you: systemd-run --user --scope -p Delegate=yes cocker boot …; or run cocker as root: sudo.";
+
+/// Where cocker itself is in a cgroup that was delegated to it.
+const ASIDE: &str = "cocker.outside";
+
 /// How many cgroups root inside may make below a sandbox's own: far more than there are services.
 const MOST_DESCENDANTS: &str = "4096";
 
 /// A limit that cannot be put on a sandbox. Those that were put on it by then are taken back.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
-    #[error("cannot keep to `{option}`: this host has no cgroup controller `{controller}`")]
+    #[error(
+        "cannot keep to `{option}`: {} no cgroup controller `{controller}`",
+        who_has()
+    )]
     NoController {
         option: &'static str,
         controller: &'static str,
@@ -60,10 +70,26 @@ pub enum LimitError {
     },
 }
 
+fn who_has() -> &'static str {
+    match is_below_the_host() {
+        true => "an ordinary user has here",
+        false => "this host has",
+    }
+}
+
 impl LimitError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            LimitError::NoController { option, .. } if is_below_the_host() => {
+                Some(format!("leave `{option}` out, {DELEGATE}"))
+            }
+            LimitError::Enable {
+                source: Errno::BUSY,
+                ..
+            } if is_below_the_host() => Some(format!(
+                "other programs are in that cgroup: leave the limits out, {DELEGATE}"
+            )),
             LimitError::NoController { option, .. } => Some(format!(
                 "leave `{option}` out, or boot a kernel that has it: `cgroup_disable=` on its command line takes it away."
             )),
@@ -295,17 +321,33 @@ impl Cgroup {
             let is_given = |it: &Controller| given.split_whitespace().any(|on| on == it.name());
             for controller in controllers.iter().filter(|it| !is_given(it)) {
                 let word = format!("+{}", controller.name());
-                write_file(folder.as_fd(), "cgroup.subtree_control", &word).map_err(|source| {
-                    LimitError::Enable {
-                        folder: Path::new("/").join(parent),
-                        controller: controller.name(),
-                        source,
+                let give = || write_file(folder.as_fd(), "cgroup.subtree_control", &word);
+                let given = match give() {
+                    Err(Errno::BUSY) if parent.as_os_str().is_empty() && is_below_the_host() => {
+                        step_aside(folder.as_fd()).and_then(|()| give())
                     }
+                    other => other,
+                };
+                given.map_err(|source| LimitError::Enable {
+                    folder: Path::new("/").join(parent),
+                    controller: controller.name(),
+                    source,
                 })?;
             }
         }
         Ok(())
     }
+}
+
+/// A folder that gives controllers on may have no processes of its own (cgroup-v2, "No Internal Process Constraint"), and in
+/// one that was delegated to us we are ourselves.
+fn step_aside(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::fs::mkdirat(folder, ASIDE, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let aside = open_folder(folder, Path::new(ASIDE))?;
+    write_file(aside.as_fd(), "cgroup.procs", "0")
 }
 
 fn making(legacy: &Legacy, source: Errno) -> LimitError {
