@@ -128,11 +128,22 @@ impl Hierarchies {
             rustix::fs::accessat(&folder, "cgroup.procs", access, flags).ok()?;
             Some(folder)
         });
+        // Controllers can be given on only where nobody else lives in it.
+        let controllers = folder.as_ref().map(|folder| {
+            let members = super::read_file(folder.as_fd(), "cgroup.procs").unwrap_or_default();
+            let us = rustix::process::getpid().as_raw_nonzero().to_string();
+            let is_ours = members.lines().all(|member| member == us);
+            let file = match is_ours {
+                true => "cgroup.controllers",
+                false => "cgroup.subtree_control",
+            };
+            super::read_file(folder.as_fd(), file).unwrap_or_default()
+        });
         Hierarchies {
             unified: folder,
             legacy: OnceCell::from(Vec::new()),
             is_unified_alone: true,
-            controllers: OnceCell::new(),
+            controllers: controllers.map_or_else(OnceCell::new, OnceCell::from),
         }
     }
 
