@@ -31,7 +31,7 @@ BUILD_NEEDS := cc=build-essential
 DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
 VM_NEEDS    := $(BUILD_NEEDS) debootstrap=debootstrap setpriv=util-linux mke2fs=e2fsprogs xz=xz-utils \
                qemu-system-x86_64=qemu-system-x86
-TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
+TEST_NEEDS  := $(BUILD_NEEDS) newuidmap=uidmap pasta=passt setfattr=attr debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
                vi=vim-tiny less=less file=file nc=netcat-openbsd \
                nft=nftables iptables=iptables nsenter=util-linux \
                sshd=openssh-server /usr/lib/openssh/sftp-server=openssh-sftp-server $(VM_NEEDS)

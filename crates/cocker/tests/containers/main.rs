@@ -31,6 +31,7 @@ mod network;
 mod quick_start;
 mod recording;
 mod repository;
+mod rootless;
 mod roundtrip;
 mod run;
 mod screens;
@@ -97,6 +98,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         repository::trials(),
         repository::broken_off::trials(),
         repository::enemies::trials(),
+        rootless::trials(),
         roundtrip::trials(),
         interop::trials(),
         housekeeping::trials(),

@@ -3,6 +3,7 @@
 //! ```text
 //! $COCKER_TEST_DIR/cocker-test-<pid>/     default: below /var/tmp, which is a disk on most machines
 //! ├── bin/cocker                          the program under test, where other users can execute it
+//! ├── <n>.user/                           the home of an ordinary user
 //! ├── store/                              a store with image `test`, made once
 //! └── <n>/                                one test's `COCKER_HOME`: the store's layers as hard links
 //! ```
@@ -16,6 +17,7 @@ mod peers;
 mod prepared;
 mod ssh;
 mod terminal;
+mod user;
 
 pub use leftovers::{Process, processes};
 pub use network::Place;
@@ -23,6 +25,7 @@ pub use outcome::{Outcome, Started};
 pub use prepared::{Image, size_of_files};
 pub use ssh::{Access, SshServer, Way, make_key};
 pub use terminal::Terminal;
+pub use user::{Ids, User};
 
 use lab::Lab;
 use libtest_mimic::Trial;
@@ -121,6 +124,7 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
         }
         lab::mount_names().map_err(|why| format!("cannot mount {}: {why}", lab::NAMES))?;
         cover_resolvers()?;
+        user::cover_files()?;
         let program = base().join("bin/cocker");
         fs::copy(program_under_test(), &program)
             .map_err(|why| format!("cannot copy cocker to {}: {why}", program.display()))?;
@@ -175,6 +179,7 @@ fn cover_resolvers() -> Result<(), String> {
 /// Removes what all tests shared; says what the host still shows of them.
 pub fn clear_away() -> Result<(), String> {
     let _ = Command::new("umount").arg(RESOLVERS).status();
+    user::uncover_files();
     let left = leftovers::of_the_whole_run();
     prepared::clear_away();
     let _ = fs::remove_dir_all(base());

@@ -27,6 +27,8 @@ pub enum Place<'a> {
     Inside(&'a str),
     /// In this namespace below /run/netns, by its name.
     Pinned(&'a str),
+    /// Where this process is, as `process`.
+    With(i32),
 }
 
 impl fmt::Display for Place<'_> {
@@ -36,6 +38,7 @@ impl fmt::Display for Place<'_> {
             Place::Outside => "outside",
             Place::Elsewhere => "elsewhere",
             Place::Inside(name) | Place::Pinned(name) => name,
+            Place::With(_) => "process",
         })
     }
 }
@@ -123,15 +126,21 @@ impl Host {
     /// Types a line at `place` as root of the machine; returns what it printed, without the last line's end.
     #[track_caller]
     pub fn at(&self, place: Place, line: &str) -> String {
-        let mut command = self.command_in(&self.namespace_of(place), "sh");
-        command.args(["-ec", line]);
-        Started::new(command, format!("{line} ({place})"))
+        self.start_at(place, line)
             .feed(b"")
             .outcome()
             .succeeds()
             .stdout()
             .trim_end()
             .to_string()
+    }
+
+    /// Starts a line at `place` on three pipes.
+    #[track_caller]
+    pub fn start_at(&self, place: Place, line: &str) -> Started {
+        let mut command = self.command_in(&self.namespace_of(place), "sh");
+        command.args(["-ec", line]);
+        Started::new(command, format!("{line} ({place})"))
     }
 
     /// The links that `place` has, sorted, with blanks between.
@@ -261,6 +270,7 @@ impl Host {
                 format!("/proc/{}/ns/net", self.root_process(container)).into()
             }
             Place::Pinned(name) => Path::new(lab::NAMES).join(name),
+            Place::With(pid) => format!("/proc/{pid}/ns/net").into(),
         }
     }
 }
