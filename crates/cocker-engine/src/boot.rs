@@ -118,7 +118,9 @@ impl Engine {
     fn network_to_be(&self, container: &Container) -> Result<Option<NetworkToBe>, NetworkFailure> {
         Ok(match is_below_the_host() {
             true => self.pasta(container)?.map(NetworkToBe::Pasta),
-            false => self.network_plan(container)?.map(NetworkToBe::Bridge),
+            false => self
+                .network_plan(container)?
+                .map(|plan| NetworkToBe::Bridge(Box::new(plan))),
         })
     }
 
@@ -131,7 +133,6 @@ impl Engine {
         let booted = || self.booted_endpoints();
         let host = cocker_network::prepare(&plan, booted).map_err(NetworkFailure::from)?;
         tracing::debug!("the host's side of the network is ready");
-        let plan = Box::new(plan);
         Ok(Attachment::Bridge { plan, host })
     }
 
@@ -275,7 +276,7 @@ impl Engine {
 
 /// What a container's network will be.
 enum NetworkToBe {
-    Bridge(NetworkPlan),
+    Bridge(Box<NetworkPlan>),
     /// An ordinary user's.
     Pasta(Pasta),
 }

@@ -170,3 +170,41 @@ fn end_process(pid: Pid, pid_file: &Path) -> Result<(), Errno> {
     )];
     rustix::event::poll(&mut waiting, None).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_said_in_the_words_of_pasta() {
+        let ports = PortMapping::parse_list("8080:80,127.0.0.1:9000-9009:90-99,53:53/udp");
+        let pasta = Pasta {
+            pid_file: "/store/containers/web/pasta.pid".into(),
+            address: Ipv4Addr::new(166, 88, 0, 7),
+            subnet: Subnet4 {
+                host: Ipv4Addr::new(166, 88, 0, 1),
+                prefix: 24,
+            },
+            ports: ports.expect("they are mappings"),
+        };
+        let arguments = pasta.arguments(42);
+        let values = |key: &str| -> Vec<&str> {
+            let pairs = arguments.windows(2).filter(|pair| pair[0] == key);
+            pairs.filter_map(|pair| pair[1].to_str()).collect()
+        };
+        assert_eq!(
+            values("--tcp-ports"),
+            ["8080-8080:80-80", "127.0.0.1/9000-9009:90-99"]
+        );
+        assert_eq!(values("--udp-ports"), ["53-53:53-53"]);
+        assert_eq!(values("--netns"), ["/proc/42/ns/net"]);
+        assert_eq!(values("--address"), ["166.88.0.7"]);
+        assert_eq!(values("--gateway"), ["166.88.0.1"]);
+    }
+
+    #[test]
+    fn who_does_not_name_the_file_is_left_alone() {
+        let us = rustix::process::getpid();
+        end_process(us, Path::new("/nowhere/pasta.pid")).expect("nobody is to be ended");
+    }
+}
