@@ -208,7 +208,12 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         Source::Proc => ("proc", &[], quiet),
         Source::DevPts => (
             "devpts",
-            &[("mode", "0620"), ("gid", "5"), ("ptmxmode", "0666")],
+            &[
+                ("mode", "0620"),
+                ("gid", "5"),
+                ("ptmxmode", "0666"),
+                ("max", MOST_TERMINALS),
+            ],
             terminals,
         ),
         Source::SharedMemory => ("tmpfs", &[("mode", "1777")], quiet),
@@ -233,6 +238,10 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         attributes | access,
     )
 }
+
+/// The kernel has some 3,000 for all sandboxes together (kernel.pty.max without its reserve): none gets all of them by
+/// opening them.
+const MOST_TERMINALS: &str = "1024";
 
 /// The first terminal of the sandbox becomes `/dev/console`: its master goes to the supervisor, its other side is what the
 /// root process writes to. It is reached by descriptors only, so nothing in the image can stand in its way.
