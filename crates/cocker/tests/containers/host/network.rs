@@ -134,6 +134,14 @@ impl Host {
             .to_string()
     }
 
+    /// Starts a line at `place` as root of the machine.
+    #[track_caller]
+    pub fn start_at(&self, place: Place, line: &str) -> Started {
+        let mut command = self.command_in(&self.namespace_of(place), "sh");
+        command.args(["-c", &format!("exec {line}")]);
+        Started::new(command, format!("{line} ({place})"))
+    }
+
     /// The links that `place` has, sorted, with blanks between.
     #[track_caller]
     pub fn links(&self, place: Place) -> String {
