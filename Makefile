@@ -24,7 +24,7 @@ RESIDENT_FLAGS := -Ctarget-feature=+crt-static -Crelocation-model=static -Cpanic
 
 comma := ,
 # Nothing where we are root already. Cargo's own environment is kept, so that root finds it.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE$(comma)COCKER_TEST_ROUNDS$(comma)COCKER_TEST_SLOWNESS$(comma)COCKER_TEST_PROGRAM$(comma)COCKER_TEST_KERNEL env HOME="$$HOME")
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE$(comma)COCKER_TEST_ROUNDS$(comma)COCKER_TEST_TRIES$(comma)COCKER_TEST_SLOWNESS$(comma)COCKER_TEST_PROGRAM$(comma)COCKER_TEST_KERNEL env HOME="$$HOME")
 
 # A program, and the Debian package that has it. Rust itself is expected to be there.
 BUILD_NEEDS := cc=build-essential

@@ -18,6 +18,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
 };
+use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use std::ffi::{CStr, CString};
 use std::path::Path;
@@ -207,7 +208,12 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         Source::Proc => ("proc", &[], quiet),
         Source::DevPts => (
             "devpts",
-            &[("mode", "0620"), ("gid", "5"), ("ptmxmode", "0666")],
+            &[
+                ("mode", "0620"),
+                ("gid", "5"),
+                ("ptmxmode", "0666"),
+                ("max", MOST_TERMINALS),
+            ],
             terminals,
         ),
         Source::SharedMemory => ("tmpfs", &[("mode", "1777")], quiet),
@@ -232,6 +238,10 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         attributes | access,
     )
 }
+
+/// The kernel has some 3,000 for all sandboxes together (kernel.pty.max without its reserve): none gets all of them by
+/// opening them.
+const MOST_TERMINALS: &str = "1024";
 
 /// The first terminal of the sandbox becomes `/dev/console`: its master goes to the supervisor, its other side is what the
 /// root process writes to. It is reached by descriptors only, so nothing in the image can stand in its way.
@@ -274,9 +284,21 @@ fn execute_root_process(inside: &Inside<'_>, assembled: &Assembled) -> Failure {
 }
 
 /// The resident init as our child: it will hold the socket and start what the supervisor asks for.
+///
+/// Until it has executed it runs the host's own program, and holds what the sandbox was prepared from: the root process must
+/// not be there before, or a privileged one would find both below /proc.
 fn start_first_child(inside: &Inside<'_>, assembled: &Assembled) -> Result<(), Errno> {
+    let (until_executed, low) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // The child lays descriptors out at low numbers, and this one must not be closed by that.
+    let held = copy(&low)?;
+    drop(low);
     match clone(NewNamespaces::default(), None)? {
-        Birth::Parent { .. } => Ok(()),
+        Birth::Parent { .. } => {
+            drop(held);
+            // Its end is the end of what we both had open.
+            word_comes(&until_executed);
+            Ok(())
+        }
         Birth::Child => {
             let errno = execute_init(inside, assembled, &[c"cockerinit", c"first-child"]);
             at(Phase::ExecuteInit)(errno).tell(inside);

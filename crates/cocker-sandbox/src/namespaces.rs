@@ -5,6 +5,7 @@
 
 use crate::failure::{SandboxError, or_too_old};
 use crate::plan::{IdRange, NetworkNamespace};
+use cocker_sys::credentials::EffectiveUser;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -113,14 +114,21 @@ fn carried_by_a_child(ids: Option<IdRange>, with_network: bool) -> Result<Namesp
         network: with_network,
         ..NewNamespaces::default()
     };
+    // What the kernel counts for each user (watches of files, queues, pending signals), it counts inside for whoever is there
+    // and outside for the owner of the namespace: were that the host's root, one sandbox could use up what root may have.
+    let owner = ids.map(|range| EffectiveUser::new(range.first.0));
+    let owner = owner.transpose()?;
     match clone(namespaces, None)? {
         Birth::Child => {
+            // Nobody can be the host's root in there, nor need be.
+            std::mem::forget(owner);
             // Nobody here but to carry the namespaces until its parent has descriptors of them.
             drop(release);
             let _ = rustix::io::read(&hold, &mut [0u8; 1]);
             exit_now(0)
         }
         Birth::Parent { pidfd, pid } => {
+            drop(owner);
             let opened = open_namespaces(pid, ids, with_network);
             drop(release);
             waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;

@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod attacks;
 mod bad_input;
 mod boot;
 mod conversion;
@@ -104,6 +105,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         housekeeping::trials(),
         housekeeping::check::trials(),
         volumes::trials(),
+        attacks::trials(),
         bad_input::trials(),
         lab::trials(),
         network::trials(),

@@ -458,13 +458,13 @@ fn carriers(user: &User) -> usize {
 /// speaks first: the pasta of Debian 12 may sit on what a server says before that.
 #[track_caller]
 fn is_led(host: &Host, root: i32, from: Place, to: &str, mapped: &str) {
-    let mut server = host.start_at(Place::With(root), &format!("exec nc -l -N {mapped}"));
+    let mut server = host.start_at(Place::With(root), &format!("nc -l -N {mapped}"));
     eventually("the server listens", || {
         let number = mapped.trim_start_matches("-u ");
         let listening = host.at(Place::With(root), "ss -Hltun");
         listening.contains(&format!("0.0.0.0:{number} "))
     });
-    let mut client = host.start_at(from, &format!("exec nc {to}"));
+    let mut client = host.start_at(from, &format!("nc {to}"));
     client.type_in(b"question\n");
     server.until_prints("question\n");
     server.type_in(b"answer\n");

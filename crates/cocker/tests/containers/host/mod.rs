@@ -379,6 +379,20 @@ impl Host {
         Started::new(self.cocker_command(line), line.to_string())
     }
 
+    /// Starts another program of the host on three pipes, with the words of `line`.
+    #[track_caller]
+    pub fn start_program(&self, program: &Path, line: &str) -> Started {
+        let mut command = self.command(program);
+        command.args(words(line));
+        Started::new(command, format!("{} {line}", program.display()))
+    }
+
+    /// Starts a command on three pipes; `line` is what it is called where it fails.
+    #[track_caller]
+    pub fn started(&self, command: Command, line: String) -> Started {
+        Started::new(command, line)
+    }
+
     /// Types a line into the host's shell, where `cocker` is in the `PATH`.
     #[track_caller]
     pub fn shell(&self, line: &str) -> Outcome {
@@ -450,7 +464,7 @@ impl Host {
         self.home.join("layers").join(layer).join("tree")
     }
 
-    /// The status column of container `name`.
+    /// The status column of container `name`, without what it says of its isolation.
     #[track_caller]
     pub fn status(&self, name: &str) -> String {
         let listing = self.cocker("-s containers").succeeds().stdout();
@@ -459,7 +473,7 @@ impl Host {
             .find(|line| line.split_whitespace().next() == Some(name));
         let line = line.unwrap_or_else(|| panic!("no container {name} in\n{listing}"));
         line.split_whitespace()
-            .last()
+            .rfind(|&word| word != "PRIVILEGED")
             .expect("a line of a listing has words")
             .to_string()
     }

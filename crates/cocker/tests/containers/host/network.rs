@@ -126,7 +126,9 @@ impl Host {
     /// Types a line at `place` as root of the machine; returns what it printed, without the last line's end.
     #[track_caller]
     pub fn at(&self, place: Place, line: &str) -> String {
-        self.start_at(place, line)
+        let mut command = self.command_in(&self.namespace_of(place), "sh");
+        command.args(["-ec", line]);
+        Started::new(command, format!("{line} ({place})"))
             .feed(b"")
             .outcome()
             .succeeds()
@@ -135,11 +137,11 @@ impl Host {
             .to_string()
     }
 
-    /// Starts a line at `place` on three pipes.
+    /// Starts a line at `place` as root of the machine.
     #[track_caller]
     pub fn start_at(&self, place: Place, line: &str) -> Started {
         let mut command = self.command_in(&self.namespace_of(place), "sh");
-        command.args(["-ec", line]);
+        command.args(["-c", &format!("exec {line}")]);
         Started::new(command, format!("{line} ({place})"))
     }
 
