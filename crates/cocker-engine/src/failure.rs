@@ -13,6 +13,7 @@ pub use repository::RepositoryFailure;
 pub use transfer::TransferError;
 
 use crate::config::ConfigError;
+use crate::confinement::ConfinementError;
 use crate::limits::BadLimit;
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
@@ -91,6 +92,8 @@ impl ContainerError {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error(transparent)]
+    Confinement(#[from] ConfinementError),
+    #[error(transparent)]
     Image(#[from] StoreError),
     #[error(transparent)]
     Network(#[from] NetworkFailure),
@@ -142,6 +145,8 @@ pub enum CleanUpError {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error(transparent)]
+    Confinement(#[from] ConfinementError),
+    #[error(transparent)]
     Container(#[from] ContainerError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -183,6 +188,8 @@ pub enum SettingsError {
 /// What stands in the way of a boot.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
+    #[error(transparent)]
+    Confinement(#[from] ConfinementError),
     #[error(transparent)]
     Container(#[from] ContainerError),
     #[error(transparent)]
@@ -648,6 +655,7 @@ impl EngineError {
                 BootError::Container(source) => source.hint(),
                 BootError::Network(source) => source.hint(),
                 BootError::BadLimit(source) => source.hint(),
+                BootError::Confinement(source) => source.hint(),
                 BootError::Sandbox(source) => source.hint(),
                 _ => None,
             },
@@ -770,6 +778,7 @@ fn settings_hint(error: &SettingsError) -> Option<String> {
         ),
         SettingsError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
         SettingsError::BadLimit(source) => source.hint(),
+        SettingsError::Confinement(source) => source.hint(),
         SettingsError::Limit(source) => source.hint(),
         SettingsError::LimitFiles { .. } => Some(
             "only CAP_SYS_RESOURCE may raise a hard limit: say no more than what the container has.".into(),

@@ -9,6 +9,7 @@ mod addresses;
 mod boot;
 mod command;
 mod config;
+mod confinement;
 mod connection;
 mod console_log;
 mod container;
@@ -64,6 +65,10 @@ pub use cocker_sandbox::{
     CpuTime, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
 pub use command::Running;
+pub use confinement::{
+    Capabilities, CapabilityName, ConfinementError, ConfinementRequest, ConfinementSettings,
+    DeviceRequest, DeviceUse, Seccomp, SeccompRequest,
+};
 pub use connection::{Connection, Ending};
 pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
 pub use engine::{Engine, Settings};
@@ -90,7 +95,7 @@ pub use request::{
     IfBooted, ImportRequest, Isolation, LookRequest, NetworkRequest, NewContainer, OnError,
     Original, Program, PullRequest, PushRequest, RemoveRequest, RepositoryRequest, RunRequest,
     SearchRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest, Variable,
-    VolumeAccess, VolumeRequest, Which, WhileBooted, Who, WindowSize,
+    VolumeAccess, VolumeIds, VolumeRequest, VolumeSetId, Which, WhileBooted, Who, WindowSize,
 };
 pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};

@@ -73,6 +73,7 @@ fn make_container(engine: &Engine, container: &str, layers: &[LayerId], size: u6
         hostname: container.into(),
         volumes: Vec::new(),
         isolation: Isolation::Contained,
+        confinement: crate::confinement::ConfinementSettings::default(),
         network: NetworkSettings::Host,
         id_slot,
         root_process: None,

@@ -98,6 +98,9 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SetVolume(container, volumes) => {
             set::volume(&environment::engine()?, &container, volumes)?;
         }
+        Command::SetIsolation(container, request) => {
+            set::isolation(&environment::engine()?, &container, &request)?;
+        }
         Command::SetLimits(container, changes) => {
             set::limits(&environment::engine()?, &container, &changes)?;
         }
