@@ -193,12 +193,10 @@ impl ConfinementError {
                 "say a profile as podman and docker take it, in JSON, or `--seccomp unconfined`."
                     .into(),
             ),
-            ConfinementError::Profile { source, .. } => match source {
-                ProfileError::Entry { .. } | ProfileError::Shape { .. } => {
-                    Some("correct it there, or take it out; nothing was changed.".into())
-                }
-                _ => None,
-            },
+            ConfinementError::Profile {
+                source: ProfileError::Entry { .. } | ProfileError::Shape { .. },
+                ..
+            } => Some("correct it there, or take it out; nothing was changed.".into()),
             ConfinementError::Label(source) => source.hint(),
             _ => None,
         }

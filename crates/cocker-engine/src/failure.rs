@@ -757,6 +757,7 @@ fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
     match error {
         CreateError::Image(source) => source.hint(),
         CreateError::Network(source) => source.hint(),
+        CreateError::Confinement(source) => source.hint(),
         CreateError::NameInUse => Some(format!(
             "choose another name with --container, or remove it: cocker destroy {container}"
         )),

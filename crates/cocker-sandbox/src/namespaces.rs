@@ -150,7 +150,8 @@ fn open_namespaces(
 /// Gives the new user namespace of `pid` its ids (user_namespaces(7)).
 fn write_maps(pid: Pid, range: IdRange) -> Result<(), Errno> {
     let map = format!("0 {} {}\n", range.first.0, range.count);
-    for name in ["uid_map", "gid_map"] {
+    // The map of project ids anybody inside could write else, and show all of the host's.
+    for name in ["uid_map", "gid_map", "projid_map"] {
         let path = format!("/proc/{}/{name}", pid.as_raw_nonzero());
         let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(&file, map.as_bytes())?;

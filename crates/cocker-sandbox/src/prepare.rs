@@ -106,6 +106,14 @@ fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
         is_used: false,
     };
     hold.doors = hold.cgroup.limit_new(&plan.limits)?;
+    if plan.ids.is_none() {
+        let doors = hold.cgroup.leave_roots();
+        hold.doors
+            .extend(doors.map_err(|source| SandboxError::MakeCgroup {
+                folder: plan.cgroup.clone(),
+                source,
+            })?);
+    }
     if plan.subtree == Subtree::Delegated {
         let root = plan.ids.map_or(HostId(0), |ids| ids.first);
         hold.cgroup.delegate(root)?;

@@ -70,7 +70,7 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Prune(pruning) => housekeeping::prune(&environment::engine()?, &pruning)?,
         Command::Df(form) => housekeeping::usage(&environment::engine()?, form)?,
         Command::Check(form) => housekeeping::check(&environment::engine()?, form)?,
-        Command::Create(creation) => return create::execute(creation),
+        Command::Create(creation) => return create::execute(*creation),
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(attaching) => return attach::execute(attaching),
         Command::Sessions(said) => sessions::execute(&environment::engine()?, &said)?,

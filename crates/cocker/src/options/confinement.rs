@@ -52,11 +52,7 @@ pub fn confinement(said: &ConfinementOptions) -> Result<ConfinementRequest, Fail
         },
         cap_add: capabilities("--cap-add", &said.cap_add)?,
         cap_drop: capabilities("--cap-drop", &said.cap_drop)?,
-        devices: said
-            .device
-            .iter()
-            .map(|text| device(text))
-            .collect::<Result<_, _>>()?,
+        devices: said.device.iter().map(device).collect::<Result<_, _>>()?,
         no_new_privs: said.no_new_privs,
         hardened: said.hardened,
         security: match said.security.as_deref() {

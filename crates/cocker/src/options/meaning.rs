@@ -63,7 +63,7 @@ pub enum Command {
     Prune(Pruning),
     Df(OutputForm),
     Check(OutputForm),
-    Create(Creation),
+    Create(Box<Creation>),
     Boot(Booting),
     Attach(Attaching),
     Sessions(SessionsOf),
@@ -229,7 +229,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         }),
         Said::Df(said) => Command::Df(output_form(&said)),
         Said::Check(said) => Command::Check(output_form(&said)),
-        Said::Create(said) => create(said)?,
+        Said::Create(said) => create(*said)?,
         Said::Boot(said) => Command::Boot(boot(name(said.container.name())?, said.options)?),
         Said::Attach(said) => session::attach(said, on_error)?,
         Said::Sessions(said) => session::sessions(&said)?,
@@ -304,7 +304,7 @@ fn create(said: said::Create) -> Result<Command, Failure> {
         images,
         container: new_container,
     };
-    Ok(Command::Create(Creation { request, then_boot }))
+    Ok(Command::Create(Box::new(Creation { request, then_boot })))
 }
 
 fn new_container(name: Name, said: &said::CreateOptions) -> Result<NewContainer, Failure> {

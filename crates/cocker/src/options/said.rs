@@ -70,7 +70,7 @@ pub enum Said {
     /// Look whether everything is as it should be; changes nothing
     Check(ForPrograms),
     /// Make a container from stacked images, the first lowest
-    Create(Create),
+    Create(Box<Create>),
     /// Boot a container
     Boot(Boot),
     /// Come back to a session of a booted container that nobody looks at, or open a new one

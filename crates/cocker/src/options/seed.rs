@@ -247,13 +247,13 @@ impl Words {
             "install_test" => Said::InstallTest(said::InstallTest {
                 version: self.text("--version")?,
             }),
-            "create" => Said::Create(said::Create {
+            "create" => Said::Create(Box::new(said::Create {
                 image: self.needed_text("--image")?,
                 container: self.text("--container")?,
                 options: self.create_options()?,
                 boot: self.flag("--boot"),
                 boot_options: self.boot_options()?,
-            }),
+            })),
             "boot" => Said::Boot(said::Boot {
                 container: self.container()?,
                 options: self.boot_options()?,

@@ -551,7 +551,7 @@ fn a_container_is_made_as_it_was_said() {
         request: CreateRequest { images, container },
         then_boot: Some(then_boot),
     };
-    assert_eq!(meant(line), Command::Create(creation));
+    assert_eq!(meant(line), Command::Create(Box::new(creation)));
 }
 
 #[test]
