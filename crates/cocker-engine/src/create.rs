@@ -118,9 +118,13 @@ impl Engine {
     ) -> Result<ContainerSettings, CreateError> {
         let container = checked.container;
         checked.confinement.keep(staged.folder())?;
-        let slot = ids::take(&self.store, &container.name)
+        let offer = ids::Offer::of_host();
+        let slot = ids::take(&self.store, &container.name, &offer)
             .map_err(writing("ids"))?
-            .ok_or(CreateError::NoIdsLeft { count: ids::SLOTS })?;
+            .ok_or(CreateError::NoIdsLeft {
+                count: offer.count(),
+                is_from_files: offer.is_from_files,
+            })?;
         let network = self.take_network(container, checked.config.as_ref());
         let network = network.inspect_err(|_| {
             let _ = ids::give_back(&self.store, &container.name, slot);

@@ -114,8 +114,12 @@ pub enum CreateError {
     BadHostname { hostname: String, why: &'static str },
     #[error("there are {count} layers in the stack; the kernel takes at most 500")]
     TooManyLayers { count: usize },
-    #[error("all {count} ranges of host ids are taken")]
-    NoIdsLeft { count: u32 },
+    #[error("all {count} ranges of 65536 host ids are taken")]
+    NoIdsLeft {
+        count: usize,
+        /// Whether /etc/subuid and /etc/subgid say which there are.
+        is_from_files: bool,
+    },
     #[error("cannot write `{what}`")]
     Write {
         what: &'static str,
@@ -762,9 +766,12 @@ fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
             "choose another name with --container, or remove it: cocker destroy {container}"
         )),
         CreateError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
-        CreateError::NoIdsLeft { .. } => {
-            Some("destroy a container that is not needed any more.".into())
-        }
+        CreateError::NoIdsLeft { is_from_files, .. } => Some(match is_from_files {
+            true => "give root more in /etc/subuid and /etc/subgid, the same in both, as `root:1000000:1048576`: \
+                     each container needs 65536 of its own."
+                .into(),
+            false => "destroy a container that is not needed any more.".into(),
+        }),
         _ => None,
     }
 }

@@ -272,7 +272,7 @@ mod tests {
         let length = Filter::usual().length();
         confinement += &format!("filter of system calls: {length} instructions\n");
         let expected = format!(
-            "ids 0..65536 are 1879048192..
+            "ids 0..65536 are {}..
 cgroup `{}`
 limit processes 32768
 devices: 8 rules
@@ -292,6 +292,7 @@ mount `/usr` on `/data` read-only
 /etc/hosts: 127.0.1.1 is `www`
 root process cockerinit
 ",
+            plan.ids.expect("they are its own").first.0,
             plan.cgroup.display(),
             engine.store.home().display(),
             layers[0],

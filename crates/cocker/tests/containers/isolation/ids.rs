@@ -14,6 +14,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         no_new_privileges_are_given_where_that_was_said,
         a_security_profile_needs_a_host_that_has_them,
         odd_isolation_is_refused,
+        ids_come_from_what_the_host_gives_root,
     ]
 }
 
@@ -256,4 +257,63 @@ fn odd_isolation_is_refused(host: &Host) {
         .fails(1, &["web", "booted", "Hint: "]);
     host.cocker("-a set_isolation -c nobody --hardened")
         .fails(1, &["nobody"]);
+}
+
+/// The files that say which ids are root's to give, as this host's for one line of a shell.
+fn with_subordinate_ids(host: &Host, lines: &str, line: &str) -> crate::host::Outcome {
+    let file = host.folder("ids").join("subid");
+    fs::write(&file, lines).expect("the folder is ours");
+    for place in ["/etc/subuid", "/etc/subgid"] {
+        assert!(
+            fs::exists(place).is_ok_and(|is| is),
+            "{place} is missing: package passwd has it"
+        );
+    }
+    let bind = format!(
+        "mount --bind {0} /etc/subuid && mount --bind {0} /etc/subgid",
+        file.display()
+    );
+    host.shell(&format!(
+        "unshare --mount --propagation private sh -c '{bind} && {line}'"
+    ))
+}
+
+fn ids_come_from_what_the_host_gives_root(host: &Host) {
+    let given = "calvin:100000:65536\nroot:3000000:131072\n";
+    let create =
+        |name: &str| with_subordinate_ids(host, given, &format!("cocker create -m test -c {name}"));
+    create("one").ok();
+    create("two").ok();
+    create("three").fails(
+        1,
+        &[
+            "three",
+            "all 2 ranges of 65536 host ids are taken",
+            "Hint: ",
+            "/etc/subuid",
+        ],
+    );
+    let first = |name: &str| {
+        host.cocker(&format!("boot {name}")).ok();
+        let map = host.inside(name, "cat /proc/self/uid_map /proc/self/gid_map");
+        let firsts: Vec<&str> = map
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .collect();
+        assert_eq!(firsts[0], firsts[1]);
+        firsts[0].to_string()
+    };
+    // What was given stays, whatever the files say at the boot.
+    assert_eq!(
+        (first("one"), first("two")),
+        ("3000000".into(), "3065536".into())
+    );
+    host.cocker("destroy one --shutdown").ok();
+    create("three").ok();
+    assert_eq!(first("three"), "3000000");
+    host.cocker("check").succeeds();
+    // Where they say nothing, those of always.
+    with_subordinate_ids(host, "", "cocker create -m test -c four").ok();
+    let always = first("four");
+    assert!(always.starts_with("1879"), "{always}");
 }
