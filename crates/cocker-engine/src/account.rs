@@ -127,7 +127,7 @@ fn check_ids(account: &Account, isolation: Isolation) -> Result<(), TalkError> {
     let most = match isolation {
         Isolation::Contained => ids::COUNT - 1,
         // -1 stands for "leave it as it is".
-        Isolation::Privileged => u32::MAX - 1,
+        Isolation::Privileged | Isolation::HostIds => u32::MAX - 1,
     };
     let check = |what, id| match id > most {
         true => Err(TalkError::NoSuchId { what, id, most }),

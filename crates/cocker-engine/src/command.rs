@@ -133,7 +133,7 @@ impl Pipes {
         };
         let first = match container.settings.isolation {
             Isolation::Contained => ids::range(container.settings.id_slot).first.0,
-            Isolation::Privileged => 0,
+            Isolation::Privileged | Isolation::HostIds => 0,
         };
         // The account's ids are those of the container, so the sums are ids of its range.
         let owner = Some(Uid::from_raw(first + account.uid));

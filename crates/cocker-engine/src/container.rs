@@ -1,5 +1,6 @@
 //! One container's folder: its settings on disk, its lock for commands, its state.
 
+use crate::confinement::ConfinementSettings;
 use crate::failure::ContainerError;
 use crate::limits::LimitSettings;
 use crate::request::{Isolation, VolumeRequest};
@@ -41,6 +42,9 @@ pub(crate) struct ContainerSettings {
     pub hostname: String,
     pub volumes: Vec<VolumeRequest>,
     pub isolation: Isolation,
+    /// Missing where everything is as usual.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub confinement: ConfinementSettings,
     /// The host's in records from before there were others.
     #[serde(default)]
     pub network: NetworkSettings,
@@ -61,6 +65,10 @@ pub(crate) struct ContainerSettings {
     /// What that image said of how its program is run, where it was a foreign one; an image made of this says it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_config: Option<serde_json::Value>,
+}
+
+fn is_usual(confinement: &ConfinementSettings) -> bool {
+    *confinement == ConfinementSettings::default()
 }
 
 fn is_unlimited(limits: &LimitSettings) -> bool {
@@ -377,6 +385,7 @@ pub(crate) mod tests {
             hostname: "web".into(),
             volumes: vec![],
             isolation: Isolation::Contained,
+            confinement: ConfinementSettings::default(),
             network: NetworkSettings::Host,
             id_slot: 0,
             root_process: None,

@@ -2,6 +2,7 @@
 
 use crate::addresses;
 use crate::config::NetworkConfig;
+use crate::confinement::{self, CheckedConfinement};
 use crate::container::{
     Container, ContainerSettings, FORMAT, NetworkSettings, UPPER, WORK, write_settings,
 };
@@ -83,6 +84,7 @@ impl Engine {
                 source,
             })?;
         }
+        let confinement = confinement::check(&container.confinement, container.isolation)?;
         let config = match &container.network {
             NetworkRequest::Bridge(bridge) => Some(checked_bridge(&self.store, bridge)?),
             NetworkRequest::Host | NetworkRequest::Custom => None,
@@ -90,6 +92,7 @@ impl Engine {
         Ok(Checked {
             container,
             hostname,
+            confinement,
             config,
         })
     }
@@ -114,9 +117,14 @@ impl Engine {
         layers: Vec<LayerId>,
     ) -> Result<ContainerSettings, CreateError> {
         let container = checked.container;
-        let slot = ids::take(&self.store, &container.name)
+        checked.confinement.keep(staged.folder())?;
+        let offer = ids::Offer::of_host();
+        let slot = ids::take(&self.store, &container.name, &offer)
             .map_err(writing("ids"))?
-            .ok_or(CreateError::NoIdsLeft { count: ids::SLOTS })?;
+            .ok_or(CreateError::NoIdsLeft {
+                count: offer.count(),
+                is_from_files: offer.is_from_files,
+            })?;
         let network = self.take_network(container, checked.config.as_ref());
         let network = network.inspect_err(|_| {
             let _ = ids::give_back(&self.store, &container.name, slot);
@@ -129,6 +137,7 @@ impl Engine {
             hostname: checked.hostname.clone(),
             volumes: container.volumes.clone(),
             isolation: container.isolation,
+            confinement: checked.confinement.settings.clone(),
             network,
             id_slot: slot,
             root_process: None,
@@ -244,6 +253,7 @@ impl Engine {
 pub(crate) struct Checked<'a> {
     pub container: &'a NewContainer,
     hostname: String,
+    confinement: CheckedConfinement,
     config: Option<NetworkConfig>,
 }
 

@@ -13,6 +13,7 @@ pub use repository::RepositoryFailure;
 pub use transfer::TransferError;
 
 use crate::config::ConfigError;
+use crate::confinement::ConfinementError;
 use crate::limits::BadLimit;
 use crate::network::NetworkFailure;
 use cocker_image::host_image::HostImageError;
@@ -91,6 +92,8 @@ impl ContainerError {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error(transparent)]
+    Confinement(#[from] ConfinementError),
+    #[error(transparent)]
     Image(#[from] StoreError),
     #[error(transparent)]
     Network(#[from] NetworkFailure),
@@ -111,8 +114,12 @@ pub enum CreateError {
     BadHostname { hostname: String, why: &'static str },
     #[error("there are {count} layers in the stack; the kernel takes at most 500")]
     TooManyLayers { count: usize },
-    #[error("all {count} ranges of host ids are taken")]
-    NoIdsLeft { count: u32 },
+    #[error("all {count} ranges of 65536 host ids are taken")]
+    NoIdsLeft {
+        count: usize,
+        /// Whether /etc/subuid and /etc/subgid say which there are.
+        is_from_files: bool,
+    },
     #[error("cannot write `{what}`")]
     Write {
         what: &'static str,
@@ -141,6 +148,8 @@ pub enum CleanUpError {
 /// What stands in the way of changing a container's settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    #[error(transparent)]
+    Confinement(#[from] ConfinementError),
     #[error(transparent)]
     Container(#[from] ContainerError),
     #[error(transparent)]
@@ -183,6 +192,8 @@ pub enum SettingsError {
 /// What stands in the way of a boot.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
+    #[error(transparent)]
+    Confinement(#[from] ConfinementError),
     #[error(transparent)]
     Container(#[from] ContainerError),
     #[error(transparent)]
@@ -654,6 +665,7 @@ impl EngineError {
                 BootError::Container(source) => source.hint(),
                 BootError::Network(source) => source.hint(),
                 BootError::BadLimit(source) => source.hint(),
+                BootError::Confinement(source) => source.hint(),
                 BootError::Sandbox(source) => source.hint(),
                 _ => None,
             },
@@ -755,13 +767,17 @@ fn create_hint(error: &CreateError, container: &Name) -> Option<String> {
     match error {
         CreateError::Image(source) => source.hint(),
         CreateError::Network(source) => source.hint(),
+        CreateError::Confinement(source) => source.hint(),
         CreateError::NameInUse => Some(format!(
             "choose another name with --container, or remove it: cocker destroy {container}"
         )),
         CreateError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
-        CreateError::NoIdsLeft { .. } => {
-            Some("destroy a container that is not needed any more.".into())
-        }
+        CreateError::NoIdsLeft { is_from_files, .. } => Some(match is_from_files {
+            true => "give root more in /etc/subuid and /etc/subgid, the same in both, as `root:1000000:1048576`: \
+                     each container needs 65536 of its own."
+                .into(),
+            false => "destroy a container that is not needed any more.".into(),
+        }),
         _ => None,
     }
 }
@@ -776,6 +792,7 @@ fn settings_hint(error: &SettingsError) -> Option<String> {
         ),
         SettingsError::NoSuchVolume { path, .. } => Some(volume_hint(path)),
         SettingsError::BadLimit(source) => source.hint(),
+        SettingsError::Confinement(source) => source.hint(),
         SettingsError::Limit(source) => source.hint(),
         SettingsError::LimitFiles { .. } => Some(
             "only CAP_SYS_RESOURCE may raise a hard limit: say no more than what the container has.".into(),

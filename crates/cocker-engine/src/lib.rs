@@ -9,6 +9,7 @@ mod addresses;
 mod boot;
 mod command;
 mod config;
+mod confinement;
 mod connection;
 mod console_log;
 mod container;
@@ -67,6 +68,10 @@ pub use cocker_sandbox::{
 };
 pub use cocker_sys::namespace::is_below_the_host as is_rootless;
 pub use command::Running;
+pub use confinement::{
+    Capabilities, CapabilityName, ConfinementError, ConfinementRequest, ConfinementSettings,
+    DeviceRequest, DeviceUse, Seccomp, SeccompRequest,
+};
 pub use connection::{Connection, Ending};
 pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
 pub use engine::{Engine, Settings};
@@ -93,7 +98,7 @@ pub use request::{
     IfBooted, ImportRequest, Isolation, LookRequest, NetworkRequest, NewContainer, OnError,
     Original, Program, PullRequest, PushRequest, RemoveRequest, RepositoryRequest, RunRequest,
     SearchRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest, Variable,
-    VolumeAccess, VolumeRequest, Which, WhileBooted, Who, WindowSize,
+    VolumeAccess, VolumeIds, VolumeRequest, VolumeSetId, Which, WhileBooted, Who, WindowSize,
 };
 pub use rootless::become_root;
 pub use size::parse_size;

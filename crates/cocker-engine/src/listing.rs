@@ -1,5 +1,6 @@
 //! The list of containers: read from their records, never from their files.
 
+use crate::confinement::ConfinementSettings;
 use crate::container::{Container, NetworkSettings};
 use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError};
@@ -58,6 +59,7 @@ pub struct ContainerSummary {
     /// or they were left out.
     pub oom_kills: Option<u64>,
     pub isolation: Isolation,
+    pub confinement: ConfinementSettings,
 }
 
 /// What is found out once for all of a list.
@@ -173,6 +175,7 @@ impl Engine {
             status,
             oom_kills,
             isolation: settings.isolation,
+            confinement: settings.confinement,
         })
     }
 
@@ -228,5 +231,6 @@ fn broken(name: &Name, error: &ContainerError) -> ContainerSummary {
         status: exception(why, &error.to_string()),
         oom_kills: None,
         isolation: Isolation::Contained,
+        confinement: ConfinementSettings::default(),
     }
 }

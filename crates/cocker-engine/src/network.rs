@@ -306,7 +306,7 @@ pub(crate) fn pin_new(container: &Container) -> Result<(), NetworkFailure> {
 pub(crate) fn id_range(container: &Container) -> Option<IdRange> {
     match container.settings.isolation {
         Isolation::Contained => Some(ids::range(container.settings.id_slot)),
-        Isolation::Privileged => None,
+        Isolation::Privileged | Isolation::HostIds => None,
     }
 }
 

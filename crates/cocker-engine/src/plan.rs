@@ -1,12 +1,13 @@
 //! A container's settings become the plan of its sandbox. Nothing is done to the container here.
 
+use crate::confinement;
 use crate::container::{
     CONTAINERS, Container, ContainerSettings, NOTHING, NetworkSettings, UPPER, WORK,
 };
 use crate::engine::Engine;
 use crate::failure::BootError;
 use crate::network::id_range;
-use crate::request::{Isolation, VolumeAccess};
+use crate::request::{Isolation, VolumeAccess, VolumeIds, VolumeSetId};
 use crate::resolv_conf;
 use cocker_image::LayerId;
 use cocker_sandbox::{
@@ -39,6 +40,7 @@ impl Engine {
                 environment: ROOT_ENVIRONMENT.map(CString::from).into(),
             },
         };
+        let device_nodes = confinement::device_nodes(container)?;
         Ok(Plan {
             ids: id_range(container),
             network: self.network_namespace(container)?,
@@ -54,10 +56,15 @@ impl Engine {
             subtree: subtree(&process),
             // Root of a privileged container is the host's: a list would not keep it from anything.
             devices: match settings.isolation {
-                Isolation::Contained => Some(usual_devices()),
+                Isolation::Contained | Isolation::HostIds => {
+                    let given = device_nodes.iter().map(|node| node.rule);
+                    Some(usual_devices().into_iter().chain(given).collect())
+                }
                 Isolation::Privileged => None,
             },
+            device_nodes,
             root: self.overlay_root(container),
+            confinement: confinement::confinement(container)?,
             hostname: settings.hostname.clone(),
             names: Some(names(settings)),
             process,
@@ -126,7 +133,11 @@ fn mounts(container: &Container, home: &Path, cgroup: Option<Subtree>) -> Vec<Mo
         mounts.push(Mount {
             source: Source::Bind {
                 host: volume.host.clone(),
-                ids: BindIds::Mapped,
+                ids: match volume.ids {
+                    VolumeIds::Mapped => BindIds::Mapped,
+                    VolumeIds::Raw => BindIds::Raw,
+                },
+                no_set_id: volume.set_id == VolumeSetId::Ignored,
             },
             target: volume.container.clone(),
             access: match volume.access {
@@ -180,6 +191,7 @@ mod tests {
     use crate::engine::Settings;
     use crate::request::{CreateRequest, NetworkRequest, NewContainer, VolumeRequest};
     use cocker_image::{Name, NewImage, Reference, Version};
+    use cocker_sandbox::{CapabilitySet, CoreDumps, Filter, OwnSettings, usual_masks};
 
     /// An engine on a store of its own, with an empty image of each name.
     fn engine_with(home: &tempfile::TempDir, images: &[&str]) -> Engine {
@@ -215,6 +227,7 @@ mod tests {
                 hostname: None,
                 volumes: vec![],
                 isolation: Isolation::Contained,
+                confinement: crate::ConfinementRequest::default(),
                 network: NetworkRequest::Host,
             },
         }
@@ -237,6 +250,8 @@ mod tests {
             host: "/usr".into(),
             container: "/data".into(),
             access: VolumeAccess::ReadOnly,
+            ids: VolumeIds::Mapped,
+            set_id: VolumeSetId::Kept,
         }];
         let plan = plan_of(&engine, &request);
         let layers: Vec<String> = plan
@@ -249,8 +264,15 @@ mod tests {
             true => "mount cgroup2 on `/sys/fs/cgroup` read-only\n",
             false => "",
         };
+        let masks = usual_masks(OwnSettings::WithoutNetwork);
+        let mut confinement: String = masks.iter().map(|mask| format!("{mask}\n")).collect();
+        if CoreDumps::that_stay_inside() == CoreDumps::Off {
+            confinement += "no core dumps\n";
+        }
+        let length = Filter::usual().length();
+        confinement += &format!("filter of system calls: {length} instructions\n");
         let expected = format!(
-            "ids 0..65536 are 1879048192..
+            "ids 0..65536 are {}..
 cgroup `{}`
 limit processes 32768
 devices: 8 rules
@@ -266,10 +288,11 @@ mount shared memory on `/dev/shm`
 mount mqueue on `/dev/mqueue`
 {cgroup}mount `{}/containers/web/resolv.conf` on `/etc/resolv.conf` where that is missing or empty
 mount `/usr` on `/data` read-only
-hostname `www`
+{confinement}hostname `www`
 /etc/hosts: 127.0.1.1 is `www`
 root process cockerinit
 ",
+            plan.ids.expect("they are its own").first.0,
             plan.cgroup.display(),
             engine.store.home().display(),
             layers[0],
@@ -325,12 +348,49 @@ root process cockerinit
     }
 
     #[test]
-    fn privileged_means_the_hosts_own_ids() {
+    fn privileged_means_the_hosts_own_ids_and_nothing_in_the_way() {
         let home = tempfile::tempdir().expect("a folder");
         let engine = engine_with(&home, &["base"]);
         let mut request = request(&["base"]);
         request.container.isolation = Isolation::Privileged;
-        assert_eq!(plan_of(&engine, &request).ids, None);
+        let plan = plan_of(&engine, &request);
+        assert_eq!((plan.ids, plan.devices), (None, None));
+        assert_eq!(plan.confinement, cocker_sandbox::Confinement::none());
+    }
+
+    #[test]
+    fn the_hosts_ids_alone_come_with_few_rights_and_all_that_is_in_the_way() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base"]);
+        let mut request = request(&["base"]);
+        request.container.isolation = Isolation::HostIds;
+        let plan = plan_of(&engine, &request);
+        assert_eq!(plan.ids, None);
+        assert!(plan.devices.is_some());
+        let confinement = plan.confinement;
+        assert_eq!(confinement.capabilities, CapabilitySet::among_host_ids());
+        assert_eq!(confinement.masks, usual_masks(OwnSettings::None));
+        assert_eq!(confinement.filters, [Filter::usual()]);
+    }
+
+    #[test]
+    fn a_given_device_is_made_and_may_be_used() {
+        let home = tempfile::tempdir().expect("a folder");
+        let engine = engine_with(&home, &["base"]);
+        let mut request = request(&["base"]);
+        request.container.confinement.devices = vec![crate::DeviceRequest {
+            host: "/dev/null".into(),
+            container: "/dev/own/nothing".into(),
+            usage: crate::DeviceUse::parse("r").expect("a use"),
+        }];
+        let plan = plan_of(&engine, &request);
+        let node = &plan.device_nodes[0];
+        assert_eq!(node.place, Path::new("own/nothing"));
+        assert_eq!((node.rule.major, node.rule.minor), (1, Some(3)));
+        assert!(plan.devices.is_some_and(|rules| rules.contains(&node.rule)));
+        request.container.name = Name::parse("other").expect("a name");
+        request.container.confinement.devices[0].host = "/etc/passwd".into();
+        assert!(engine.create(&request).is_err());
     }
 
     #[test]

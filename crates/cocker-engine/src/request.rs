@@ -1,5 +1,6 @@
 //! What can be asked of the engine.
 
+use crate::confinement::ConfinementRequest;
 use crate::limits::LimitChanges;
 use cocker_image::archive::Compression;
 use cocker_image::oci::Format;
@@ -21,6 +22,42 @@ pub struct VolumeRequest {
     /// Absolute path in the container, without `..`.
     pub container: PathBuf,
     pub access: VolumeAccess,
+    #[serde(default, skip_serializing_if = "VolumeIds::are_mapped")]
+    pub ids: VolumeIds,
+    #[serde(default, skip_serializing_if = "VolumeSetId::is_kept")]
+    pub set_id: VolumeSetId,
+}
+
+/// Whose ids the files of a volume show inside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeIds {
+    /// The host's root is root, and so on.
+    #[default]
+    Mapped,
+    /// As on the host: what is outside the container's range belongs to nobody.
+    Raw,
+}
+
+/// Whether set-id programs and file capabilities of a volume are of effect inside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeSetId {
+    #[default]
+    Kept,
+    Ignored,
+}
+
+impl VolumeIds {
+    fn are_mapped(&self) -> bool {
+        *self == VolumeIds::Mapped
+    }
+}
+
+impl VolumeSetId {
+    fn is_kept(&self) -> bool {
+        *self == VolumeSetId::Kept
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +74,8 @@ pub enum Isolation {
     Contained,
     /// `--privileged`: root inside is root outside.
     Privileged,
+    /// `--userns host`: root inside has the host's id 0, but few of its rights.
+    HostIds,
 }
 
 /// What network a container is in.
@@ -68,6 +107,7 @@ pub struct NewContainer {
     pub hostname: Option<String>,
     pub volumes: Vec<VolumeRequest>,
     pub isolation: Isolation,
+    pub confinement: ConfinementRequest,
     pub network: NetworkRequest,
 }
 

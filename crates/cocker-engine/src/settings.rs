@@ -1,7 +1,9 @@
-//! What can be changed of a container that is stopped: its address, its uplink, its port mappings, its volumes.
+//! What can be changed of a container that is stopped: its address, its uplink, its port mappings, its volumes, its
+//! isolation.
 
 use crate::addresses::{self, AddressError};
 use crate::config::NetworkConfig;
+use crate::confinement::{self, ConfinementRequest};
 use crate::container::{Container, ContainerSettings, NetworkSettings};
 use crate::create::{check_uplink, check_volume};
 use crate::engine::Engine;
@@ -10,6 +12,7 @@ use crate::network::{NetworkFailure, check_families};
 use crate::request::VolumeRequest;
 use cocker_image::Name;
 use cocker_network::PortMapping;
+use rustix::fd::AsFd;
 use std::net::Ipv4Addr;
 
 impl Engine {
@@ -78,12 +81,36 @@ impl Engine {
         })
     }
 
+    /// Says anew what keeps a container's root from the kernel; what is not said is as usual.
+    pub fn set_confinement(
+        &self,
+        container: &Name,
+        request: &ConfinementRequest,
+    ) -> Result<(), EngineError> {
+        self.change_with(container, "isolation", |container| {
+            let isolation = container.settings.isolation;
+            let checked = confinement::check(request, isolation)?;
+            checked.keep(container.folder.as_fd())?;
+            container.settings.confinement = checked.settings;
+            Ok(None)
+        })
+    }
+
     /// `change` returns an address that the container no longer has once the change is written.
     fn change(
         &self,
         container: &Name,
         what: &'static str,
         change: impl FnOnce(&mut ContainerSettings) -> Result<Option<Ipv4Addr>, SettingsError>,
+    ) -> Result<(), EngineError> {
+        self.change_with(container, what, |container| change(&mut container.settings))
+    }
+
+    fn change_with(
+        &self,
+        container: &Name,
+        what: &'static str,
+        change: impl FnOnce(&mut Container) -> Result<Option<Ipv4Addr>, SettingsError>,
     ) -> Result<(), EngineError> {
         self.change_stopped(container, change)
             .map_err(|source| EngineError::Settings {
@@ -96,14 +123,14 @@ impl Engine {
     fn change_stopped(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut ContainerSettings) -> Result<Option<Ipv4Addr>, SettingsError>,
+        change: impl FnOnce(&mut Container) -> Result<Option<Ipv4Addr>, SettingsError>,
     ) -> Result<(), SettingsError> {
         let (mut container, _work) = Container::open_for_work(&self.store, name)?;
         let record = container.hold_stopped()?;
         // What a killed supervisor has left is found by the settings that the container was booted with.
         self.clean_up_after_crash(&container, record)
             .map_err(|source| SettingsError::CleanUp { source })?;
-        let given_up = change(&mut container.settings)?;
+        let given_up = change(&mut container)?;
         let written = container.write_settings(&container.settings);
         if let Err(source) = written {
             // An address that was taken for nothing counts as free as soon as nothing else is.
@@ -130,7 +157,10 @@ mod tests {
     use super::*;
     use crate::engine::Settings;
     use crate::failure::ContainerError;
-    use crate::request::{CreateRequest, Isolation, NetworkRequest, NewContainer, VolumeAccess};
+    use crate::request::{
+        CreateRequest, Isolation, NetworkRequest, NewContainer, VolumeAccess, VolumeIds,
+        VolumeSetId,
+    };
     use crate::state::Record;
     use cocker_image::{NewImage, Reference, Version};
     use std::error::Error;
@@ -163,6 +193,7 @@ mod tests {
                 hostname: None,
                 volumes: vec![],
                 isolation: Isolation::Contained,
+                confinement: ConfinementRequest::default(),
                 network: NetworkRequest::Host,
             },
         };
@@ -194,6 +225,8 @@ mod tests {
             host: host.into(),
             container: "/data".into(),
             access: VolumeAccess::ReadOnly,
+            ids: VolumeIds::Mapped,
+            set_id: VolumeSetId::Kept,
         }
     }
 

@@ -6,9 +6,11 @@
 //! the sandbox itself mounts, no link is followed at all.
 
 use crate::limits::OpenFiles;
-use crate::plan::{Access, Mount, RootProcess, Source};
+use crate::masks::{self, Covers};
+use crate::plan::{Access, CoreDumps, Mount, RootProcess, Source};
 use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
+use crate::seccomp::Filter;
 use crate::target;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
 use rustix::fd::{AsFd, OwnedFd};
@@ -97,25 +99,18 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     tie_to_supervisor().map_err(at(Phase::Tie))?;
     separate_mounts().map_err(at(Phase::Separate))?;
     cocker_sys::process::unshare_late_namespaces().map_err(at(Phase::LateNamespaces))?;
+    leave_keyring().map_err(at(Phase::Keyring))?;
 
     let root = &inside.prepared.root;
     attach_root(root).map_err(at(Phase::Root))?;
-    let mut terminals = None;
-    for (number, mount) in plan.mounts.iter().enumerate() {
-        let prepared = inside.prepared.sources[number].as_ref();
-        let mounted = place(root, mount, prepared).map_err(|errno| Failure {
-            phase: Phase::Mount,
-            object: number as u32,
-            errno,
-        })?;
-        if mount.source == Source::DevPts {
-            terminals = mounted;
-        }
-    }
+    let terminals = place_all(inside, Phase::Mount)?;
     let terminals = terminals.ok_or(Errno::NOTTY).map_err(at(Phase::Console))?;
     let (master, console) = make_console(root, &terminals).map_err(at(Phase::Console))?;
     rustix::system::sethostname(plan.hostname.as_bytes()).map_err(at(Phase::Hostname))?;
     enter_root(root).map_err(at(Phase::Pivot))?;
+    conceal(inside)?;
+    // Only now: what is locked must not have a volume of the user's on it.
+    place_all(inside, Phase::Volume)?;
     if let Some(names) = &plan.names {
         // A sandbox whose file is not as we expect it has made it so: it boots all the same.
         let _ = crate::hosts::keep(root.as_fd(), names);
@@ -124,6 +119,71 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     crate::locked::send(&inside.socket, inside.console_message, &handed_over)
         .map_err(at(Phase::Handover))?;
     Ok(Assembled { console })
+}
+
+/// Mounts the volumes, or everything else, and returns the devpts if it was among them.
+fn place_all(inside: &Inside<'_>, phase: Phase) -> Result<Option<OwnedFd>, Failure> {
+    let Prepared {
+        plan,
+        root,
+        sources,
+        ..
+    } = &inside.prepared;
+    let mut terminals = None;
+    for (number, mount) in plan.mounts.iter().enumerate() {
+        let is_volume = matches!(mount.source, Source::Bind { .. });
+        if is_volume != (phase == Phase::Volume) {
+            continue;
+        }
+        let mounted = place(root, mount, sources[number].as_ref()).map_err(|errno| Failure {
+            phase,
+            object: number as u32,
+            errno,
+        })?;
+        if mount.source == Source::DevPts {
+            terminals = mounted;
+        }
+    }
+    Ok(terminals)
+}
+
+/// Puts the masks on /proc and /sys. Among ids of its own, root inside could take them off again, so there they are locked.
+fn conceal(inside: &Inside<'_>) -> Result<(), Failure> {
+    let Prepared {
+        plan,
+        root,
+        sources,
+        empty_folder,
+        ..
+    } = &inside.prepared;
+    let masks = &plan.confinement.masks;
+    let is_devices = |mount: &Mount| mount.source == Source::Devices;
+    let devices = plan.mounts.iter().position(is_devices);
+    let devices = devices.and_then(|place| sources[place].as_ref());
+    let (Some(folder), Some(devices)) = (empty_folder, devices) else {
+        return Ok(());
+    };
+    let covers = Covers {
+        folder: folder.as_fd(),
+        devices: devices.as_fd(),
+    };
+    masks::put_on(root.as_fd(), masks, &covers).map_err(|(number, errno)| Failure {
+        phase: Phase::Conceal,
+        object: number as u32,
+        errno,
+    })?;
+    if plan.ids.is_some() {
+        masks::lock(root.as_fd(), &["/proc", "/sys"]).map_err(at(Phase::LockConcealed))?;
+    }
+    Ok(())
+}
+
+/// The keys of the user who boots are not for a sandbox. A kernel without keys has none to leave.
+fn leave_keyring() -> Result<(), Errno> {
+    match cocker_sys::credentials::leave_keyring() {
+        Err(Errno::NOSYS) => Ok(()),
+        other => other,
+    }
 }
 
 /// Until here this process was nobody: its ids, the client's, are not among those of its user namespace. Now it is the
@@ -326,7 +386,7 @@ fn execute_init(inside: &Inside<'_>, assembled: &Assembled, arguments: &[&CStr])
         limit_open_files(inside)?;
         Ok(program)
     };
-    match prepare() {
+    match prepare().and_then(|program| confine(inside).map(|()| program)) {
         Ok(program) => {
             let arguments: Vec<CString> = arguments.iter().map(|&a| a.to_owned()).collect();
             cocker_sys::execution::execute_descriptor(program.as_fd(), &arguments, &[])
@@ -349,7 +409,7 @@ fn execute_given(
         ])?;
         limit_open_files(inside)
     };
-    if let Err(errno) = prepare() {
+    if let Err(errno) = prepare().and_then(|()| confine(inside)) {
         return errno;
     }
     let Some(program) = arguments.first() else {
@@ -379,6 +439,28 @@ fn leave_only(placed: Vec<OwnedFd>) -> Result<(), Errno> {
     // numbered above, see `Lines` and `copy`.
     cocker_sys::execution::place_descriptors(0, placed)?;
     cocker_sys::execution::close_on_exec_from(first_free)
+}
+
+/// The last thing before an execution, since much of what this process has done so far is forbidden by it. The filters come
+/// at the very end: until they are on, this process must be allowed to put them on.
+fn confine(inside: &Inside<'_>) -> Result<(), Errno> {
+    let confinement = &inside.prepared.plan.confinement;
+    if confinement.core_dumps == CoreDumps::Off {
+        // A program is given all, whatever the limit, unless that is one byte exactly (`coredump_pipe` of fs/coredump.c).
+        let one_byte = Rlimit {
+            current: Some(1),
+            maximum: Some(1),
+        };
+        setrlimit(Resource::Core, one_byte)?;
+    }
+    cocker_sys::credentials::limit_capabilities(confinement.capabilities.bits())?;
+    if confinement.no_new_privileges {
+        rustix::thread::set_no_new_privs(true)?;
+    }
+    if let Some(label) = &confinement.label {
+        label.at_next_execution()?;
+    }
+    confinement.filters.iter().try_for_each(Filter::install)
 }
 
 /// For whatever is executed next, and all that comes of it. What may be given on was raised before, where it had to be.

@@ -7,7 +7,7 @@ mod layout;
 mod limiting;
 mod writes;
 
-pub use device_list::{DeviceKind, DeviceRule, usual_devices};
+pub use device_list::{DeviceKind, DeviceRule, DeviceUse, usual_devices};
 pub use figures::{
     CpuTime, FigureReader, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };

@@ -1,15 +1,16 @@
 //! `/dev`, made outside as one small file system that has no name yet: device nodes can only be made by the host's root,
 //! and made here they can be nothing else than what they are called, whatever the image holds.
 
+use crate::cgroup::{DeviceKind, DeviceRule, DeviceUse};
 use crate::failure::SandboxError;
 use crate::stage::on_stage;
 use cocker_sys::mount::MountChange;
 use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, makedev};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, major, makedev, minor};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Character devices: name, major, minor (Documentation/admin-guide/devices.txt).
 pub(crate) const NODES: [(&str, u32, u32); 6] = [
@@ -32,8 +33,39 @@ const LINKS: [(&str, &str); 6] = [
 
 const FOLDERS: [&str; 3] = ["pts", "shm", "mqueue"];
 
+/// One node more, of a device of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// Below `/dev`, without `..`.
+    pub place: PathBuf,
+    pub rule: DeviceRule,
+    /// Of 0o777.
+    pub mode: u32,
+}
+
+impl DeviceNode {
+    /// A node of the device that `found` is one of; `None` where that is no device.
+    pub fn like(found: &Stat, place: PathBuf, usage: DeviceUse) -> Option<DeviceNode> {
+        let kind = match FileType::from_raw_mode(found.st_mode) {
+            FileType::CharacterDevice => DeviceKind::Character,
+            FileType::BlockDevice => DeviceKind::Block,
+            _ => return None,
+        };
+        Some(DeviceNode {
+            place,
+            rule: DeviceRule {
+                kind,
+                major: major(found.st_rdev),
+                minor: Some(minor(found.st_rdev)),
+                usage,
+            },
+            mode: found.st_mode & 0o777,
+        })
+    }
+}
+
 /// Makes the file system; everything in it belongs to the ids this thread acts as.
-pub(crate) fn make() -> Result<OwnedFd, SandboxError> {
+pub(crate) fn make(nodes: &[DeviceNode]) -> Result<OwnedFd, SandboxError> {
     let failed = |name| move |source| SandboxError::MakeDevice { name, source };
     // Modes are said in full below; the user's umask has no part in them.
     let umask = rustix::process::umask(Mode::empty());
@@ -52,6 +84,12 @@ pub(crate) fn make() -> Result<OwnedFd, SandboxError> {
         }
         for (name, target) in LINKS {
             rustix::fs::symlinkat(target, &devices, name).map_err(failed(name))?;
+        }
+        for node in nodes {
+            make_given(devices.as_fd(), node).map_err(|source| SandboxError::MakeNode {
+                place: node.place.clone(),
+                source,
+            })?;
         }
         make_place(devices.as_fd(), "console").map_err(failed("console"))?;
         match are_ours {
@@ -85,6 +123,28 @@ fn make_node(devices: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> Res
         Mode::from_raw_mode(0o666),
         makedev(major, minor),
     )
+}
+
+/// With the folders that it lies in. The file system is ours alone, so nothing in it leads elsewhere.
+fn make_given(devices: BorrowedFd<'_>, node: &DeviceNode) -> Result<(), Errno> {
+    let DeviceNode { place, rule, mode } = node;
+    let folders = place
+        .ancestors()
+        .skip(1)
+        .filter(|it| !it.as_os_str().is_empty());
+    let folders: Vec<&Path> = folders.collect();
+    for folder in folders.into_iter().rev() {
+        match rustix::fs::mkdirat(devices, folder, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => {}
+            other => other?,
+        }
+    }
+    let kind = match rule.kind {
+        DeviceKind::Character => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+    };
+    let number = makedev(rule.major, rule.minor.unwrap_or(0));
+    rustix::fs::mknodat(devices, place, kind, Mode::from_raw_mode(*mode), number)
 }
 
 /// An empty file on which something will be mounted.

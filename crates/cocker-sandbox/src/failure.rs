@@ -104,6 +104,17 @@ pub enum SandboxError {
     },
     #[error("cannot stack the layers: the kernel made them read-only (file system: {file_system})")]
     ReadOnlyRoot { file_system: String },
+    #[error("cannot make device `/dev/{}`", place.display())]
+    MakeNode {
+        place: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot make what hides parts of /proc and /sys")]
+    MakeMask {
+        #[source]
+        source: Errno,
+    },
     #[error("cannot make the view of sysfs")]
     MakeSysfs {
         #[source]
@@ -228,6 +239,11 @@ pub(crate) fn or_too_old(
     } else {
         error
     }
+}
+
+/// The first two numbers of the running kernel's release.
+pub fn running_kernel() -> (u32, u32) {
+    version_of(&rustix::system::uname().release().to_string_lossy())
 }
 
 /// The first two numbers of a kernel release.

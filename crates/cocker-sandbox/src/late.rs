@@ -23,9 +23,9 @@ const MEMBERS: i32 = 3;
 /// More v1 hierarchies than there are controllers that could be in one.
 const MOST_DOORS: usize = 16;
 
-/// Whether the sandbox may join v1 late.
+/// Whether the sandbox may join v1 late. One with the host's ids may not: its cgroup namespace is to begin where it lives.
 pub(crate) fn may_join_late(plan: &Plan) -> bool {
-    plan.process == RootProcess::Init && plan.limits.is_default()
+    plan.process == RootProcess::Init && plan.limits.is_default() && plan.ids.is_some()
 }
 
 /// The process that has made the mover and ends at once, so that the mover is nobody's to reap. Dropping this reaps it.

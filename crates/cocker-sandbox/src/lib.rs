@@ -11,13 +11,16 @@
 #![forbid(unsafe_code)]
 
 mod assemble;
+mod capabilities;
 mod cgroup;
 mod devices;
 mod failure;
 mod hosts;
+mod label;
 mod late;
 mod limits;
 mod locked;
+mod masks;
 mod namespaces;
 mod overlay;
 mod plan;
@@ -25,26 +28,33 @@ mod prepare;
 mod report;
 mod resident;
 pub mod rootless;
+mod seccomp;
 mod spawn;
 mod stage;
 mod target;
 
+pub use capabilities::{Capability, CapabilitySet};
 pub use cgroup::{
-    Cgroup, Controller, DeviceKind, DeviceRule, Freezer, Hierarchies, LimitError, usual_devices,
+    Cgroup, Controller, DeviceKind, DeviceRule, DeviceUse, Freezer, Hierarchies, LimitError,
+    usual_devices,
 };
 pub use cgroup::{
     CpuTime, FigureReader, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
-pub use failure::{KernelAnswer, SandboxError};
+pub use devices::DeviceNode;
+pub use failure::{KernelAnswer, SandboxError, running_kernel};
+pub use label::{Label, LabelError};
 pub use limits::{
     HugePageLimit, IO_KEYS, IoLimit, Limits, MemoryLimit, OpenFiles, ProcessLimit, QUOTA_PERIOD,
 };
+pub use masks::{Mask, MaskKind, OwnSettings, usual_masks};
 pub use namespaces::Namespaces;
 pub use overlay::stack_alone;
 pub use plan::{
-    Access, BindIds, HostId, HostNames, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan,
-    RootProcess, Source, Subtree, TargetKind,
+    Access, BindIds, Confinement, CoreDumps, HostId, HostNames, IdRange, Mount, NetworkNamespace,
+    OverlayRoot, Plan, RootProcess, Source, Subtree, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};
+pub use seccomp::{Circumstances, Filter, ProfileError};
 pub use spawn::{Spawned, spawn};

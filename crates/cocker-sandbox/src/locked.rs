@@ -2,8 +2,8 @@
 //!
 //! Root of a sandbox may remount what is mounted there, and so turn a read-only volume writable. The kernel takes that
 //! right away where a mount came from a mount namespace of another, more privileged user namespace: then read-only, nodev
-//! and their kind are *locked* (mount_namespaces(7), "Restrictions on mount namespaces"). So every volume makes that
-//! passage once before it is handed inside:
+//! and their kind are *locked* (mount_namespaces(7), "Restrictions on mount namespaces"), and so is whatever is mounted on
+//! it. So every volume makes that passage once before it is handed inside, and /proc and /sys make it there:
 //!
 //! ```text
 //!  private mount namespace (host root)       namespaces of a short-lived child
@@ -30,10 +30,11 @@ use std::path::Path;
 /// covered meanwhile, where nobody sees it.
 pub(crate) fn lock(mounts: &[OwnedFd], place: &Path) -> Result<Vec<OwnedFd>, Errno> {
     on_stage(place, || {
-        for (number, mount) in mounts.iter().enumerate() {
-            attach(mount, &number.to_string())?;
+        let names: Vec<String> = (0..mounts.len()).map(|number| number.to_string()).collect();
+        for (name, mount) in names.iter().zip(mounts) {
+            attach(mount, name)?;
         }
-        pass_through(mounts.len())
+        pass_through(&names)
     })
 }
 
@@ -49,8 +50,9 @@ fn attach(mount: &OwnedFd, name: &str) -> Result<(), Errno> {
     rustix::mount::move_mount(mount, "", CWD, name, flags)
 }
 
-/// The child has no identity in its user namespace and needs none: it opens what lies before it and hands it out.
-fn pass_through(count: usize) -> Result<Vec<OwnedFd>, Errno> {
+/// Gives back clones of what is mounted at `places`, locked. The child has no identity in its user namespace and needs none: it
+/// opens what lies before it and hands it out.
+pub(crate) fn pass_through(places: &[impl AsRef<Path>]) -> Result<Vec<OwnedFd>, Errno> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -65,23 +67,24 @@ fn pass_through(count: usize) -> Result<Vec<OwnedFd>, Errno> {
     match clone(namespaces, None)? {
         Birth::Child => {
             drop(ours);
-            let sent = (0..count).try_for_each(|number| hand_out(&theirs, number));
+            let mut places = places.iter();
+            let sent = places.try_for_each(|place| hand_out(&theirs, place.as_ref()));
             exit_now(sent.is_err().into())
         }
         Birth::Parent { pidfd, .. } => {
             drop(theirs);
-            let locked = (0..count).map(|_| take_back(&ours)).collect();
+            let locked = places.iter().map(|_| take_back(&ours)).collect();
             waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
             locked
         }
     }
 }
 
-fn hand_out(socket: &OwnedFd, number: usize) -> Result<(), Errno> {
+fn hand_out(socket: &OwnedFd, place: &Path) -> Result<(), Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    let mount = rustix::mount::open_tree(CWD, number.to_string(), flags)?;
+    let mount = rustix::mount::open_tree(CWD, place, flags)?;
     send(socket, b"m", &[mount.as_fd()])
 }
 

@@ -157,11 +157,16 @@ fn open_namespaces(
 
 /// Gives the new user namespace of `pid` its ids (user_namespaces(7)).
 fn write_maps(pid: Pid, range: IdRange) -> Result<(), Errno> {
-    for name in ["uid_map", "gid_map"] {
+    // The map of project ids anybody inside could write else, and show all of the host's.
+    for name in ["uid_map", "gid_map", "projid_map"] {
         let map = match range.is_unchanged() {
             true => unchanged(name, range.count)?,
             false => format!("0 {} {}\n", range.first.0, range.count),
         };
+        // Where we have none ourselves, there is none to give.
+        if map.is_empty() {
+            continue;
+        }
         let path = format!("/proc/{}/{name}", pid.as_raw_nonzero());
         let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(&file, map.as_bytes())?;

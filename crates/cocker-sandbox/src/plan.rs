@@ -1,7 +1,12 @@
 //! What shall be done, as data: printed by `--debug`, compared by tests, walked by `prepare` and `assemble`.
 
+use crate::capabilities::CapabilitySet;
 use crate::cgroup::DeviceRule;
+use crate::devices::DeviceNode;
+use crate::label::Label;
 use crate::limits::Limits;
+use crate::masks::Mask;
+use crate::seccomp::Filter;
 use std::ffi::CString;
 use std::fmt;
 use std::net::IpAddr;
@@ -38,13 +43,73 @@ pub struct Plan {
     pub subtree: Subtree,
     /// The only devices that may be used inside; none means every one that can be reached.
     pub devices: Option<Vec<DeviceRule>>,
+    /// What its `/dev` has beside the usual ones.
+    pub device_nodes: Vec<DeviceNode>,
     pub root: OverlayRoot,
     /// In the order in which they are mounted.
     pub mounts: Vec<Mount>,
+    pub confinement: Confinement,
     pub hostname: String,
     /// What its `/etc/hosts` shall say of it; none leaves that file alone.
     pub names: Option<HostNames>,
     pub process: RootProcess,
+}
+
+/// What keeps root inside from the kernel that all share, beside ids and namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// In the order in which they are put on; all hold together.
+    pub filters: Vec<Filter>,
+    /// What root inside may have at most.
+    pub capabilities: CapabilitySet,
+    /// No program gives more than who executes it has: no set-id, no file capabilities.
+    pub no_new_privileges: bool,
+    /// In the order in which they are put on.
+    pub masks: Vec<Mask>,
+    /// Whether the kernel may write the memory of a process that crashes.
+    pub core_dumps: CoreDumps,
+    /// What the host's security module is asked for.
+    pub label: Option<Label>,
+}
+
+/// Where the memory of a process that crashes goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoreDumps {
+    /// As the kernel is set up: into a file inside, by the pattern that is the host's.
+    AsHost,
+    /// Nowhere, and root inside cannot change that: the host's pattern names a program, which would be run outside.
+    Off,
+}
+
+impl Confinement {
+    /// Nothing does.
+    pub fn none() -> Confinement {
+        Confinement {
+            filters: Vec::new(),
+            capabilities: CapabilitySet::ALL,
+            no_new_privileges: false,
+            masks: Vec::new(),
+            core_dumps: CoreDumps::AsHost,
+            label: None,
+        }
+    }
+}
+
+impl CoreDumps {
+    /// What keeps them inside on this host.
+    pub fn that_stay_inside() -> CoreDumps {
+        let pattern = std::fs::read("/proc/sys/kernel/core_pattern").unwrap_or_default();
+        CoreDumps::by_pattern(&pattern)
+    }
+
+    /// A program behind `|`, or a socket behind `@`, is the host's and would be given what the sandbox's processes hold
+    /// (core(5)).
+    fn by_pattern(pattern: &[u8]) -> CoreDumps {
+        match pattern.first() {
+            Some(b'|' | b'@') => CoreDumps::Off,
+            _ => CoreDumps::AsHost,
+        }
+    }
 }
 
 /// Who has the cgroups below a sandbox's own.
@@ -113,7 +178,12 @@ pub enum Source {
     /// The cgroup tree as the sandbox's cgroup namespace shows it.
     Cgroup,
     /// A file or folder of the host with everything mounted below it.
-    Bind { host: PathBuf, ids: BindIds },
+    Bind {
+        host: PathBuf,
+        ids: BindIds,
+        /// Set-id programs and file capabilities are of no effect.
+        no_set_id: bool,
+    },
     /// A regular file that is kept for the sandbox on the host: mounted, with the ids mapped, where the sandbox has
     /// nothing of its own but a missing or empty file. Where it has, the boot goes on without.
     Supplied { file: PathBuf },
@@ -188,6 +258,35 @@ impl fmt::Display for Mount {
     }
 }
 
+impl fmt::Display for Confinement {
+    /// A line for each thing that will be done.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mask in &self.masks {
+            writeln!(f, "{mask}")?;
+        }
+        if self.capabilities != CapabilitySet::ALL {
+            writeln!(f, "capabilities {}", self.capabilities)?;
+        }
+        if self.no_new_privileges {
+            writeln!(f, "no new privileges")?;
+        }
+        if self.core_dumps == CoreDumps::Off {
+            writeln!(f, "no core dumps")?;
+        }
+        if let Some(label) = &self.label {
+            writeln!(f, "{label}")?;
+        }
+        for filter in &self.filters {
+            writeln!(
+                f,
+                "filter of system calls: {} instructions",
+                filter.length()
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Plan {
     /// One line for each thing that will be done.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,6 +310,15 @@ impl fmt::Display for Plan {
             Some(rules) => writeln!(f, "devices: {} rules", rules.len())?,
             None => writeln!(f, "devices: all")?,
         }
+        for DeviceNode { place, rule, mode } in &self.device_nodes {
+            let (major, minor) = (rule.major, rule.minor.unwrap_or(0));
+            let place = place.display();
+            writeln!(
+                f,
+                "device `/dev/{place}` is {major}:{minor}, mode {mode:o}, {}",
+                rule.usage
+            )?;
+        }
         writeln!(f, "root from `{}`", self.root.base.display())?;
         for lower in &self.root.lowers {
             writeln!(f, "  layer `{}`", lower.display())?;
@@ -219,6 +327,7 @@ impl fmt::Display for Plan {
         for mount in &self.mounts {
             writeln!(f, "mount {mount}")?;
         }
+        write!(f, "{}", self.confinement)?;
         writeln!(f, "hostname `{}`", self.hostname)?;
         if let Some(HostNames { address, hostname }) = &self.names {
             writeln!(f, "/etc/hosts: {address} is `{hostname}`")?;
@@ -235,6 +344,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn core_dumps_that_would_be_given_to_a_program_outside_are_off() {
+        for (pattern, expected) in [
+            ("core\n", CoreDumps::AsHost),
+            ("/var/crash/core.%p", CoreDumps::AsHost),
+            ("", CoreDumps::AsHost),
+            ("|/usr/share/apport/apport -p%p", CoreDumps::Off),
+            ("@/run/systemd/coredump", CoreDumps::Off),
+            ("@@/run/systemd/coredump", CoreDumps::Off),
+        ] {
+            assert_eq!(
+                CoreDumps::by_pattern(pattern.as_bytes()),
+                expected,
+                "{pattern}"
+            );
+        }
+    }
+
+    #[test]
     fn a_plan_says_its_network_its_names_and_what_is_supplied() {
         let mut plan = Plan {
             ids: None,
@@ -243,6 +370,7 @@ mod tests {
             limits: Limits::default(),
             subtree: Subtree::Closed,
             devices: None,
+            device_nodes: vec![],
             root: OverlayRoot {
                 base: "/base".into(),
                 lowers: vec!["layer".into()],
@@ -256,6 +384,7 @@ mod tests {
                 target: "/etc/resolv.conf".into(),
                 access: Access::ReadWrite,
             }],
+            confinement: Confinement::none(),
             hostname: "www".into(),
             names: Some(HostNames {
                 address: [192, 0, 2, 7].into(),

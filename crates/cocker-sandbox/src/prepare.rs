@@ -2,11 +2,12 @@
 //! next, closing them undoes them.
 
 use crate::cgroup::Cgroup;
+use crate::devices::DeviceNode;
 use crate::failure::{SandboxError, file_system_name, or_too_old};
 use crate::namespaces::Namespaces;
 use crate::plan::{Access, BindIds, HostId, IdRange, Mount, Plan, Source, Subtree};
 use crate::resident::seal;
-use crate::{devices, locked, overlay};
+use crate::{devices, locked, masks, overlay};
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
 use cocker_sys::namespace::is_below_the_host;
@@ -28,6 +29,8 @@ pub struct Prepared {
     pub(crate) root: OwnedFd,
     /// For each mount of the plan the descriptor of what was made outside.
     pub(crate) sources: Vec<Option<OwnedFd>>,
+    /// What hides folders, where any are to be hidden.
+    pub(crate) empty_folder: Option<OwnedFd>,
     /// The resident init, sealed.
     pub(crate) init: OwnedFd,
 }
@@ -71,9 +74,13 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
     let sources = plan
         .mounts
         .iter()
-        .map(|mount| source(mount, plan.ids, &namespaces))
+        .map(|mount| source(mount, &plan, &namespaces))
         .collect::<Result<Vec<_>, _>>()?;
     let sources = lock_volumes(&plan, sources)?;
+    let empty_folder = match plan.confinement.masks.is_empty() {
+        true => None,
+        false => Some(masks::empty_folder().map_err(|source| SandboxError::MakeMask { source })?),
+    };
     let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
     let cgroup = make_cgroup(&plan)?;
     tracing::debug!("mounts, init and cgroup prepared");
@@ -84,6 +91,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         cgroup,
         root,
         sources,
+        empty_folder,
         init,
     })
 }
@@ -102,6 +110,14 @@ fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
         is_used: false,
     };
     hold.doors = hold.cgroup.limit_new(&plan.limits)?;
+    if plan.ids.is_none() {
+        let doors = hold.cgroup.leave_roots();
+        hold.doors
+            .extend(doors.map_err(|source| SandboxError::MakeCgroup {
+                folder: plan.cgroup.clone(),
+                source,
+            })?);
+    }
     if plan.subtree == Subtree::Delegated {
         let root = plan.ids.map_or(HostId(0), |ids| ids.first);
         hold.cgroup.delegate(root)?;
@@ -129,20 +145,24 @@ fn id_map(namespaces: &Namespaces, own: Option<IdRange>) -> Option<BorrowedFd<'_
 /// Makes what must come from outside; `None` for what is made inside.
 fn source(
     mount: &Mount,
-    own: Option<IdRange>,
+    plan: &Plan,
     namespaces: &Namespaces,
 ) -> Result<Option<OwnedFd>, SandboxError> {
     match &mount.source {
         Source::Sysfs => make_sysfs(namespaces.network())
             .map(Some)
             .map_err(|source| SandboxError::MakeSysfs { source }),
-        Source::Devices => make_devices(own).map(Some),
-        Source::Bind { host, ids } => {
-            let id_map = id_map(namespaces, own).filter(|_| *ids == BindIds::Mapped);
-            clone_volume(host, mount.access, id_map).map(Some)
+        Source::Devices => make_devices(plan.ids, &plan.device_nodes).map(Some),
+        Source::Bind {
+            host,
+            ids,
+            no_set_id,
+        } => {
+            let id_map = id_map(namespaces, plan.ids).filter(|_| *ids == BindIds::Mapped);
+            clone_volume(host, mount.access, *no_set_id, id_map).map(Some)
         }
         Source::Supplied { file } => {
-            clone_supplied(file, mount.access, id_map(namespaces, own)).map(Some)
+            clone_supplied(file, mount.access, id_map(namespaces, plan.ids)).map(Some)
         }
         Source::Proc
         | Source::DevPts
@@ -224,19 +244,20 @@ fn made_by_a_child(network: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     }
 }
 
-fn make_devices(ids: Option<IdRange>) -> Result<OwnedFd, SandboxError> {
+fn make_devices(ids: Option<IdRange>, nodes: &[DeviceNode]) -> Result<OwnedFd, SandboxError> {
     // The nodes shall belong to the sandbox's root, so they are made by it, in name.
     let _acting = ids
         .map(|range| ActingAs::new(range.first.0, range.first.0))
         .transpose()
         .map_err(|source| SandboxError::MakeDevice { name: ".", source })?;
-    devices::make()
+    devices::make(nodes)
 }
 
 /// Opened once: what the path leads to afterwards has no part in it.
 fn clone_volume(
     host: &Path,
     access: Access,
+    no_set_id: bool,
     id_map: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, SandboxError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -249,6 +270,7 @@ fn clone_volume(
     let change = MountChange {
         id_map,
         read_only: access == Access::ReadOnly,
+        no_suid: no_set_id,
         no_dev: true,
         private: true,
         recursive: true,

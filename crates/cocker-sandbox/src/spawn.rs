@@ -395,15 +395,22 @@ fn meaning(plan: &Plan, report: Report) -> SandboxError {
         Phase::Tie => "tie the root process to its supervisor".into(),
         Phase::Separate => "separate the new mounts from the host's".into(),
         Phase::LateNamespaces => "make the cgroup and ipc namespaces".into(),
+        Phase::Keyring => "leave the caller's keys behind".into(),
         Phase::Root => "attach the root file system".into(),
-        Phase::Mount => match plan.mounts.get(report.object as usize) {
+        Phase::Mount | Phase::Volume => match plan.mounts.get(report.object as usize) {
             Some(mount) => format!("mount {mount}"),
             None => "mount".into(),
         },
         Phase::Console => "make the console".into(),
         Phase::Hostname => format!("set the host name `{}`", plan.hostname),
         Phase::Pivot => "enter the new root".into(),
+        Phase::Conceal => match plan.confinement.masks.get(report.object as usize) {
+            Some(mask) => format!("{mask}"),
+            None => "mask /proc and /sys".into(),
+        },
+        Phase::LockConcealed => "lock the masks of /proc and /sys".into(),
         Phase::Handover => "hand the console over".into(),
+        Phase::Confine => "take the rights away that nothing inside shall have".into(),
         Phase::FirstChild => "start cockerinit beside the root process".into(),
         Phase::ExecuteInit => "execute cockerinit".into(),
     };

@@ -22,6 +22,52 @@ pub fn become_user(uid: u32, gid: u32) -> Result<(), Errno> {
     checked(answer)
 }
 
+/// Leaves to whatever is executed next no capabilities but those of `allowed`, one bit each: the others leave the bounding
+/// set, and none is inherited or ambient. What this thread holds itself it keeps until then (capabilities(7)).
+///
+/// # Errors
+/// `EPERM` without CAP_SETPCAP.
+pub fn limit_capabilities(allowed: u64) -> Result<(), Errno> {
+    for capability in (0..64).filter(|number| allowed & 1 << number == 0) {
+        // SAFETY: the operation takes a number only.
+        let answer =
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) };
+        match checked(answer.into()) {
+            // The kernel has no more of them.
+            Err(Errno::INVAL) => break,
+            other => other?,
+        }
+    }
+    rustix::thread::clear_ambient_capability_set()?;
+    let sets = rustix::thread::capabilities(None)?;
+    rustix::thread::set_capabilities(
+        None,
+        rustix::thread::CapabilitySets {
+            inheritable: rustix::thread::CapabilitySet::empty(),
+            ..sets
+        },
+    )
+}
+
+/// `KEYCTL_JOIN_SESSION_KEYRING` of linux/keyctl.h.
+const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+
+/// Lets go of the keys of whoever started this process: it gets a session keyring of its own, empty and without a name.
+///
+/// # Errors
+/// `ENOSYS` where the kernel has no keys, `EDQUOT` where this user may have no more of them.
+pub fn leave_keyring() -> Result<(), Errno> {
+    // SAFETY: without a name the call reads no memory.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    checked(answer)
+}
+
 /// While it lives, this thread makes files as `uid`:`gid` and still holds every capability.
 ///
 /// The kernel otherwise takes the file capabilities away from a thread whose fsuid is not 0;

@@ -12,5 +12,6 @@ pub mod lock;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;

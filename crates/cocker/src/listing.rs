@@ -12,7 +12,9 @@ pub mod stats;
 use crate::escape::escape;
 use crate::local_time::Clock;
 use crate::options::ListingForm;
-use cocker_engine::{ContainerSummary, ImageRecord, Isolation, Name, Status, Version};
+use cocker_engine::{
+    ContainerSummary, DeviceRequest, ImageRecord, Isolation, Name, Seccomp, Status, Version,
+};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
@@ -182,10 +184,16 @@ fn status(container: &ContainerSummary) -> String {
         Status::Paused(pid) => format!("PAUSED({pid})"),
         Status::Exception { why, .. } => format!("EXCEPTION({why})"),
     };
-    match container.isolation {
-        Isolation::Contained => state,
-        Isolation::Privileged => state + " PRIVILEGED",
-    }
+    let ids = match container.isolation {
+        Isolation::Contained => "",
+        Isolation::Privileged => " PRIVILEGED",
+        Isolation::HostIds => " HOST-IDS",
+    };
+    // What goes without saying of a privileged one.
+    let is_open = container.isolation != Isolation::Privileged
+        && container.confinement.seccomp == Seccomp::Unconfined;
+    let filter = if is_open { " UNCONFINED" } else { "" };
+    state + ids + filter
 }
 
 /// `name:version`, or the name where there is no version.
@@ -240,6 +248,7 @@ struct ContainerEntry<'a> {
     why: Option<&'a str>,
     remedy: Option<&'a str>,
     privileged: bool,
+    isolation: IsolationEntry<'a>,
     /// Since it was booted last. Null where the kernel does not count them.
     oom_kills: Option<u64>,
 }
@@ -267,7 +276,60 @@ impl<'a> ContainerEntry<'a> {
             why,
             remedy,
             privileged: container.isolation == Isolation::Privileged,
+            isolation: IsolationEntry::of(container),
             oom_kills: container.oom_kills,
+        }
+    }
+}
+
+/// What keeps root inside from the host, and what was taken away of that.
+#[derive(Serialize)]
+struct IsolationEntry<'a> {
+    /// `own` or `host`.
+    ids: &'static str,
+    /// `usual`, `unconfined`, or the file of the profile.
+    seccomp: Cow<'a, str>,
+    /// Whether parts of /proc and /sys are hidden or read-only.
+    masks: bool,
+    cap_add: Vec<String>,
+    cap_drop: Vec<String>,
+    /// `HOST:CONTAINER:rwm`
+    devices: Vec<String>,
+    no_new_privs: bool,
+    hardened: bool,
+    security: Option<&'a str>,
+}
+
+impl<'a> IsolationEntry<'a> {
+    fn of(container: &'a ContainerSummary) -> IsolationEntry<'a> {
+        let ContainerSummary {
+            isolation,
+            confinement,
+            ..
+        } = container;
+        let is_privileged = *isolation == Isolation::Privileged;
+        let device = |it: &DeviceRequest| {
+            let (host, place) = (it.host.display(), it.container.display());
+            format!("{host}:{place}:{}", it.usage)
+        };
+        IsolationEntry {
+            ids: match isolation {
+                Isolation::Contained => "own",
+                Isolation::Privileged | Isolation::HostIds => "host",
+            },
+            seccomp: match &confinement.seccomp {
+                Seccomp::Usual if is_privileged => "unconfined".into(),
+                Seccomp::Usual => "usual".into(),
+                Seccomp::Unconfined => "unconfined".into(),
+                Seccomp::Profile(file) => file.to_string_lossy(),
+            },
+            masks: !is_privileged,
+            cap_add: confinement.cap_add.clone().into(),
+            cap_drop: confinement.cap_drop.clone().into(),
+            devices: confinement.devices.iter().map(device).collect(),
+            no_new_privs: confinement.no_new_privs,
+            hardened: confinement.hardened,
+            security: confinement.security.as_deref(),
         }
     }
 }

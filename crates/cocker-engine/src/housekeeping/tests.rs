@@ -64,7 +64,12 @@ fn make_container(engine: &Engine, container: &str, layers: &[LayerId], size: u6
         fs::create_dir_all(path.join(folder)).unwrap();
     }
     let folder = OwnedFd::from(File::open(&path).unwrap());
-    let id_slot = ids::take(&engine.store, &name(container)).unwrap().unwrap();
+    let id_slot = {
+        let offer = ids::Offer::of_host();
+        ids::take(&engine.store, &name(container), &offer)
+            .unwrap()
+            .unwrap()
+    };
     let settings = ContainerSettings {
         format: FORMAT,
         id: "0".repeat(16),
@@ -73,6 +78,7 @@ fn make_container(engine: &Engine, container: &str, layers: &[LayerId], size: u6
         hostname: container.into(),
         volumes: Vec::new(),
         isolation: Isolation::Contained,
+        confinement: crate::confinement::ConfinementSettings::default(),
         network: NetworkSettings::Host,
         id_slot,
         root_process: None,

@@ -185,7 +185,8 @@ fn is_the_hosts_root(id: u32) -> bool {
 /// Whether others may put something else in the place of what lies in a folder.
 fn is_exchangeable(folder: &Metadata) -> bool {
     let mode = folder.mode();
-    let others_write = mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && !is_the_hosts_root(folder.gid()));
+    let others_write =
+        mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && !is_the_hosts_root(folder.gid()));
     !is_trusted(folder.uid()) || (others_write && mode & STICKY == 0)
 }
 

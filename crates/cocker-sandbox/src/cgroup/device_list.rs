@@ -10,14 +10,52 @@ use cocker_sys::bpf::{Instruction, attach_device_program, load_device_program};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use std::fmt;
 
-/// Devices that may be read, written and made.
+/// Devices that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceRule {
     pub kind: DeviceKind,
     pub major: u32,
     /// None: all of this major number.
     pub minor: Option<u32>,
+    pub usage: DeviceUse,
+}
+
+/// What may be done with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceUse {
+    pub read: bool,
+    pub write: bool,
+    /// Another node of it may be made.
+    pub make: bool,
+}
+
+impl DeviceUse {
+    pub const ALL: DeviceUse = DeviceUse {
+        read: true,
+        write: true,
+        make: true,
+    };
+
+    /// Reads `rwm` or a part of it, each letter at most once.
+    pub fn parse(text: &str) -> Option<DeviceUse> {
+        let has = |letter| text.contains(letter);
+        let usage = DeviceUse {
+            read: has('r'),
+            write: has('w'),
+            make: has('m'),
+        };
+        (!text.is_empty() && usage.to_string().len() == text.len()).then_some(usage)
+    }
+}
+
+impl fmt::Display for DeviceUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = [(self.read, "r"), (self.write, "w"), (self.make, "m")];
+        let mut letters = letters.iter().filter(|(has, _)| *has);
+        letters.try_for_each(|(_, letter)| f.write_str(letter))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +76,7 @@ pub fn usual_devices() -> Vec<DeviceRule> {
             kind: DeviceKind::Character,
             major,
             minor,
+            usage: DeviceUse::ALL,
         })
         .collect()
 }
@@ -82,7 +121,7 @@ fn legacy_line(rule: &DeviceRule) -> String {
         DeviceKind::Block => 'b',
     };
     let minor = rule.minor.map_or("*".into(), |minor| minor.to_string());
-    format!("{kind} {}:{minor} rwm", rule.major)
+    format!("{kind} {}:{minor} {}", rule.major, rule.usage)
 }
 
 /// Says 1 for what is on the list and 0 for everything else.
@@ -93,6 +132,7 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
     const KIND: u8 = 2;
     const MAJOR: u8 = 3;
     const MINOR: u8 = 4;
+    const USE: u8 = 5;
     let mut program = vec![
         load(KIND, CONTEXT, 0),
         // The upper half says what is to be done with the device.
@@ -107,16 +147,36 @@ fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
         };
         let mut tests = vec![(KIND, kind), (MAJOR, rule.major)];
         tests.extend(rule.minor.map(|minor| (MINOR, minor)));
+        let of_use = match rule.usage {
+            DeviceUse::ALL => Vec::new(),
+            // What is not allowed is not asked for.
+            usage => vec![load(USE, CONTEXT, 0), and(USE, forbidden(usage))],
+        };
+        let behind = match of_use.len() {
+            0 => 0,
+            length => length + 1,
+        };
         let count = tests.len();
         for (number, (register, value)) in tests.into_iter().enumerate() {
             // Over the tests that are left and the two instructions of the answer.
-            let to_next_rule = (count - number - 1 + 2) as i16;
+            let to_next_rule = (count - number - 1 + behind + 2) as i16;
             program.push(jump_unless_equal(register, value, to_next_rule));
+        }
+        if behind > 0 {
+            program.extend(of_use);
+            program.push(jump_unless_equal(USE, 0, 2));
         }
         program.extend([set(ANSWER, 1), EXIT]);
     }
     program.extend([set(ANSWER, 0), EXIT]);
     program
+}
+
+/// The uses that a rule does not allow, as the kernel asks for them (`BPF_DEVCG_ACC_*` of linux/bpf.h, in the upper half).
+fn forbidden(usage: DeviceUse) -> i32 {
+    let bits = [(usage.make, 1), (usage.read, 2), (usage.write, 4)];
+    let forbidden = bits.iter().filter(|(allowed, _)| !allowed);
+    forbidden.fold(0, |mask, (_, bit)| mask | bit << 16)
 }
 
 const EXIT: Instruction = Instruction {
@@ -169,7 +229,7 @@ mod tests {
 
     /// What the program answers, by a machine that knows its five instructions.
     fn answer(program: &[Instruction], context: [u32; 3]) -> i32 {
-        let mut registers = [0u32; 5];
+        let mut registers = [0u32; 6];
         let mut place = 0;
         loop {
             let Instruction {
@@ -217,6 +277,42 @@ mod tests {
                 let got = answer(&program, [access << 16 | kind, major, minor]);
                 assert_eq!(got, expected, "{kind} {major}:{minor}");
             }
+        }
+    }
+
+    #[test]
+    fn a_device_is_used_as_it_may_be_and_not_otherwise() {
+        const BLOCK: u32 = 1;
+        let (make, read, write) = (1, 2, 4);
+        for (text, allowed) in [
+            ("r", read),
+            ("rw", read | write),
+            ("wm", write | make),
+            ("rwm", 7),
+        ] {
+            let usage = DeviceUse::parse(text).expect(text);
+            let rule = DeviceRule {
+                kind: DeviceKind::Block,
+                major: 8,
+                minor: Some(1),
+                usage,
+            };
+            let rules = [&[rule][..], &usual_devices()].concat();
+            let program = program(&rules);
+            for asked in 1..8 {
+                let expected = i32::from(asked & !allowed == 0);
+                assert_eq!(
+                    answer(&program, [asked << 16 | BLOCK, 8, 1]),
+                    expected,
+                    "{text} {asked}"
+                );
+                assert_eq!(answer(&program, [asked << 16 | BLOCK, 8, 2]), 0);
+                assert_eq!(answer(&program, [asked << 16 | 2, 1, 3]), 1);
+            }
+            assert_eq!(legacy_line(&rule), format!("b 8:1 {text}"));
+        }
+        for odd in ["", "x", "rr", "rwmr", "r w", "RW"] {
+            assert_eq!(DeviceUse::parse(odd), None, "{odd}");
         }
     }
 

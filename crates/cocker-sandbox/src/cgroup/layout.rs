@@ -84,6 +84,7 @@ pub(crate) enum Generation {
 /// One v1 hierarchy.
 #[derive(Debug)]
 pub(crate) struct Legacy {
+    /// None in one that others use, or that has only a name.
     pub controllers: Vec<Controller>,
     /// Its root.
     pub folder: OwnedFd,
@@ -218,8 +219,8 @@ fn legacy_mounts() -> Vec<Legacy> {
     opened.collect()
 }
 
-/// Where a v1 hierarchy is mounted and what is in it, from a line of /proc/self/mountinfo (proc_pid_mountinfo(5)); none
-/// for other mounts and for hierarchies without a controller that is of use here.
+/// Where a v1 hierarchy is mounted and what is of use here in it, from a line of /proc/self/mountinfo
+/// (proc_pid_mountinfo(5)); none for other mounts.
 fn legacy_mount(line: &str) -> Option<(&str, Vec<Controller>)> {
     let (mount, source) = line.split_once(" - cgroup ")?;
     let place = mount.split(' ').nth(4)?;
@@ -229,7 +230,7 @@ fn legacy_mount(line: &str) -> Option<(&str, Vec<Controller>)> {
         .filter_map(Controller::of_legacy)
         .collect();
     // What is escaped there is no place where anybody mounts a hierarchy.
-    (!controllers.is_empty() && !place.contains('\\')).then_some((place, controllers))
+    (!place.contains('\\')).then_some((place, controllers))
 }
 
 #[cfg(test)]
@@ -247,8 +248,8 @@ mod tests {
                 "cgroup systemd rw,memory,pids",
                 Some(vec![Controller::Memory, Controller::Pids]),
             ),
-            ("cgroup cgroup rw,xattr,name=systemd", None),
-            ("cgroup cgroup rw,perf_event", None),
+            ("cgroup cgroup rw,xattr,name=systemd", Some(vec![])),
+            ("cgroup cgroup rw,perf_event", Some(vec![])),
             ("cgroup2 cgroup2 rw,memory_recursiveprot", None),
             ("tmpfs cpu rw,memory", None),
         ] {

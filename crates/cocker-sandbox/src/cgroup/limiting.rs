@@ -123,17 +123,29 @@ impl Cgroup {
     pub(crate) fn limit_new(&self, limits: &Limits) -> Result<Vec<OwnedFd>, LimitError> {
         let mut doors = Vec::new();
         let all = self.hierarchies.all_legacy().iter();
-        for legacy in all.filter(|legacy| legacy.controllers != [Controller::Devices]) {
-            let folder = self
-                .make_legacy(legacy)
-                .map_err(|source| making(legacy, source))?;
-            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-            let door = rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty());
+        for legacy in all.filter(|legacy| limits_something(legacy)) {
+            let door = self.make_door(legacy);
             doors.push(door.map_err(|source| making(legacy, source))?);
         }
         self.enable(&self.wanted_always())?;
         self.change_limits(&Limits::default(), limits)?;
         Ok(doors)
+    }
+
+    /// Makes the folders in v1 hierarchies that limit nothing, and returns the files into which a process writes `0` to be there.
+    ///
+    /// A sandbox whose root is the host's could else mount such a hierarchy and find itself at its root, where the file is that
+    /// names a program to run outside (`release_agent`).
+    pub(crate) fn leave_roots(&self) -> Result<Vec<OwnedFd>, Errno> {
+        let all = self.hierarchies.all_legacy().iter();
+        let rest = all.filter(|legacy| !limits_something(legacy));
+        rest.map(|legacy| self.make_door(legacy)).collect()
+    }
+
+    fn make_door(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
+        let folder = self.make_legacy(legacy)?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty())
     }
 
     /// Lets `to` hold where `from` did. While somebody lives in it, at once.
@@ -348,6 +360,11 @@ fn step_aside(folder: BorrowedFd<'_>) -> Result<(), Errno> {
     }
     let aside = open_folder(folder, Path::new(ASIDE))?;
     write_file(aside.as_fd(), "cgroup.procs", "0")
+}
+
+/// Whether a hierarchy has a controller by which a sandbox can be limited. The list of devices is kept only where it has to be.
+fn limits_something(legacy: &Legacy) -> bool {
+    !legacy.controllers.is_empty() && legacy.controllers != [Controller::Devices]
 }
 
 fn making(legacy: &Legacy, source: Errno) -> LimitError {

@@ -3,8 +3,8 @@
 //! For a supervisor it has a shell that waits until the socket to init ends, as the resident one would.
 
 use cocker_sandbox::{
-    Access, Descriptor, HostId, IdRange, Limits, Mount, NetworkNamespace, OverlayRoot, Plan,
-    RootProcess, SandboxError, Source, Spawned, Subtree, Supervisor, usual_devices,
+    Access, Confinement, Descriptor, HostId, IdRange, Limits, Mount, NetworkNamespace, OverlayRoot,
+    Plan, RootProcess, SandboxError, Source, Spawned, Subtree, Supervisor, usual_devices,
 };
 use rustix::fd::AsFd;
 use std::fs;
@@ -58,6 +58,7 @@ impl Stock {
             limits: Limits::default(),
             subtree: Subtree::Closed,
             devices: Some(usual_devices()),
+            device_nodes: vec![],
             root: OverlayRoot {
                 base: self.folder.path().into(),
                 lowers: vec!["layer".into()],
@@ -70,6 +71,7 @@ impl Stock {
                 mount(Source::Devices, "/dev"),
                 mount(Source::DevPts, "/dev/pts"),
             ],
+            confinement: Confinement::none(),
             hostname: "web".into(),
             names: None,
             process: RootProcess::Init,

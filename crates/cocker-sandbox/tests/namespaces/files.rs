@@ -222,6 +222,7 @@ fn a_hosts_file_on_a_volume_is_left_alone() {
             source: Source::Bind {
                 host,
                 ids: BindIds::Mapped,
+                no_set_id: false,
             },
             target: target.into(),
             access: Access::ReadWrite,

@@ -75,7 +75,7 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Prune(pruning) => housekeeping::prune(&environment::engine()?, &pruning)?,
         Command::Df(form) => housekeeping::usage(&environment::engine()?, form)?,
         Command::Check(form) => housekeeping::check(&environment::engine()?, form)?,
-        Command::Create(creation) => return create::execute(creation),
+        Command::Create(creation) => return create::execute(*creation),
         Command::Boot(booting) => return boot::execute(booting),
         Command::Attach(attaching) => return attach::execute(attaching),
         Command::Sessions(said) => sessions::execute(&environment::engine()?, &said)?,
@@ -102,6 +102,9 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::SetVolume(container, volumes) => {
             set::volume(&environment::engine()?, &container, volumes)?;
+        }
+        Command::SetIsolation(container, request) => {
+            set::isolation(&environment::engine()?, &container, &request)?;
         }
         Command::SetLimits(container, changes) => {
             set::limits(&environment::engine()?, &container, &changes)?;

@@ -1,9 +1,9 @@
-//! `set-vip`, `set-port-mapping`, `set-host-eth` and `set-volume`: what can be changed of a stopped container; and
+//! `set-vip`, `set-port-mapping`, `set-host-eth`, `set-volume` and `set-isolation`: what can be changed of a stopped container; and
 //! `set-limits`, of a booted one too.
 
 use crate::failure::Failure;
 use crate::output;
-use cocker_engine::{Engine, LimitChanges, Name, PortMapping, VolumeRequest};
+use cocker_engine::{ConfinementRequest, Engine, LimitChanges, Name, PortMapping, VolumeRequest};
 use std::net::Ipv4Addr;
 
 pub fn vip(engine: &Engine, container: &Name, address: Ipv4Addr) -> Result<(), Failure> {
@@ -31,6 +31,15 @@ pub fn volume(
     volumes: Vec<VolumeRequest>,
 ) -> Result<(), Failure> {
     engine.set_volumes(container, volumes)?;
+    output::print_ok()
+}
+
+pub fn isolation(
+    engine: &Engine,
+    container: &Name,
+    request: &ConfinementRequest,
+) -> Result<(), Failure> {
+    engine.set_confinement(container, request)?;
     output::print_ok()
 }
 

@@ -30,6 +30,7 @@ fn container(name: &str, status: Status) -> ContainerSummary {
         status,
         oom_kills: Some(0),
         isolation: Isolation::Contained,
+        confinement: cocker_engine::ConfinementSettings::default(),
     }
 }
 
@@ -133,6 +134,10 @@ fn programs_read_json() {
         "container_id": "c", "image": "test", "hostname": "test", "net": "BRIDGE", "netns": "nns098F6BCD46",
         "vip": "166.88.0.2", "host_eth": null, "port_mapping": [],
         "size": 0, "status": "RUNNING", "pid": 7, "why": null, "remedy": null, "privileged": false,
+        "isolation": {
+            "ids": "own", "seccomp": "usual", "masks": true, "cap_add": [], "cap_drop": [], "devices": [],
+            "no_new_privs": false, "hardened": false, "security": null
+        },
         "oom_kills": 0,
     }]);
     assert_eq!(read, expected);

@@ -7,14 +7,14 @@ use super::said::{self, BootOptions, Everywhere, Said};
 use super::session::{self, Attaching, SessionsOf};
 use super::since::{Since, since};
 use super::stats::{self, Stats};
-use super::{files, instantiation, limits, network, stack, transfer, volume};
+use super::{confinement, files, instantiation, limits, network, stack, transfer, volume};
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, CreateRequest, ExportRequest, Follow, GetRequest, IfBooted, ImportRequest, Isolation,
-    LimitChanges, Name, NewContainer, OnError, Original, PortMapping, PruneMode, PutRequest,
-    Reference, StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest,
-    WhileBooted,
+    Boot, ConfinementRequest, CreateRequest, ExportRequest, Follow, GetRequest, IfBooted,
+    ImportRequest, LimitChanges, Name, NewContainer, OnError, Original, PortMapping, PruneMode,
+    PutRequest, Reference, StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath,
+    VolumeRequest, WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -63,7 +63,7 @@ pub enum Command {
     Prune(Pruning),
     Df(OutputForm),
     Check(OutputForm),
-    Create(Creation),
+    Create(Box<Creation>),
     Boot(Booting),
     Attach(Attaching),
     Sessions(SessionsOf),
@@ -79,6 +79,7 @@ pub enum Command {
     /// `None`: the default route's link.
     SetHostEth(Name, Option<String>),
     SetVolume(Name, Vec<VolumeRequest>),
+    SetIsolation(Name, Box<ConfinementRequest>),
     SetLimits(Name, Box<LimitChanges>),
     Pause(Name),
     Resume(Name),
@@ -228,7 +229,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         }),
         Said::Df(said) => Command::Df(output_form(&said)),
         Said::Check(said) => Command::Check(output_form(&said)),
-        Said::Create(said) => create(said)?,
+        Said::Create(said) => create(*said)?,
         Said::Boot(said) => Command::Boot(boot(name(said.container.name())?, said.options)?),
         Said::Attach(said) => session::attach(said, on_error)?,
         Said::Sessions(said) => session::sessions(&said)?,
@@ -265,6 +266,7 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::SetVolume(said) => {
             Command::SetVolume(name(said.container.name())?, volumes(&said.volume)?)
         }
+        Said::SetIsolation(said) => confinement::set_isolation(&said)?,
         Said::SetLimits(said) => limits::set_limits(&said)?,
         Said::Pause(container) => Command::Pause(name(container.name())?),
         Said::Resume(container) => Command::Resume(name(container.name())?),
@@ -302,7 +304,7 @@ fn create(said: said::Create) -> Result<Command, Failure> {
         images,
         container: new_container,
     };
-    Ok(Command::Create(Creation { request, then_boot }))
+    Ok(Command::Create(Box::new(Creation { request, then_boot })))
 }
 
 fn new_container(name: Name, said: &said::CreateOptions) -> Result<NewContainer, Failure> {
@@ -310,10 +312,8 @@ fn new_container(name: Name, said: &said::CreateOptions) -> Result<NewContainer,
         name,
         hostname: said.host.as_deref().map(hostname).transpose()?,
         volumes: volumes(&said.volume)?,
-        isolation: match said.privileged {
-            true => Isolation::Privileged,
-            false => Isolation::Contained,
-        },
+        isolation: confinement::isolation(said)?,
+        confinement: confinement::confinement(&said.confinement)?,
         network: network::network(said)?,
     })
 }

@@ -9,6 +9,7 @@
 //! What was *said* is text, option by option; what is *meant* has names, versions and paths checked. Both spellings
 //! meet at what was said, so they cannot drift apart.
 
+mod confinement;
 mod files;
 mod instantiation;
 mod limits;

@@ -70,7 +70,7 @@ pub enum Said {
     /// Look whether everything is as it should be; changes nothing
     Check(ForPrograms),
     /// Make a container from stacked images, the first lowest
-    Create(Create),
+    Create(Box<Create>),
     /// Boot a container
     Boot(Boot),
     /// Come back to a session of a booted container that nobody looks at, or open a new one
@@ -104,6 +104,8 @@ pub enum Said {
     SetHostEth(SetHostEth),
     /// Replace all volumes of a stopped container
     SetVolume(SetVolume),
+    /// Say anew what keeps a stopped container's root from the kernel; what is not said is as usual
+    SetIsolation(SetIsolation),
     /// Change what a container may use, booted or stopped: all that is said, or nothing
     SetLimits(SetLimits),
     /// Let every process of a booted container stand still
@@ -316,7 +318,7 @@ pub struct Create {
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct CreateOptions {
     /// A host's file or folder in the container; repeatable
-    #[arg(long, value_name = "HOST[:CONTAINER][:ro]")]
+    #[arg(long, value_name = "HOST[:CONTAINER][:ro][:raw][:nosuid]")]
     pub volume: Vec<OsString>,
     /// The hostname; by default the container's name
     #[arg(long, value_name = "HOSTNAME")]
@@ -340,6 +342,46 @@ pub struct CreateOptions {
     /// Root inside is root outside: no own ids, no filter, nothing masked
     #[arg(long)]
     pub privileged: bool,
+    /// Whose ids it has: the host's, with few of their rights; by default its own
+    #[arg(long, value_name = "host")]
+    pub userns: Option<String>,
+    #[command(flatten)]
+    pub confinement: ConfinementOptions,
+}
+
+// What keeps root inside from the kernel.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Isolation")]
+pub struct ConfinementOptions {
+    /// Which system calls may be made: as a profile in JSON says, or all
+    #[arg(long, value_name = "FILE|unconfined")]
+    pub seccomp: Option<OsString>,
+    /// A capability that root inside has beside the usual ones, or ALL; repeatable
+    #[arg(long, value_name = "CAP[,CAP]…")]
+    pub cap_add: Vec<String>,
+    /// A capability that nobody inside has, or ALL; repeatable
+    #[arg(long, value_name = "CAP[,CAP]…")]
+    pub cap_drop: Vec<String>,
+    /// A device of the host, to be read, written and made; repeatable
+    #[arg(long, value_name = "HOST[:CONTAINER][:rwm]")]
+    pub device: Vec<OsString>,
+    /// No program gives more rights than who runs it has: su and sudo do not work
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// No user namespaces inside, no new ways to mount, only plain kinds of sockets
+    #[arg(long)]
+    pub hardened: bool,
+    /// The profile of AppArmor, or context of SELinux, that it is under
+    #[arg(long, value_name = "PROFILE")]
+    pub security: Option<String>,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetIsolation {
+    #[command(flatten)]
+    pub container: TheContainer,
+    #[command(flatten)]
+    pub confinement: ConfinementOptions,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
@@ -568,7 +610,11 @@ pub struct SetVolume {
     #[command(flatten)]
     pub container: TheContainer,
     /// A host's file or folder in the container; repeatable
-    #[arg(long, value_name = "HOST[:CONTAINER][:ro]", required = true)]
+    #[arg(
+        long,
+        value_name = "HOST[:CONTAINER][:ro][:raw][:nosuid]",
+        required = true
+    )]
     pub volume: Vec<OsString>,
 }
 

@@ -4,7 +4,8 @@
 
 use super::meaning::{self, Command, Options};
 use super::said::{
-    self, BootOptions, CreateOptions, Everywhere, LimitOptions, Said, TheContainer, TheImage,
+    self, BootOptions, ConfinementOptions, CreateOptions, Everywhere, LimitOptions, Said,
+    TheContainer, TheImage,
 };
 use crate::failure::Failure;
 use std::ffi::OsString;
@@ -80,6 +81,14 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--vip", "", Takes::Value),
     ("--port-mapping", "", Takes::Value),
     ("--privileged", "", Takes::Nothing),
+    ("--userns", "", Takes::Value),
+    ("--seccomp", "", Takes::Value),
+    ("--cap-add", "", Takes::Values),
+    ("--cap-drop", "", Takes::Values),
+    ("--device", "", Takes::Values),
+    ("--no-new-privs", "", Takes::Nothing),
+    ("--hardened", "", Takes::Nothing),
+    ("--security", "", Takes::Value),
     ("--cpus", "", Takes::Value),
     ("--cpu-quota", "", Takes::Value),
     ("--cpu-weight", "", Takes::Value),
@@ -238,13 +247,13 @@ impl Words {
             "install_test" => Said::InstallTest(said::InstallTest {
                 version: self.text("--version")?,
             }),
-            "create" => Said::Create(said::Create {
+            "create" => Said::Create(Box::new(said::Create {
                 image: self.needed_text("--image")?,
                 container: self.text("--container")?,
                 options: self.create_options()?,
                 boot: self.flag("--boot"),
                 boot_options: self.boot_options()?,
-            }),
+            })),
             "boot" => Said::Boot(said::Boot {
                 container: self.container()?,
                 options: self.boot_options()?,
@@ -298,6 +307,10 @@ impl Words {
                     volume,
                 })
             }
+            "set_isolation" => Said::SetIsolation(said::SetIsolation {
+                container: self.container()?,
+                confinement: self.confinement_options()?,
+            }),
             "set_limits" => Said::SetLimits(said::SetLimits {
                 container: self.container()?,
                 limits: self.limit_options()?,
@@ -462,6 +475,20 @@ impl Words {
             vip: self.text("--vip")?,
             port_mapping: self.text("--port-mapping")?,
             privileged: self.flag("--privileged"),
+            userns: self.text("--userns")?,
+            confinement: self.confinement_options()?,
+        })
+    }
+
+    fn confinement_options(&mut self) -> Result<ConfinementOptions, Failure> {
+        Ok(ConfinementOptions {
+            seccomp: self.value("--seccomp"),
+            cap_add: self.every_text("--cap-add")?,
+            cap_drop: self.every_text("--cap-drop")?,
+            device: self.every("--device"),
+            no_new_privs: self.flag("--no-new-privs"),
+            hardened: self.flag("--hardened"),
+            security: self.text("--security")?,
         })
     }
 

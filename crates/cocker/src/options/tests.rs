@@ -539,8 +539,11 @@ fn a_container_is_made_as_it_was_said() {
             host: "/x".into(),
             container: "/y".into(),
             access: VolumeAccess::ReadOnly,
+            ids: cocker_engine::VolumeIds::Mapped,
+            set_id: cocker_engine::VolumeSetId::Kept,
         }],
         isolation: Isolation::Privileged,
+        confinement: cocker_engine::ConfinementRequest::default(),
         network: NetworkRequest::Host,
     };
     let images = Reference::parse_list("base:1,top").unwrap();
@@ -548,7 +551,7 @@ fn a_container_is_made_as_it_was_said() {
         request: CreateRequest { images, container },
         then_boot: Some(then_boot),
     };
-    assert_eq!(meant(line), Command::Create(creation));
+    assert_eq!(meant(line), Command::Create(Box::new(creation)));
 }
 
 #[test]
@@ -616,6 +619,7 @@ fn what_is_converted_is_what_was_said() {
             hostname: Some("www".into()),
             volumes: vec![],
             isolation: Isolation::Contained,
+            confinement: cocker_engine::ConfinementRequest::default(),
             network: NetworkRequest::Host,
         },
         original: Original::Stays,
@@ -657,6 +661,8 @@ fn what_is_set_is_what_was_said() {
         host: host.into(),
         container: container.into(),
         access,
+        ids: cocker_engine::VolumeIds::Mapped,
+        set_id: cocker_engine::VolumeSetId::Kept,
     };
     let volumes = vec![
         volume("/b", "/b", VolumeAccess::ReadWrite),

@@ -1,7 +1,7 @@
-//! `--volume HOST[:CONTAINER][:ro]`.
+//! `--volume HOST[:CONTAINER][:ro][:raw][:nosuid]`.
 
 use crate::failure::Failure;
-use cocker_engine::{VolumeAccess, VolumeRequest};
+use cocker_engine::{VolumeAccess, VolumeIds, VolumeRequest, VolumeSetId};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -13,18 +13,27 @@ pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failu
     let refuse = |why: &str| {
         let message = format!("`--volume {}`: {why}", said.to_string_lossy());
         Err(Failure::usage(message)
-            .hint("say HOST[:CONTAINER][:ro], as `--volume /srv/data:/data:ro`."))
+            .hint("say HOST[:CONTAINER][:ro][:raw][:nosuid], as `--volume /srv/data:/data:ro`."))
     };
     let mut parts: Vec<&[u8]> = said.as_bytes().split(|byte| *byte == b':').collect();
-    let access = match parts.last() {
-        Some(last) if *last == b"ro" && parts.len() > 1 => {
-            parts.pop();
-            VolumeAccess::ReadOnly
+    let mut access = VolumeAccess::ReadWrite;
+    let mut ids = VolumeIds::Mapped;
+    let mut set_id = VolumeSetId::Kept;
+    let mut modes: Vec<&[u8]> = Vec::new();
+    while parts.len() > 1 {
+        match parts[parts.len() - 1] {
+            b"ro" => access = VolumeAccess::ReadOnly,
+            b"raw" => ids = VolumeIds::Raw,
+            b"nosuid" => set_id = VolumeSetId::Ignored,
+            _ => break,
         }
-        _ => VolumeAccess::ReadWrite,
-    };
+        modes.extend(parts.pop());
+    }
+    if (1..modes.len()).any(|place| modes[..place].contains(&modes[place])) {
+        return refuse("says the same twice");
+    }
     if parts.len() > 2 {
-        return refuse("has more parts than HOST:CONTAINER:ro");
+        return refuse("has more parts than HOST:CONTAINER:ro:raw:nosuid");
     }
     if parts.iter().any(|part| part.is_empty()) {
         return refuse("has an empty part");
@@ -55,6 +64,8 @@ pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failu
         host: host.components().collect(),
         container,
         access,
+        ids,
+        set_id,
     })
 }
 
@@ -104,6 +115,44 @@ mod tests {
     }
 
     #[test]
+    fn a_volume_may_keep_the_hosts_ids_and_lose_set_id() {
+        let parse = |said| parse(OsStr::new(said), Path::new("/")).expect(said);
+        for (said, access, ids, set_id) in [
+            (
+                "/a:/b",
+                VolumeAccess::ReadWrite,
+                VolumeIds::Mapped,
+                VolumeSetId::Kept,
+            ),
+            (
+                "/a:raw",
+                VolumeAccess::ReadWrite,
+                VolumeIds::Raw,
+                VolumeSetId::Kept,
+            ),
+            (
+                "/a:/b:nosuid:ro",
+                VolumeAccess::ReadOnly,
+                VolumeIds::Mapped,
+                VolumeSetId::Ignored,
+            ),
+            (
+                "/a:/b:ro:raw:nosuid",
+                VolumeAccess::ReadOnly,
+                VolumeIds::Raw,
+                VolumeSetId::Ignored,
+            ),
+        ] {
+            let volume = parse(said);
+            assert_eq!(
+                (volume.access, volume.ids, volume.set_id),
+                (access, ids, set_id),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
     fn odd_volumes_are_refused() {
         let odd = [
             "",
@@ -119,6 +168,8 @@ mod tests {
             "/a:/b:/c",
             "/a:/b:ro:ro",
             "/a:ro:ro",
+            "/a:raw:ro:raw",
+            "/a:nosuid:/b",
             "/a:/b/../c",
             "../data",
             "/a:/",

@@ -35,7 +35,7 @@ mod host;
 mod boot;
 #[path = "../containers/failing_boot.rs"]
 mod failing_boot;
-#[path = "../containers/isolation.rs"]
+#[path = "../containers/isolation/mod.rs"]
 mod isolation;
 #[path = "../containers/lab.rs"]
 mod lab;

@@ -15,6 +15,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         volumes_of_a_stopped_container_are_replaced,
         a_link_in_the_image_leads_nowhere_but_inside,
         destroy_leaves_the_hosts_files_alone,
+        a_raw_volume_has_the_hosts_ids_and_root_inside_none_of_its_rights,
+        a_volume_without_set_id_gives_no_rights,
         bad_volumes_are_refused,
     ]
 }
@@ -253,11 +255,71 @@ fn destroy_leaves_the_hosts_files_alone(host: &Host) {
     );
 }
 
+fn a_raw_volume_has_the_hosts_ids_and_root_inside_none_of_its_rights(host: &Host) {
+    let data = host.folder("data");
+    fs::write(data.join("roots"), "outside\n").expect("the folder is ours");
+    let both = format!("--volume {0}:/raw:raw --volume {0}:/mapped", data.display());
+    host.cocker(&format!("create -m test -c web {both} -b"))
+        .ok();
+    let owners = host.inside("web", "stat -c %U /raw/roots /mapped/roots");
+    assert_eq!(owners, "nobody\nroot");
+    // Readable to all, and to nobody inside more than that.
+    assert_eq!(host.inside("web", "cat /raw/roots"), "outside");
+    host.cocker("run web -- touch /raw/new").exits(1);
+    host.cocker("run web -- chown 0:0 /raw/roots").exits(1);
+    // What belongs to the container's own range is its own.
+    let map = host.inside("web", "cat /proc/self/uid_map");
+    let first: u32 = map
+        .split_whitespace()
+        .nth(1)
+        .and_then(|it| it.parse().ok())
+        .expect("a map");
+    std::os::unix::fs::chown(data.join("roots"), Some(first + 33), Some(first))
+        .expect("we are root");
+    assert_eq!(host.inside("web", "stat -c %u:%g /raw/roots"), "33:0");
+    host.inside("web", "echo inside > /raw/roots");
+    assert_eq!(
+        fs::read_to_string(data.join("roots")).expect("it is there"),
+        "inside\n"
+    );
+    let owner = fs::metadata(data.join("roots")).expect("it is there").uid();
+    assert_eq!(owner, first + 33);
+}
+
+fn a_volume_without_set_id_gives_no_rights(host: &Host) {
+    let data = host.folder("data");
+    let both = format!(
+        "--volume {0}:/kept --volume {0}:/ignored:nosuid:ro",
+        data.display()
+    );
+    host.cocker(&format!("create -m test -c web {both} -b"))
+        .ok();
+    host.inside("web", "cp $(command -v id) /kept/id && chmod 4755 /kept/id");
+    let effective = |place: &str| {
+        let outcome = host.cocker(&format!("run web --user 1000:1000 -- {place}/id -u"));
+        outcome.succeeds().stdout().trim().to_string()
+    };
+    assert_eq!(
+        (effective("/kept"), effective("/ignored")),
+        ("0".into(), "1000".into())
+    );
+    // Root inside cannot lift it, nor what is never there: devices.
+    host.cocker("run web -- mount -o remount,bind,suid,rw /ignored");
+    assert_eq!(effective("/ignored"), "1000");
+    let options = host.inside(
+        "web",
+        "grep -e ' /kept ' -e ' /ignored ' /proc/self/mountinfo",
+    );
+    assert_eq!(options.matches("nodev").count(), 2, "{options}");
+}
+
 fn bad_volumes_are_refused(host: &Host) {
     for volume in [
         "relative:/data",
         "/tmp:relative",
         "/tmp:/data:maybe",
+        "/tmp:/data:raw:raw",
+        "/tmp:/data:nosuid:other",
         ":/data",
         "",
         "/tmp:/",

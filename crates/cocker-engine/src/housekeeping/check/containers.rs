@@ -81,7 +81,7 @@ impl Engine {
     /// What it has must be registered for it, or another may be given the same.
     fn inspect_entries_of(&self, container: &Container, tell: &mut impl FnMut(String, String)) {
         let slot = container.settings.id_slot;
-        if slot >= ids::SLOTS {
+        if !ids::is_slot(slot) {
             let remedy = format!("cocker destroy {}", container.name);
             tell(format!("there is no range {slot} of host ids"), remedy);
             return;

@@ -1,10 +1,31 @@
 //! What keeps a container apart: ids, namespaces, descriptors, devices, and what `--privileged` gives up.
 
+mod devices;
+mod ids;
+mod kernel;
+mod nested;
+mod program;
+mod system_calls;
+
 use crate::host::{Host, processes, with_image_test};
 use std::fs;
 use std::path::Path;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
+    [
+        whole_containers(),
+        devices::trials(),
+        ids::trials(),
+        kernel::trials(),
+        nested::trials(),
+        system_calls::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn whole_containers() -> Vec<libtest_mimic::Trial> {
     with_image_test![
         each_container_has_its_own_range_of_ids,
         the_namespaces_are_the_containers_own_and_the_network_is_the_hosts,

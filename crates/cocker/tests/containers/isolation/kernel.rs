@@ -1,0 +1,310 @@
+//! What the kernel tells everybody and lets root set, by files: out of reach, and no second way to them.
+
+use super::program::with_attacker;
+use crate::host::{Host, with_image_test};
+use std::fs;
+use std::path::Path;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    with_image_test![
+        settings_of_the_host_are_not_written,
+        what_tells_of_the_host_is_not_read,
+        no_mask_comes_off,
+        neither_proc_nor_sysfs_is_mounted_anew,
+        own_settings_can_be_changed,
+        the_hosts_network_is_not_set_from_a_container_in_it,
+        no_program_is_named_that_the_host_runs_when_a_cgroup_is_empty,
+        a_volume_over_proc_is_not_in_the_way_of_masks,
+        other_masks_are_where_they_were_with_the_hosts_ids,
+    ]
+}
+
+/// Written, each would change the machine for all.
+const SETTINGS: [&str; 17] = [
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/modprobe",
+    "/proc/sys/kernel/hotplug",
+    "/proc/sys/kernel/panic",
+    "/proc/sys/kernel/sysrq",
+    "/proc/sys/kernel/randomize_va_space",
+    "/proc/sys/fs/binfmt_misc/register",
+    "/proc/sys/fs/suid_dumpable",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sys/vm/drop_caches",
+    "/proc/sysrq-trigger",
+    "/proc/irq/default_smp_affinity",
+    "/sys/kernel/uevent_helper",
+    "/sys/kernel/mm/ksm/run",
+    "/sys/kernel/profiling",
+    "/sys/power/state",
+    "/sys/module/printk/parameters/time",
+];
+
+/// Read, each would tell of the machine or of others.
+const SECRETS: [&str; 18] = [
+    "/proc/kcore",
+    "/proc/kmem",
+    "/proc/kmsg",
+    "/proc/kallsyms",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/timer_list",
+    "/proc/interrupts",
+    "/proc/vmallocinfo",
+    "/proc/slabinfo",
+    "/proc/pagetypeinfo",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/kpagecgroup",
+    "/proc/1/mem/../../kcore",
+    "/dev/mem",
+    "/dev/kmem",
+    "/dev/port",
+];
+
+/// Where file systems of the machine lie on the host.
+const FOLDERS: [&str; 8] = [
+    "/sys/firmware",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+    "/sys/kernel/security",
+    "/sys/fs/bpf",
+    "/sys/fs/pstore",
+    "/proc/acpi",
+    "/proc/scsi",
+];
+
+fn booted(host: &Host, name: &str, options: &str) {
+    let attacker = with_attacker(host);
+    host.cocker(&format!("create -m test -c {name} {attacker} {options} -b"))
+        .ok();
+}
+
+fn settings_of_the_host_are_not_written(host: &Host) {
+    booted(host, "web", "");
+    booted(host, "mighty", "--privileged");
+    let paths = SETTINGS.join(" ");
+    // Opened only: what could be written is not.
+    assert_eq!(host.inside("web", &format!("/attacker open w {paths}")), "");
+    let nested = format!("unshare --user --map-root-user --mount --ipc /attacker open w {paths}");
+    assert_eq!(host.inside("web", &nested), "");
+    // As another user with all of an ordinary one's rights.
+    let other = host.cocker(&format!(
+        "run web --user 1000:1000 -- /attacker open w {paths}"
+    ));
+    other.succeeds().prints("");
+    let open = host.inside("mighty", &format!("/attacker open w {paths}"));
+    assert!(open.contains("/proc/sys/kernel/core_pattern"), "{open}");
+}
+
+fn what_tells_of_the_host_is_not_read(host: &Host) {
+    booted(host, "web", "");
+    booted(host, "mighty", "--privileged");
+    // A mask may be opened, and is empty.
+    let read = |container: &str| {
+        let each = format!(
+            "for f in {}; do [ $(head -c 64 $f 2>/dev/null | wc -c) = 0 ] || echo $f; done",
+            SECRETS.join(" ")
+        );
+        host.inside(container, &each)
+    };
+    assert_eq!(read("web"), "");
+    assert!(
+        read("mighty").contains("/proc/interrupts"),
+        "{}",
+        read("mighty")
+    );
+    let listed = |container: &str| {
+        let each = format!(
+            "ls -A {} 2>/dev/null | grep -v -e : -e '^$'; true",
+            FOLDERS.join(" ")
+        );
+        host.inside(container, &each)
+    };
+    assert_eq!(listed("web"), "");
+    if fs::read_dir("/sys/firmware").is_ok_and(|mut entries| entries.next().is_some()) {
+        assert_ne!(listed("mighty"), "");
+    }
+}
+
+fn no_mask_comes_off(host: &Host) {
+    booted(host, "web", "");
+    let attempts = [
+        "umount /proc/interrupts",
+        "umount -l /proc/interrupts",
+        "umount /proc/sys",
+        "umount -l /proc/sys /proc/sysrq-trigger",
+        "mount -o remount,bind,rw /proc/sys",
+        "mount -o remount,rw /proc/sysrq-trigger",
+        "mount -o remount,bind,rw /sys",
+        "mount -o remount,rw /sys",
+        "mount --bind /proc /mnt",
+        "mount --bind /proc/sys /mnt",
+        "mount --move /proc/sys /mnt",
+        "mount --make-rprivate / && umount -l /proc/irq",
+        "mount --rbind /proc /mnt && umount /mnt/sys",
+        "unshare --mount umount -l /proc/sys",
+        "unshare --user --map-root-user --mount umount -l /proc/sys",
+    ];
+    for attempt in attempts {
+        host.cocker_words(&["run", "web", "--cmd", attempt]);
+        let left = host.inside(
+            "web",
+            "/attacker open w /proc/sys/kernel/panic /proc/sysrq-trigger /sys/kernel/profiling \
+             /mnt/kernel/panic /mnt/sys/kernel/panic; head -c 9 /proc/interrupts /mnt/interrupts 2>/dev/null | grep CPU; true",
+        );
+        assert_eq!(left, "", "after {attempt}");
+        host.inside("web", "umount -l /mnt 2>/dev/null; true");
+    }
+    // Its own things root inside may mount and unmount.
+    host.inside(
+        "web",
+        "mount -t tmpfs none /mnt && touch /mnt/file && umount /mnt",
+    );
+    // Even all of /proc: but then there is none.
+    host.inside("web", "unshare --mount sh -c 'umount -l /proc; mount -t proc proc /proc 2>/dev/null; ls /proc | head -1'");
+    assert_eq!(
+        host.inside(
+            "web",
+            "umount -l /proc && ls -A /proc; mount -t proc proc /proc 2>/dev/null; ls -A /proc"
+        ),
+        ""
+    );
+    // The same masks, put on by root itself, come off: that they are locked is what keeps them on.
+    let own = "mount -t tmpfs none /mnt && mkdir /mnt/a && mount -t tmpfs none /mnt/a && umount /mnt/a && echo off";
+    assert_eq!(host.inside("web", own), "off");
+}
+
+fn neither_proc_nor_sysfs_is_mounted_anew(host: &Host) {
+    booted(host, "web", "--net CUSTOM");
+    booted(host, "mighty", "--privileged");
+    let tried = |container: &str, around: &str| {
+        let each = "for kind in proc sysfs; do mkdir -p /tmp/$kind; mount -t $kind $kind /tmp/$kind && echo $kind; done";
+        host.inside(
+            container,
+            &format!("({around} sh -c '{each}') 2>/dev/null; true"),
+        )
+    };
+    for around in [
+        "",
+        "unshare --mount",
+        "unshare --pid --fork --mount",
+        "unshare --net --mount",
+        "unshare --user --map-root-user --mount",
+        "unshare --user --map-root-user --mount --pid --fork --net --ipc",
+    ] {
+        assert_eq!(tried("web", around), "", "within {around}");
+    }
+    assert_eq!(tried("mighty", "unshare --mount"), "proc\nsysfs");
+}
+
+fn own_settings_can_be_changed(host: &Host) {
+    booted(host, "web", "--net CUSTOM");
+    host.inside("web", "echo 1 > /proc/sys/net/ipv4/ip_forward");
+    assert_eq!(host.inside("web", "cat /proc/sys/net/ipv4/ip_forward"), "1");
+    let max = "/proc/sys/user/max_user_namespaces";
+    host.inside("web", &format!("echo 7 > {max}"));
+    assert_eq!(host.inside("web", &format!("cat {max}")), "7");
+    assert_ne!(fs::read_to_string(max).expect("it is there"), "7\n");
+    host.inside("web", "hostname other");
+    assert_eq!(host.inside("web", "cat /proc/sys/kernel/hostname"), "other");
+    // What the kernel lets root set of its own ipc namespace, from Linux 6.8 on.
+    let shm = "/proc/sys/kernel/shmmni";
+    let set = host.inside("web", &format!("(echo 77 > {shm}) 2>/dev/null; cat {shm}"));
+    let of_host = fs::read_to_string(shm).expect("it is there");
+    assert!(set == "77" || set == of_host.trim(), "{set}");
+    assert_eq!(fs::read_to_string(shm).expect("it is there"), of_host);
+}
+
+fn the_hosts_network_is_not_set_from_a_container_in_it(host: &Host) {
+    booted(host, "web", "");
+    let written = "/attacker open w /proc/sys/net/ipv4/ip_forward /proc/sys/net/core/somaxconn";
+    assert_eq!(host.inside("web", written), "");
+}
+
+/// Where a v1 hierarchy's root can be seen, a program may be named there that the host's root runs.
+fn no_program_is_named_that_the_host_runs_when_a_cgroup_is_empty(host: &Host) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let hierarchies: Vec<(&str, &str)> = mounts
+        .lines()
+        .filter_map(|line| line.split_once(" - cgroup "))
+        .filter_map(|(mount, source)| Some((mount.split(' ').nth(4)?, source.split(' ').nth(1)?)))
+        .collect();
+    // What a mount wants to be told of one that is there.
+    let options = hierarchies.iter().map(|(_, options)| {
+        let named = options
+            .split(',')
+            .filter(|it| !matches!(*it, "rw" | "ro" | "xattr"));
+        let named = named.collect::<Vec<_>>().join(",");
+        match named.starts_with("name=") {
+            true => format!("none,{named}"),
+            false => named,
+        }
+    });
+    let options: Vec<String> = options.collect();
+    let mount_all = format!(
+        "i=0; for o in {} none,name=cocker-attack; do i=$((i+1)); mkdir -p /tmp/cg/$i; mount -t cgroup -o $o cg /tmp/cg/$i; done; \
+         /attacker open w /sys/fs/cgroup/release_agent $(find /tmp/cg /sys/fs/cgroup -maxdepth 3 -name release_agent)",
+        options.join(" ")
+    );
+    booted(host, "web", "");
+    booted(host, "mighty", "--privileged");
+    for container in ["web", "mighty"] {
+        for around in [
+            "",
+            "unshare --mount --cgroup",
+            "unshare --user --map-root-user --mount --cgroup",
+        ] {
+            let shown = host.inside(
+                container,
+                &format!("({around} sh -c '{mount_all}') 2>/dev/null; true"),
+            );
+            assert_eq!(shown, "", "{container}, within {around}");
+        }
+        let written =
+            "(echo 1 > /sys/fs/cgroup/notify_on_release) 2>/dev/null && echo written; true";
+        assert_eq!(host.inside(container, written), "");
+    }
+    // On the host, whose root sees the roots of hierarchies, it is there to be opened.
+    for (place, _) in hierarchies {
+        let agent = Path::new(place).join("release_agent");
+        assert!(
+            fs::File::options().write(true).open(&agent).is_ok(),
+            "{}",
+            agent.display()
+        );
+    }
+}
+
+fn a_volume_over_proc_is_not_in_the_way_of_masks(host: &Host) {
+    let data = host.folder("data");
+    fs::write(data.join("own"), "own\n").expect("the folder is ours");
+    booted(
+        host,
+        "web",
+        &format!(
+            "--volume {}:/proc/fs --volume {0}:/proc/sys/kernel",
+            data.display()
+        ),
+    );
+    assert_eq!(
+        host.inside("web", "cat /proc/fs/own /proc/sys/kernel/own"),
+        "own\nown"
+    );
+    host.inside("web", "umount /proc/sys/kernel; umount /proc/fs; true");
+    let written =
+        "/attacker open w /proc/sys/kernel/panic /proc/sys/kernel/core_pattern /proc/sysrq-trigger";
+    assert_eq!(host.inside("web", written), "");
+    assert_eq!(host.inside("web", "head -c 3 /proc/interrupts"), "");
+}
+
+fn other_masks_are_where_they_were_with_the_hosts_ids(host: &Host) {
+    booted(host, "web", "--userns host");
+    let written = format!("/attacker open w {}", SETTINGS.join(" "));
+    assert_eq!(host.inside("web", &written), "");
+    let attempts = "umount /proc/interrupts; umount -l /proc/sys; mount -t proc proc /mnt; \
+                    mount -o remount,bind,rw /proc/sys; unshare --user --map-root-user --mount umount -l /proc/sys; true";
+    host.inside("web", &format!("({attempts}) 2>/dev/null"));
+    assert_eq!(host.inside("web", &written), "");
+    assert_eq!(host.inside("web", "head -c 3 /proc/interrupts"), "");
+}
