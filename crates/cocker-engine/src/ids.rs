@@ -151,7 +151,12 @@ pub(crate) fn take(store: &Store, container: &Name, offer: &Offer) -> Result<Opt
 /// The slots that are registered and whose ranges have an id in common with this one's.
 fn overlapping(taken: &BTreeMap<u32, String>, slot: u32) -> impl Iterator<Item = u32> {
     let start = range(slot).first.0;
-    let overlaps = move |other: &u32| range(*other).first.0.abs_diff(start) < COUNT;
+    // Where all have the same ids, a slot is but a number.
+    let is_shared = range(slot).is_unchanged();
+    let overlaps = move |other: &u32| match is_shared {
+        true => *other == slot,
+        false => range(*other).first.0.abs_diff(start) < COUNT,
+    };
     taken.keys().copied().filter(overlaps)
 }
 
