@@ -10,12 +10,13 @@ use crate::request::{Isolation, VolumeAccess};
 use crate::resolv_conf;
 use cocker_image::LayerId;
 use cocker_sandbox::{
-    Access, BindIds, Cgroup, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source, Subtree,
-    usual_devices,
+    Access, BindIds, Cgroup, Hierarchies, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source,
+    Subtree, usual_devices,
 };
 use std::ffi::CString;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// What a given root process finds in its environment.
 const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
@@ -28,7 +29,8 @@ const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
 impl Engine {
     pub(crate) fn plan(&self, container: &Container) -> Result<Plan, BootError> {
         let settings = &container.settings;
-        let cgroup = container.cgroup(&self.settings.cgroup_parent);
+        let hierarchies = Rc::new(Hierarchies::find());
+        let cgroup = self.group(&hierarchies).place(&container.cgroup_name());
         let process = match &settings.root_process {
             None => RootProcess::Init,
             Some(program) => RootProcess::Given {
@@ -45,7 +47,7 @@ impl Engine {
             mounts: mounts(
                 container,
                 self.store.home(),
-                Cgroup::at(&cgroup)
+                Cgroup::below(&hierarchies, &cgroup)
                     .is_available()
                     .then_some(subtree(&process)),
             ),
@@ -251,7 +253,7 @@ mod tests {
         };
         let expected = format!(
             "ids 0..65536 are 1879048192..
-cgroup `{}`
+cgroup {}
 limit processes 32768
 devices: 8 rules
 root from `{}`
@@ -270,7 +272,7 @@ hostname `www`
 /etc/hosts: 127.0.1.1 is `www`
 root process cockerinit
 ",
-            plan.cgroup.display(),
+            plan.cgroup,
             engine.store.home().display(),
             layers[0],
             layers[1],

@@ -29,7 +29,8 @@ mod stage;
 mod target;
 
 pub use cgroup::{
-    Cgroup, Controller, DeviceKind, DeviceRule, Freezer, Hierarchies, LimitError, usual_devices,
+    Cgroup, Controller, DeviceKind, DeviceRule, Freezer, Group, Hierarchies, LimitError, Place,
+    UnitError, usual_devices,
 };
 pub use cgroup::{
     CpuTime, FigureReader, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,

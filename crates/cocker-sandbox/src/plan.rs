@@ -1,6 +1,6 @@
 //! What shall be done, as data: printed by `--debug`, compared by tests, walked by `prepare` and `assemble`.
 
-use crate::cgroup::DeviceRule;
+use crate::cgroup::{DeviceRule, Place};
 use crate::limits::Limits;
 use std::ffi::CString;
 use std::fmt;
@@ -24,8 +24,8 @@ pub struct Plan {
     /// The ids of its user namespace; none means the host's own ids and no user namespace.
     pub ids: Option<IdRange>,
     pub network: NetworkNamespace,
-    /// Folder of its cgroup, relative to the root of each hierarchy.
-    pub cgroup: PathBuf,
+    /// Where its cgroup folders are.
+    pub cgroup: Place,
     pub limits: Limits,
     /// What root inside may do with its folder in v2.
     pub subtree: Subtree,
@@ -195,7 +195,7 @@ impl fmt::Display for Plan {
                 writeln!(f, "network namespace `{}`", path.display())?;
             }
         }
-        writeln!(f, "cgroup `{}`", self.cgroup.display())?;
+        writeln!(f, "cgroup {}", self.cgroup)?;
         write!(f, "{}", self.limits)?;
         if self.subtree == Subtree::Delegated {
             writeln!(f, "cgroups below it are delegated")?;
@@ -232,7 +232,7 @@ mod tests {
         let mut plan = Plan {
             ids: None,
             network: NetworkNamespace::New,
-            cgroup: "group".into(),
+            cgroup: Place::unmanaged("group"),
             limits: Limits::default(),
             subtree: Subtree::Closed,
             devices: None,

@@ -93,6 +93,7 @@ pub struct Hierarchies {
     unified: Option<OwnedFd>,
     /// Looked for when something is asked of it first: a listing never does.
     legacy: OnceCell<Vec<Legacy>>,
+    is_mounted: bool,
     is_unified_alone: bool,
     controllers: OnceCell<String>,
 }
@@ -103,15 +104,22 @@ impl Hierarchies {
             .iter()
             .enumerate()
             .find_map(|(number, place)| Some((number, open_if_unified(place)?)));
+        let is_mounted = mounted.is_some();
         let is_unified_alone = matches!(mounted, Some((0, _)));
         Hierarchies {
             unified: mounted
                 .map(|(_, folder)| folder)
                 .or_else(|| open_without_a_name().ok()),
             legacy: OnceCell::new(),
+            is_mounted,
             is_unified_alone,
             controllers: OnceCell::new(),
         }
+    }
+
+    /// Whether v2 is mounted, so that somebody may manage it.
+    pub(crate) fn is_mounted(&self) -> bool {
+        self.is_mounted
     }
 
     /// The root of the v2 hierarchy; none on a kernel without it.

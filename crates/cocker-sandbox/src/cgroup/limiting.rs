@@ -42,6 +42,11 @@ pub enum LimitError {
         #[source]
         source: Errno,
     },
+    #[error("cannot let unit `{unit}` have controller `{controller}`: systemd does not give it on")]
+    NotGiven {
+        unit: String,
+        controller: &'static str,
+    },
     #[error("cannot make its folder for controller `{controller}`")]
     Make {
         controller: &'static str,
@@ -67,6 +72,9 @@ impl LimitError {
             LimitError::NoController { option, .. } => Some(format!(
                 "leave `{option}` out, or boot a kernel that has it: `cgroup_disable=` on its command line takes it away."
             )),
+            LimitError::NotGiven { .. } => Some(
+                "a slice with DisableControllers= takes it away: `systemctl show -P DisableControllers` says which.".into(),
+            ),
             LimitError::NoFile { option, .. } => Some(format!(
                 "leave `{option}` out: this kernel, or its cgroup v1, cannot do it."
             )),
@@ -215,7 +223,7 @@ impl Cgroup {
     /// Its folder in the hierarchy with this controller.
     fn folder_of(&self, controller: Controller) -> Result<OwnedFd, Errno> {
         match self.hierarchies.legacy(controller) {
-            Some(legacy) => open_folder(legacy.folder.as_fd(), &self.folder),
+            Some(legacy) => open_folder(legacy.folder.as_fd(), self.place.legacy()),
             None => self.open()?.ok_or(Errno::NOENT),
         }
     }
@@ -231,7 +239,7 @@ impl Cgroup {
     }
 
     pub(super) fn open_or_make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
-        match open_folder(legacy.folder.as_fd(), &self.folder) {
+        match open_folder(legacy.folder.as_fd(), self.place.legacy()) {
             Err(Errno::NOENT) => self.make_legacy(legacy),
             other => other,
         }
@@ -257,11 +265,11 @@ impl Cgroup {
         // is left of a sandbox that is gone.
         let mut answer = Err(Errno::NOENT);
         for _ in 0..16 {
-            answer = make_below(legacy.folder.as_fd(), &self.folder, made);
+            answer = make_below(legacy.folder.as_fd(), self.place.legacy(), made);
             match answer {
                 Err(Errno::NOENT) => {}
                 Err(Errno::EXIST) => {
-                    super::remove_folder(legacy.folder.as_fd(), &self.folder)?;
+                    super::remove_folder(legacy.folder.as_fd(), self.place.legacy())?;
                 }
                 _ => break,
             }
@@ -282,7 +290,7 @@ impl Cgroup {
         let (Some(root), false) = (self.unified(), controllers.is_empty()) else {
             return Ok(());
         };
-        let parents: Vec<&Path> = self.folder.ancestors().skip(1).collect();
+        let parents: Vec<&Path> = self.unified.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
             let place = match parent.as_os_str().is_empty() {
                 true => Path::new("."),
@@ -294,6 +302,16 @@ impl Cgroup {
                 .map_err(|source| LimitError::Open { source })?;
             let is_given = |it: &Controller| given.split_whitespace().any(|on| on == it.name());
             for controller in controllers.iter().filter(|it| !is_given(it)) {
+                if let Some(scope) = self.place.scope()
+                    && !parent.starts_with(scope.folder())
+                    && *controller != Controller::Hugetlb
+                {
+                    // Not ours to give; that one, systemd does not know.
+                    return Err(LimitError::NotGiven {
+                        unit: scope.unit.clone(),
+                        controller: controller.name(),
+                    });
+                }
                 let word = format!("+{}", controller.name());
                 write_file(folder.as_fd(), "cgroup.subtree_control", &word).map_err(|source| {
                     LimitError::Enable {

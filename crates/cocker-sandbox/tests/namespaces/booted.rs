@@ -3,7 +3,7 @@
 //! For a supervisor it has a shell that waits until the socket to init ends, as the resident one would.
 
 use cocker_sandbox::{
-    Access, Descriptor, HostId, IdRange, Limits, Mount, NetworkNamespace, OverlayRoot, Plan,
+    Access, Descriptor, HostId, IdRange, Limits, Mount, NetworkNamespace, OverlayRoot, Place, Plan,
     RootProcess, SandboxError, Source, Spawned, Subtree, Supervisor, usual_devices,
 };
 use rustix::fd::AsFd;
@@ -54,7 +54,7 @@ impl Stock {
         Plan {
             ids: Some(RANGE),
             network,
-            cgroup: format!("cocker-sandbox-test-{}", process::id()).into(),
+            cgroup: Place::unmanaged(format!("cocker-sandbox-test-{}", process::id())),
             limits: Limits::default(),
             subtree: Subtree::Closed,
             devices: Some(usual_devices()),
