@@ -43,7 +43,7 @@ pub use namespaces::Namespaces;
 pub use overlay::stack_alone;
 pub use plan::{
     Access, BindIds, HostId, HostNames, IdRange, Mount, NetworkNamespace, OverlayRoot, Plan,
-    RootProcess, Source, Subtree, TargetKind,
+    Program, RootProcess, SIGRTMIN_PLUS_3, Source, Subtree, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};

@@ -143,12 +143,35 @@ pub enum RootProcess {
     Init,
     /// A program of the sandbox; the resident init becomes its first child.
     Given {
+        program: Program,
         /// The program and its arguments; a name without `/` is looked for in PATH of `environment`.
         arguments: Vec<CString>,
         /// `KEY=VALUE` each.
         environment: Vec<CString>,
     },
 }
+
+impl RootProcess {
+    /// What it is where it was given; none for the resident init.
+    pub(crate) fn program(&self) -> Option<Program> {
+        match self {
+            RootProcess::Init => None,
+            RootProcess::Given { program, .. } => Some(*program),
+        }
+    }
+}
+
+/// What a given root process is, where that makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A manager of services that knows containers (systemd.io, CONTAINER_INTERFACE).
+    Systemd,
+    Other,
+}
+
+/// By this signal systemd halts the machine, at any time, in order (systemd(1)); the first real-time signal is 34 to programs of
+/// the C library.
+pub const SIGRTMIN_PLUS_3: i32 = 37;
 
 impl Source {
     /// Says whether image links on the way to the target may be followed (inside the root, always).
