@@ -239,6 +239,11 @@ impl AsFd for Freezer {
 
 /// Makes the folder, which must be new, with its parents, which may be there.
 fn make_new(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<OwnedFd, Errno> {
+    match make_by_path(hierarchy, folder, |_| Ok(())) {
+        Ok(()) => return open_folder(hierarchy, folder),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
     // A parent may be removed between two steps by somebody who found it empty: then it is made again.
     for _ in 0..16 {
         match make_below(hierarchy, folder, |_, _| Ok(())) {
@@ -247,6 +252,32 @@ fn make_new(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<OwnedFd, Errno> 
         }
     }
     Err(Errno::NOENT)
+}
+
+/// Makes the folder, which must be new, and where they are missing those that it lies in; `made` is called for each new one. No
+/// folder is opened, and where somebody removes one meanwhile, it fails.
+fn make_by_path(
+    hierarchy: BorrowedFd<'_>,
+    folder: &Path,
+    made: impl Fn(&Path) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let make = |folder: &Path| {
+        rustix::fs::mkdirat(hierarchy, folder, Mode::from_raw_mode(0o755))?;
+        made(folder)
+    };
+    match make(folder) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    let parents: Vec<&Path> = folder.ancestors().skip(1).collect();
+    let parents = parents.into_iter().rev();
+    for parent in parents.filter(|parent| !parent.as_os_str().is_empty()) {
+        match make(parent) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    make(folder)
 }
 
 /// `made` is called for each folder on the way with the one above it.

@@ -3,16 +3,18 @@
 use super::layout::{Controller, Generation};
 use super::writes::{self, Missing, Write};
 use super::{Cgroup, Legacy};
-use super::{make_below, open_folder, read_at, read_file, write_file};
+use super::{make_below, make_by_path, open_folder, read_at, read_file, write_file};
 use crate::limits::Limits;
 use crate::plan::HostId;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use std::path::Path;
 
 /// Always there for a sandbox in v2 where the host has them, whatever its limits: they also count.
 const ALWAYS: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
+
+const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 /// How many cgroups root inside may make below a sandbox's own: far more than there are services.
 const MOST_DESCENDANTS: &str = "4096";
@@ -106,11 +108,10 @@ impl Cgroup {
         let mut doors = Vec::new();
         let all = self.hierarchies.all_legacy().iter();
         for legacy in all.filter(|legacy| legacy.controllers != [Controller::Devices]) {
-            let folder = self
-                .make_legacy(legacy)
-                .map_err(|source| making(legacy, source))?;
-            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-            let door = rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty());
+            let door = self
+                .make_quickly(legacy)
+                .or_else(|_| self.make_legacy(legacy).map(drop))
+                .and_then(|()| self.door(legacy));
             doors.push(door.map_err(|source| making(legacy, source))?);
         }
         self.enable(&self.wanted_always())?;
@@ -245,21 +246,43 @@ impl Cgroup {
         }
     }
 
+    /// Without a look at what nobody else is at. On an error nothing may be taken for done.
+    fn make_quickly(&self, legacy: &Legacy) -> Result<(), Errno> {
+        let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
+        make_by_path(legacy.folder.as_fd(), self.place.legacy(), |made| {
+            if !is_cpuset {
+                return Ok(());
+            }
+            let above = made.parent().filter(|it| !it.as_os_str().is_empty());
+            let above = open_folder(legacy.folder.as_fd(), above.unwrap_or(Path::new(".")))?;
+            let made = open_folder(legacy.folder.as_fd(), made)?;
+            CPUSET_FILES
+                .iter()
+                .try_for_each(|file| take_over(above.as_fd(), made.as_fd(), file))
+        })
+    }
+
+    /// The file into which a process writes `0` to live in a v1 hierarchy.
+    fn door(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat2(
+            &legacy.folder,
+            self.place.legacy().join("cgroup.procs"),
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+        )
+    }
+
     fn make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
         let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
-        let made = |above: rustix::fd::BorrowedFd<'_>, folder: rustix::fd::BorrowedFd<'_>| {
-            // A new folder of cpuset has neither processors nor memory, and nobody can live in it.
-            match is_cpuset {
-                true => {
-                    ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| {
-                        match read_file(folder, file)?.trim_end().is_empty() {
-                            true => write_file(folder, file, read_file(above, file)?.trim_end()),
-                            false => Ok(()),
-                        }
-                    })
+        let made = |above: BorrowedFd<'_>, folder: BorrowedFd<'_>| match is_cpuset {
+            true => CPUSET_FILES.iter().try_for_each(|file| {
+                match read_file(folder, file)?.trim_end().is_empty() {
+                    true => take_over(above, folder, file),
+                    false => Ok(()),
                 }
-                false => Ok(()),
-            }
+            }),
+            false => Ok(()),
         };
         // A parent may be removed between two steps by somebody who found it empty: then it is made again. One of our name
         // is left of a sandbox that is gone.
@@ -324,6 +347,11 @@ impl Cgroup {
         }
         Ok(())
     }
+}
+
+/// A new folder of cpuset has neither processors nor memory, and nobody can live in it.
+fn take_over(above: BorrowedFd<'_>, folder: BorrowedFd<'_>, file: &str) -> Result<(), Errno> {
+    write_file(folder, file, read_file(above, file)?.trim_end())
 }
 
 fn making(legacy: &Legacy, source: Errno) -> LimitError {
