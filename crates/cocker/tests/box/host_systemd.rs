@@ -30,7 +30,7 @@ const COMMON: &str = r#"
 set -eu
 exec 2>&1
 # Shows what has led to the failure.
-trap 'status=$?; [ $status = 0 ] || { systemctl list-units --all "cocker*"; ls /sys/fs/cgroup/cocker.slice; journalctl -n 30 --no-pager; }' EXIT
+trap 'status=$?; [ $status = 0 ] || { systemctl list-units --all "cocker*"; ls /sys/fs/cgroup/cocker.slice || true; journalctl -n 30 --no-pager; }' EXIT
 same() { [ "$1" = "$2" ] || { echo "\`$1\` is not \`$2\`"; exit 1; }; }
 holds() { case $1 in *"$2"*) ;; *) echo "no \`$2\` in \`$1\`"; exit 1 ;; esac; }
 eventually() {
