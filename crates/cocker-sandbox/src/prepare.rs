@@ -1,7 +1,7 @@
 //! Everything that the host's root opens before any process is born: descriptors without names, so that whatever happens
 //! next, closing them undoes them.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Asking, Cgroup, OpenScope};
 use crate::devices::DeviceNode;
 use crate::failure::{SandboxError, file_system_name, or_too_old};
 use crate::namespaces::Namespaces;
@@ -46,6 +46,8 @@ impl Prepared {
 pub(crate) struct CgroupHold {
     pub(crate) cgroup: Cgroup,
     pub(crate) folder: Option<OwnedFd>,
+    /// What that lies in where systemd manages v2; needed until there is a supervisor.
+    pub(crate) scope: Option<OpenScope>,
     /// Files into which a process writes `0` to be born in the folders of v1.
     pub(crate) doors: Vec<OwnedFd>,
     pub(crate) is_used: bool,
@@ -65,6 +67,9 @@ impl Drop for CgroupHold {
 ///
 /// The caller must be the host's root with a single thread.
 pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
+    // Answered while all else is prepared.
+    let cgroup = Cgroup::at(&plan.cgroup);
+    let asking = cgroup.ask()?;
     let namespaces = Namespaces::of(&plan.network, plan.ids)?;
     tracing::debug!("namespaces ready");
 
@@ -82,7 +87,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         false => Some(masks::empty_folder().map_err(|source| SandboxError::MakeMask { source })?),
     };
     let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
-    let cgroup = make_cgroup(&plan)?;
+    let cgroup = make_cgroup(&plan, cgroup, asking)?;
     tracing::debug!("mounts, init and cgroup prepared");
 
     Ok(Prepared {
@@ -96,8 +101,15 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
     })
 }
 
-fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
-    let cgroup = Cgroup::at(&plan.cgroup);
+fn make_cgroup(
+    plan: &Plan,
+    cgroup: Cgroup,
+    asking: Option<Asking>,
+) -> Result<CgroupHold, SandboxError> {
+    let scope = match asking {
+        Some(asking) => cgroup.answer(asking)?,
+        None => None,
+    };
     let folder = cgroup.make().map_err(|source| SandboxError::MakeCgroup {
         folder: plan.cgroup.clone(),
         source,
@@ -106,6 +118,7 @@ fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
     let mut hold = CgroupHold {
         cgroup,
         folder,
+        scope,
         doors: Vec::new(),
         is_used: false,
     };

@@ -96,6 +96,7 @@ pub struct Hierarchies {
     unified: Option<OwnedFd>,
     /// Looked for when something is asked of it first: a listing never does.
     legacy: OnceCell<Vec<Legacy>>,
+    is_mounted: bool,
     is_unified_alone: bool,
     controllers: OnceCell<String>,
 }
@@ -106,12 +107,14 @@ impl Hierarchies {
             return Hierarchies::delegated();
         }
         let mounted = mounted();
+        let is_mounted = mounted.is_some();
         let is_unified_alone = matches!(mounted, Some((_, 0)));
         Hierarchies {
             unified: mounted
                 .map(|(folder, _)| folder)
                 .or_else(|| open_without_a_name().ok()),
             legacy: OnceCell::new(),
+            is_mounted,
             is_unified_alone,
             controllers: OnceCell::new(),
         }
@@ -143,9 +146,15 @@ impl Hierarchies {
         Hierarchies {
             unified: folder,
             legacy: OnceCell::from(Vec::new()),
+            is_mounted: true,
             is_unified_alone: true,
             controllers: controllers.map_or_else(OnceCell::new, OnceCell::from),
         }
+    }
+
+    /// Whether v2 is mounted, so that somebody may manage it.
+    pub(crate) fn is_mounted(&self) -> bool {
+        self.is_mounted
     }
 
     /// The root of the v2 hierarchy; none on a kernel without it.

@@ -3,12 +3,12 @@
 use super::layout::{Controller, Generation};
 use super::writes::{self, Missing, Write};
 use super::{Cgroup, Legacy};
-use super::{make_below, open_folder, read_at, read_file, write_file};
+use super::{make_below, make_by_path, open_folder, read_at, read_file, write_file};
 use crate::limits::Limits;
 use crate::plan::HostId;
 use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use std::path::Path;
 
@@ -20,6 +20,7 @@ const DELEGATE: &str = "or boot it in a cgroup that is delegated to you: systemd
 
 /// Where cocker itself is in a cgroup that was delegated to it.
 const ASIDE: &str = "cocker.outside";
+const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 /// How many cgroups root inside may make below a sandbox's own: far more than there are services.
 const MOST_DESCENDANTS: &str = "4096";
@@ -51,6 +52,11 @@ pub enum LimitError {
         controller: &'static str,
         #[source]
         source: Errno,
+    },
+    #[error("cannot let unit `{unit}` have controller `{controller}`: systemd does not give it on")]
+    NotGiven {
+        unit: String,
+        controller: &'static str,
     },
     #[error("cannot make its folder for controller `{controller}`")]
     Make {
@@ -93,6 +99,9 @@ impl LimitError {
             LimitError::NoController { option, .. } => Some(format!(
                 "leave `{option}` out, or boot a kernel that has it: `cgroup_disable=` on its command line takes it away."
             )),
+            LimitError::NotGiven { .. } => Some(
+                "a slice with DisableControllers= takes it away: `systemctl show -P DisableControllers` says which.".into(),
+            ),
             LimitError::NoFile { option, .. } => Some(format!(
                 "leave `{option}` out: this kernel, or its cgroup v1, cannot do it."
             )),
@@ -124,7 +133,10 @@ impl Cgroup {
         let mut doors = Vec::new();
         let all = self.hierarchies.all_legacy().iter();
         for legacy in all.filter(|legacy| limits_something(legacy)) {
-            let door = self.make_door(legacy);
+            let door = self
+                .make_quickly(legacy)
+                .or_else(|_| self.make_legacy(legacy).map(drop))
+                .and_then(|()| self.door(legacy));
             doors.push(door.map_err(|source| making(legacy, source))?);
         }
         self.enable(&self.wanted_always())?;
@@ -253,7 +265,7 @@ impl Cgroup {
     /// Its folder in the hierarchy with this controller.
     fn folder_of(&self, controller: Controller) -> Result<OwnedFd, Errno> {
         match self.hierarchies.legacy(controller) {
-            Some(legacy) => open_folder(legacy.folder.as_fd(), &self.folder),
+            Some(legacy) => open_folder(legacy.folder.as_fd(), self.place.legacy()),
             None => self.open()?.ok_or(Errno::NOENT),
         }
     }
@@ -269,37 +281,59 @@ impl Cgroup {
     }
 
     pub(super) fn open_or_make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
-        match open_folder(legacy.folder.as_fd(), &self.folder) {
+        match open_folder(legacy.folder.as_fd(), self.place.legacy()) {
             Err(Errno::NOENT) => self.make_legacy(legacy),
             other => other,
         }
     }
 
+    /// Without a look at what nobody else is at. On an error nothing may be taken for done.
+    fn make_quickly(&self, legacy: &Legacy) -> Result<(), Errno> {
+        let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
+        make_by_path(legacy.folder.as_fd(), self.place.legacy(), |made| {
+            if !is_cpuset {
+                return Ok(());
+            }
+            let above = made.parent().filter(|it| !it.as_os_str().is_empty());
+            let above = open_folder(legacy.folder.as_fd(), above.unwrap_or(Path::new(".")))?;
+            let made = open_folder(legacy.folder.as_fd(), made)?;
+            CPUSET_FILES
+                .iter()
+                .try_for_each(|file| take_over(above.as_fd(), made.as_fd(), file))
+        })
+    }
+
+    /// The file into which a process writes `0` to live in a v1 hierarchy.
+    fn door(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat2(
+            &legacy.folder,
+            self.place.legacy().join("cgroup.procs"),
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+        )
+    }
+
     fn make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
         let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
-        let made = |above: rustix::fd::BorrowedFd<'_>, folder: rustix::fd::BorrowedFd<'_>| {
-            // A new folder of cpuset has neither processors nor memory, and nobody can live in it.
-            match is_cpuset {
-                true => {
-                    ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| {
-                        match read_file(folder, file)?.trim_end().is_empty() {
-                            true => write_file(folder, file, read_file(above, file)?.trim_end()),
-                            false => Ok(()),
-                        }
-                    })
+        let made = |above: BorrowedFd<'_>, folder: BorrowedFd<'_>| match is_cpuset {
+            true => CPUSET_FILES.iter().try_for_each(|file| {
+                match read_file(folder, file)?.trim_end().is_empty() {
+                    true => take_over(above, folder, file),
+                    false => Ok(()),
                 }
-                false => Ok(()),
-            }
+            }),
+            false => Ok(()),
         };
         // A parent may be removed between two steps by somebody who found it empty: then it is made again. One of our name
         // is left of a sandbox that is gone.
         let mut answer = Err(Errno::NOENT);
         for _ in 0..16 {
-            answer = make_below(legacy.folder.as_fd(), &self.folder, made);
+            answer = make_below(legacy.folder.as_fd(), self.place.legacy(), made);
             match answer {
                 Err(Errno::NOENT) => {}
                 Err(Errno::EXIST) => {
-                    super::remove_folder(legacy.folder.as_fd(), &self.folder)?;
+                    super::remove_folder(legacy.folder.as_fd(), self.place.legacy())?;
                 }
                 _ => break,
             }
@@ -320,7 +354,7 @@ impl Cgroup {
         let (Some(root), false) = (self.unified(), controllers.is_empty()) else {
             return Ok(());
         };
-        let parents: Vec<&Path> = self.folder.ancestors().skip(1).collect();
+        let parents: Vec<&Path> = self.unified.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
             let place = match parent.as_os_str().is_empty() {
                 true => Path::new("."),
@@ -332,6 +366,16 @@ impl Cgroup {
                 .map_err(|source| LimitError::Open { source })?;
             let is_given = |it: &Controller| given.split_whitespace().any(|on| on == it.name());
             for controller in controllers.iter().filter(|it| !is_given(it)) {
+                if let Some(scope) = self.place.scope()
+                    && !parent.starts_with(scope.folder())
+                    && *controller != Controller::Hugetlb
+                {
+                    // Not ours to give; that one, systemd does not know.
+                    return Err(LimitError::NotGiven {
+                        unit: scope.unit.clone(),
+                        controller: controller.name(),
+                    });
+                }
                 let word = format!("+{}", controller.name());
                 let give = || write_file(folder.as_fd(), "cgroup.subtree_control", &word);
                 let given = match give() {
@@ -365,6 +409,11 @@ fn step_aside(folder: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Whether a hierarchy has a controller by which a sandbox can be limited. The list of devices is kept only where it has to be.
 fn limits_something(legacy: &Legacy) -> bool {
     !legacy.controllers.is_empty() && legacy.controllers != [Controller::Devices]
+}
+
+/// A new folder of cpuset has neither processors nor memory, and nobody can live in it.
+fn take_over(above: BorrowedFd<'_>, folder: BorrowedFd<'_>, file: &str) -> Result<(), Errno> {
+    write_file(folder, file, read_file(above, file)?.trim_end())
 }
 
 fn making(legacy: &Legacy, source: Errno) -> LimitError {

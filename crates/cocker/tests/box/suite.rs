@@ -1,6 +1,6 @@
 //! Tests of `tests/containers/` in the box: one machine runs all that are wanted, and each result is a result here.
 
-use crate::machine::{Accelerator, Disk, Machine};
+use crate::machine::{Accelerator, CACHE, Disk, Machine};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ const SET: &[&str] = &[
     "shutdown::",
     "volumes::",
     "limits::",
+    "systemd::",
     "lab::",
     "network::bridge::a_container_has_the_address_that_create_was_told",
     "network::bridge::a_stopped_container_is_gone_from_the_network",
@@ -238,6 +239,7 @@ fn run(wanted: &str, take: impl FnMut(&str)) -> Result<i32, String> {
         .disk(Disk::debian()?)
         .variable(WANTED, wanted)
         .variable("COCKER_TEST_PROGRAM", "/box/cocker")
+        .variable("COCKER_TEST_CACHE", CACHE)
         .variable("COCKER_TEST_SLOWNESS", &slowness.to_string());
     let mut running = machine.switch_on("exec /box/tests --format json")?;
     running.until_off(PATIENCE, take)

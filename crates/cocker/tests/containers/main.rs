@@ -41,6 +41,7 @@ mod shutdown;
 mod stacking;
 mod stacks;
 mod stats;
+mod systemd;
 mod transfer;
 mod volumes;
 mod whiteouts;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let wants_debian = [debian::trials(), screens::trials()]
+    let wants_debian = [debian::trials(), screens::trials(), systemd::trials()]
         .iter()
         .flatten()
         .any(|trial| trial.name().contains(filter));
@@ -91,6 +92,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         stacking::trials(),
         stacks::trials(),
         stats::trials(),
+        systemd::trials(),
         stats::top::trials(),
         whiteouts::trials(),
         images::trials(),

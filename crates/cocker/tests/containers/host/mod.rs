@@ -71,6 +71,9 @@ search lab.example
 options ndots:2
 ";
 
+/// What a running systemd has there.
+const SYSTEMD: &str = "/run/systemd";
+
 /// Marks that this process already is in its own namespaces.
 const INSIDE: &str = "COCKER_TESTS_INSIDE";
 
@@ -125,6 +128,7 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
         lab::mount_names().map_err(|why| format!("cannot mount {}: {why}", lab::NAMES))?;
         cover_resolvers()?;
         user::cover_files()?;
+        cover_systemd()?;
         let program = base().join("bin/cocker");
         fs::copy(program_under_test(), &program)
             .map_err(|why| format!("cannot copy cocker to {}: {why}", program.display()))?;
@@ -173,6 +177,22 @@ fn cover_resolvers() -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("cannot mount a file on {RESOLVERS}"))
+    }
+}
+
+/// Hides a systemd of the machine's from the commands, in this mount namespace: they would ask it for units, and the tests would
+/// look for their cgroups in vain. cocker on a host with systemd is tested in the box.
+fn cover_systemd() -> Result<(), String> {
+    if !Path::new(SYSTEMD).join("system").is_dir() {
+        return Ok(());
+    }
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "none", SYSTEMD])
+        .status();
+    if mounted.is_ok_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err(format!("cannot mount a tmpfs on {SYSTEMD}"))
     }
 }
 
