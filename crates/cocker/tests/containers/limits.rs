@@ -217,11 +217,13 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_container(host: &Host) {
             .expect("it counts")
             .is_ok_and(|times: u64| times > 0)
     });
+    let processors = thread::available_parallelism().map_or(1, usize::from);
     let end = Instant::now() + Duration::from_secs(1);
     while Instant::now() < end {
         let now = fs::read_to_string(folder.join("pids.current")).expect("it is booted");
         let now: usize = now.trim_end().parse().expect("a number");
-        assert!(now <= MOST, "{now}");
+        // The kernel counts a process before it refuses it: one on each processor.
+        assert!(now <= MOST + processors, "{now}");
     }
     host.cocker("shutdown web")
         .ok()
