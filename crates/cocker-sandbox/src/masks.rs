@@ -69,21 +69,10 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// What belongs to the sandbox's own namespaces of messages, and of users below its own. (Its names are set by
-/// sethostname(2) and its kind.)
-const OWN: [&str; 10] = [
-    "/proc/sys/fs/mqueue",
-    "/proc/sys/kernel/msgmax",
-    "/proc/sys/kernel/msgmnb",
-    "/proc/sys/kernel/msgmni",
-    "/proc/sys/kernel/sem",
-    "/proc/sys/kernel/shm_rmid_forced",
-    "/proc/sys/kernel/shmall",
-    "/proc/sys/kernel/shmmax",
-    "/proc/sys/kernel/shmmni",
-    "/proc/sys/user",
-];
-
+/// What a sandbox may set of its own. Settings of messages and shared memory are its own too, but are not among them: their
+/// places are other ones to whoever has made an ipc namespace, and a mount on such a place cannot be reached from there,
+/// which programs that mount everything anew do not get over.
+const OWN: &str = "/proc/sys/user";
 const OWN_NETWORK: &str = "/proc/sys/net";
 
 /// Whose namespaces the settings in /proc/sys are.
@@ -91,7 +80,7 @@ const OWN_NETWORK: &str = "/proc/sys/net";
 pub enum OwnSettings {
     /// None may be changed.
     None,
-    /// Those of messages and users.
+    /// Those of user namespaces below.
     WithoutNetwork,
     /// Those and the network's.
     WithNetwork,
@@ -107,8 +96,8 @@ pub fn usual_masks(own: OwnSettings) -> Vec<Mask> {
     };
     let own: &[&'static str] = match own {
         OwnSettings::None => &[],
-        OwnSettings::WithoutNetwork => &OWN,
-        OwnSettings::WithNetwork => &[&[OWN_NETWORK], &OWN[..]].concat(),
+        OwnSettings::WithoutNetwork => &[OWN],
+        OwnSettings::WithNetwork => &[OWN_NETWORK, OWN],
     };
     [
         all(MaskKind::Hidden, &HIDDEN),
