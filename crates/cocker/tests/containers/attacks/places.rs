@@ -134,7 +134,7 @@ fn a_place_that_is_swapped_while_booting_leads_nowhere_outside(host: &Host) {
         );
         attack.until_prints("begun");
         let mut booted = 0;
-        for _ in 0..tries(60) {
+        for _ in 0..tries(40) {
             let outcome = host.cocker(&format!("boot {name}"));
             if outcome.status.success() {
                 booted += 1;

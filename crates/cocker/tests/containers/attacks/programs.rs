@@ -42,12 +42,12 @@ fn no_program_of_the_host_is_had_through_a_process(host: &Host) {
         let before = programs(host, name);
         let mut attack = Attacker::inside(host, name, &format!("handles {}", tries(1_000)));
         attack.until_prints("begun");
-        for _ in 0..tries(40) {
+        for _ in 0..tries(25) {
             host.cocker(&format!("run {name} -- true")).succeeds();
             host.cocker(&format!("run {name} --detach -- true"))
                 .succeeds();
         }
-        for _ in 0..tries(5) {
+        for _ in 0..tries(3) {
             let mut terminal = host.terminal(&format!("attach {name}"));
             terminal.expect("] ");
             terminal.type_line("exit");
