@@ -377,7 +377,7 @@ fn no_volume_takes_the_place_of_the_kernels_files(host: &Host) {
             .fails(2, &["--volume", "Hint: "]);
     }
     // What only begins like one of them is none of them, and shared memory is nobody's but the container's.
-    let volumes: Vec<String> = ["/process", "/system", "/devices", "/dev/shm/x"]
+    let volumes: Vec<String> = ["/process", "/system", "/devices", "/dev/shm/x", "/dev/log"]
         .map(|place| format!("--volume={}:{place}", data.display()))
         .into();
     let mut words = vec!["create", "-m", "test", "-c", "web"];
