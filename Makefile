@@ -24,14 +24,14 @@ RESIDENT_FLAGS := -Ctarget-feature=+crt-static -Crelocation-model=static -Cpanic
 
 comma := ,
 # Nothing where we are root already. Cargo's own environment is kept, so that root finds it.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE$(comma)COCKER_TEST_ROUNDS$(comma)COCKER_TEST_SLOWNESS$(comma)COCKER_TEST_PROGRAM$(comma)COCKER_TEST_KERNEL env HOME="$$HOME")
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env=PATH$(comma)CARGO_HOME$(comma)RUSTUP_HOME$(comma)CARGO_TARGET_DIR$(comma)COCKER_TEST_DIR$(comma)COCKER_TEST_CACHE$(comma)COCKER_TEST_ROUNDS$(comma)COCKER_TEST_TRIES$(comma)COCKER_TEST_SLOWNESS$(comma)COCKER_TEST_PROGRAM$(comma)COCKER_TEST_KERNEL env HOME="$$HOME")
 
 # A program, and the Debian package that has it. Rust itself is expected to be there.
 BUILD_NEEDS := cc=build-essential
 DEMO_NEEDS  := $(BUILD_NEEDS) script=bsdutils unshare=util-linux
 VM_NEEDS    := $(BUILD_NEEDS) debootstrap=debootstrap setpriv=util-linux mke2fs=e2fsprogs xz=xz-utils \
                qemu-system-x86_64=qemu-system-x86
-TEST_NEEDS  := $(BUILD_NEEDS) debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
+TEST_NEEDS  := $(BUILD_NEEDS) newuidmap=uidmap pasta=passt setfattr=attr debootstrap=debootstrap unshare=util-linux ip=iproute2 ps=procps ssh=openssh-client \
                vi=vim-tiny less=less file=file nc=netcat-openbsd \
                nft=nftables iptables=iptables nsenter=util-linux \
                sshd=openssh-server /usr/lib/openssh/sftp-server=openssh-sftp-server $(VM_NEEDS)

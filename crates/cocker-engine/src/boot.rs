@@ -7,6 +7,7 @@ use crate::control;
 use crate::engine::Engine;
 use crate::failure::{BootError, CleanUpError, EngineError};
 use crate::network::{NetworkFailure, Warning, warning};
+use crate::pasta::Pasta;
 use crate::plan::{c_string, stop_signal};
 use crate::request::BootRequest;
 use crate::resolv_conf;
@@ -15,6 +16,7 @@ use cocker_image::Name;
 use cocker_network::{HostSide, NetworkPlan};
 use cocker_protocol::{ClientReply, InitReport};
 use cocker_sandbox::{Descriptor, Supervisor};
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
@@ -92,10 +94,12 @@ impl Engine {
             what: resolv_conf::FILE,
             source,
         })?;
-        let network = self.network_plan(container)?;
+        let network = self.network_to_be(container)?;
         let plan = self.plan(container)?;
         tracing::debug!("plan:\n{plan}");
-        let attachment = network.map(|plan| self.attachment(plan)).transpose()?;
+        let attachment = network
+            .map(|network| self.attachment(network))
+            .transpose()?;
         let stop_signal = stop_signal(&plan.process);
         let (boot_socket, supervisor) =
             self.supervisor(container, stop_signal, attachment.as_ref())?;
@@ -110,12 +114,26 @@ impl Engine {
         )
     }
 
-    fn attachment(&self, plan: NetworkPlan) -> Result<Attachment, BootError> {
+    /// None for a container that has no network of cocker's making.
+    fn network_to_be(&self, container: &Container) -> Result<Option<NetworkToBe>, NetworkFailure> {
+        Ok(match is_below_the_host() {
+            true => self.pasta(container)?.map(NetworkToBe::Pasta),
+            false => self
+                .network_plan(container)?
+                .map(|plan| NetworkToBe::Bridge(Box::new(plan))),
+        })
+    }
+
+    fn attachment(&self, network: NetworkToBe) -> Result<Attachment, BootError> {
+        let plan = match network {
+            NetworkToBe::Pasta(pasta) => return Ok(Attachment::Pasta(pasta)),
+            NetworkToBe::Bridge(plan) => plan,
+        };
         tracing::debug!("network:\n{plan}");
         let booted = || self.booted_endpoints();
         let host = cocker_network::prepare(&plan, booted).map_err(NetworkFailure::from)?;
         tracing::debug!("the host's side of the network is ready");
-        Ok(Attachment { plan, host })
+        Ok(Attachment::Bridge { plan, host })
     }
 
     /// Spawns, attaches the network while the inside is being assembled, says go and waits for init.
@@ -143,20 +161,30 @@ impl Engine {
             let pid = pid.as_raw_nonzero().get();
             // Recorded first: whoever finds the record of a dead boot takes away what may have been attached.
             written = container.state.write(Record { pid, ..starting });
-            if let (Ok(()), Some(Attachment { plan, host }), Some(namespace)) =
+            if let (Ok(()), Some(attachment), Some(namespace)) =
                 (&written, &mut attachment, &namespace)
             {
-                attached = self.attach_network(plan, host, namespace.as_fd(), pid);
+                attached = match attachment {
+                    Attachment::Bridge { plan, host } => self
+                        .attach_network(plan, host, namespace.as_fd(), pid)
+                        .map_err(NetworkFailure::from),
+                    Attachment::Pasta(pasta) => pasta
+                        .start(pid)
+                        .map(|()| Vec::new())
+                        .map_err(NetworkFailure::from),
+                };
                 tracing::debug!("network attached");
             }
         })?;
         written.map_err(|source| BootError::Record { source })?;
-        let obstacles = attached.map_err(NetworkFailure::from)?;
+        let obstacles = attached?;
         tracing::debug!("assembled; root process {:?}", spawned.root_process());
         spawned.go()?;
         wait_until_ready(&boot_socket)?;
-        let bridge = attachment.map(|attachment| attachment.plan.bridge.name);
-        let bridge = bridge.unwrap_or_default();
+        let bridge = match attachment {
+            Some(Attachment::Bridge { plan, .. }) => plan.bridge.name,
+            _ => String::new(),
+        };
         let warnings = obstacles.iter().map(|obstacle| warning(obstacle, &bridge));
         Ok(warnings.collect())
     }
@@ -209,8 +237,8 @@ impl Engine {
         let folder = rustix::fs::openat(&container.folder, ".", folder, Mode::empty())
             .map_err(opening("the container's folder"))?;
         let network = match attachment {
-            Some(attachment) => rustix::io::dup(attachment.host.as_fd()),
-            None => {
+            Some(Attachment::Bridge { host, .. }) => rustix::io::dup(host.as_fd()),
+            _ => {
                 let flags = OFlags::RDWR | OFlags::CLOEXEC;
                 rustix::fs::open("/dev/null", flags, Mode::empty())
             }
@@ -246,10 +274,20 @@ impl Engine {
     }
 }
 
-/// A network that is ready on the host's side, to be attached as soon as there is a process.
-struct Attachment {
-    plan: NetworkPlan,
-    host: HostSide,
+/// What a container's network will be.
+enum NetworkToBe {
+    Bridge(Box<NetworkPlan>),
+    /// An ordinary user's.
+    Pasta(Pasta),
+}
+
+/// The same, ready on the host's side, to be attached as soon as there is a process.
+enum Attachment {
+    Bridge {
+        plan: Box<NetworkPlan>,
+        host: HostSide,
+    },
+    Pasta(Pasta),
 }
 
 fn wait_until_ready(boot_socket: &OwnedFd) -> Result<(), BootError> {

@@ -12,7 +12,6 @@ use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 
 /// File names in a container's folder.
 pub(crate) const SETTINGS: &str = "container.json";
@@ -275,12 +274,7 @@ impl Container {
         }
     }
 
-    /// The cgroup folder, relative to the root of the hierarchy; `parent` is the folder of all containers'.
-    pub(crate) fn cgroup(&self, parent: &str) -> PathBuf {
-        Path::new(parent).join(self.cgroup_name())
-    }
-
-    /// The name of that folder in the one of all containers'.
+    /// What its cgroup is called in the group of all containers'.
     pub(crate) fn cgroup_name(&self) -> String {
         format!("{}.{}", self.name, self.settings.id)
     }

@@ -11,7 +11,7 @@ use crate::state::Record;
 use cocker_image::Name;
 use cocker_image::staging::LeavingFolder;
 use cocker_sandbox::{Cgroup, Hierarchies};
-use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// What a container is given to end by itself when it is shut down in order to be destroyed.
@@ -106,15 +106,16 @@ impl Engine {
 
     /// The folders are called after the container and its id, which is not known any more.
     fn remove_cgroups_of(&self, name: &Name) {
-        let parent = Path::new(&self.settings.cgroup_parent);
-        for folder in Cgroup::names_in(&Hierarchies::find(), parent) {
-            let id = folder.strip_prefix(name.as_str());
+        let hierarchies = Rc::new(Hierarchies::find());
+        let group = self.group(&hierarchies);
+        for cgroup in Cgroup::names_in(&hierarchies, &group) {
+            let id = cgroup.strip_prefix(name.as_str());
             let id = id.and_then(|rest| rest.strip_prefix('.'));
             let is_id = |id: &str| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
             if id.is_some_and(is_id)
-                && let Err(errno) = Cgroup::at(&parent.join(&folder)).remove()
+                && let Err(errno) = Cgroup::below(&hierarchies, &group.place(&cgroup)).remove()
             {
-                tracing::warn!("going on: cannot remove cgroup `{folder}`: {errno}");
+                tracing::warn!("going on: cannot remove cgroup `{cgroup}`: {errno}");
             }
         }
     }

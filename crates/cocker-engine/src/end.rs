@@ -7,6 +7,7 @@ use crate::failure::{ContainerError, EngineError, TalkError};
 use crate::request::OnError;
 use cocker_image::Name;
 use cocker_protocol::ClientRequest;
+use cocker_sandbox::SIGRTMIN_PLUS_3;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -62,8 +63,8 @@ impl Engine {
         wait_for_release(&connection, timeout + RELEASE_TIME)
     }
 
-    /// The kernel gives process 1 no signal that it has no handler for. Such a root process cannot hear TERM, so once
-    /// everything else has ended there is nothing to wait for.
+    /// The kernel gives process 1 no signal that it neither has a handler for nor blocks. Such a root process cannot hear TERM,
+    /// so once everything else has ended there is nothing to wait for.
     fn hurry_a_deaf_root_process(
         &self,
         container: &Container,
@@ -71,7 +72,7 @@ impl Engine {
         timeout: Duration,
     ) -> Result<(), TalkError> {
         let root_process = container.booted_pid()?;
-        if catches_term(root_process) {
+        if hears(root_process) {
             return Ok(());
         }
         let deadline = Instant::now() + timeout;
@@ -158,14 +159,21 @@ fn until(deadline: Instant) -> Timespec {
     }
 }
 
-/// Reads SigCgt of proc_pid_status(5): bit n-1 stands for signal n.
-fn catches_term(pid: i32) -> bool {
+/// Whether a root process takes the signal that it is asked to end by: a handler does, and so does whoever blocks it to read
+/// it. From SigBlk and SigCgt of proc_pid_status(5), where bit n-1 stands for signal n.
+fn hears(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigCgt:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    caught.is_none_or(|mask| mask & (1 << (SIGTERM - 1)) != 0)
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+    };
+    let (Some(blocked), Some(caught)) = (mask("SigBlk:"), mask("SigCgt:")) else {
+        return true;
+    };
+    let asked_by = [SIGTERM, SIGRTMIN_PLUS_3 as u32];
+    asked_by
+        .iter()
+        .any(|signal| (blocked | caught) & (1 << (signal - 1)) != 0)
 }
 
 fn command_name(pid: i32) -> Option<String> {

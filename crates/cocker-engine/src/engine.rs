@@ -8,7 +8,8 @@ use std::path::PathBuf;
 pub struct Settings {
     /// `$COCKER_HOME`.
     pub home: PathBuf,
-    /// Folder of all containers' cgroups, relative to the root of the cgroup hierarchy; `cocker` by default.
+    /// Folder of all containers' cgroups, relative to the root of the cgroup hierarchy; `cocker` by default. Where the host's
+    /// systemd manages that, the slice of this name.
     pub cgroup_parent: String,
     /// The resident programs, as ELF files.
     pub supervisor: &'static [u8],

@@ -22,8 +22,8 @@ use cocker_image::repository::Address;
 use cocker_image::stack::StackError;
 use cocker_image::staging::StagingError;
 use cocker_image::{Name, Reference, StoreError, Version};
-use cocker_network::NetworkError;
 use cocker_protocol::Stage;
+use cocker_sandbox::rootless::RootlessError;
 use cocker_sandbox::{LimitError, SandboxError};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ pub enum CleanUpError {
         source: Errno,
     },
     #[error(transparent)]
-    Network(#[from] NetworkError),
+    Network(#[from] NetworkFailure),
     #[error("cannot write its record")]
     Record {
         #[source]
@@ -350,7 +350,7 @@ pub enum PauseError {
     Already,
     #[error("it is not paused")]
     NotPaused,
-    #[error("this host has no cgroup v2")]
+    #[error("it has no cgroup in v2: this host has none, or none that is delegated to you")]
     NoFreezer,
     #[error("the kernel does not do it")]
     Freeze {
@@ -397,6 +397,11 @@ pub enum DestroyError {
 pub enum EngineError {
     #[error(transparent)]
     Image(#[from] StoreError),
+    #[error("cannot be root of the user's own ids")]
+    Rootless {
+        #[source]
+        source: RootlessError,
+    },
     #[error("cannot make image `{image}` from the host's programs")]
     HostImage {
         image: String,
@@ -617,7 +622,7 @@ pub enum EngineError {
     ReleaseNetwork {
         container: Name,
         #[source]
-        source: Box<NetworkError>,
+        source: Box<NetworkFailure>,
     },
 }
 
@@ -626,6 +631,7 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             EngineError::Image(source) => source.hint(),
+            EngineError::Rootless { source } => Some(source.hint()),
             EngineError::HostImage { source, .. } => source.hint(),
             EngineError::ImageInUse { containers, .. } => Some(format!(
                 "destroy what is not needed any more: cocker destroy {}",

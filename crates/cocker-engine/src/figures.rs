@@ -10,7 +10,6 @@ use cocker_sandbox::{FigureReader, Figures, Hierarchies};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -70,8 +69,8 @@ impl Engine {
         names.sort();
         names.dedup();
         let hierarchies = Rc::new(Hierarchies::find());
-        let parent = Path::new(&self.settings.cgroup_parent);
-        let mut reader = FigureReader::open(&hierarchies, parent);
+        let group = self.group(&hierarchies);
+        let mut reader = FigureReader::open(&hierarchies, &group);
         let mut links = None;
         let mut all = Vec::new();
         for name in &names {

@@ -34,8 +34,15 @@ const SLOTS: u32 = (0x8000_0000 - FIRST) / COUNT;
 /// Whose lines are for us.
 const OWNER: [&str; 2] = ["root", "0"];
 
-/// The range of a slot.
+/// The range of a slot. Who is root of some ids only, as an ordinary user is, gives all of them to each container.
 pub(crate) fn range(slot: u32) -> IdRange {
+    let own = cocker_sys::namespace::own_ids();
+    if own != u32::MAX {
+        return IdRange {
+            first: HostId(0),
+            count: own.min(COUNT),
+        };
+    }
     let first = match slot < COUNT {
         true => FIRST + slot * COUNT,
         false => slot,
@@ -144,7 +151,12 @@ pub(crate) fn take(store: &Store, container: &Name, offer: &Offer) -> Result<Opt
 /// The slots that are registered and whose ranges have an id in common with this one's.
 fn overlapping(taken: &BTreeMap<u32, String>, slot: u32) -> impl Iterator<Item = u32> {
     let start = range(slot).first.0;
-    let overlaps = move |other: &u32| range(*other).first.0.abs_diff(start) < COUNT;
+    // Where all have the same ids, a slot is but a number.
+    let is_shared = range(slot).is_unchanged();
+    let overlaps = move |other: &u32| match is_shared {
+        true => *other == slot,
+        false => range(*other).first.0.abs_diff(start) < COUNT,
+    };
     taken.keys().copied().filter(overlaps)
 }
 

@@ -32,6 +32,7 @@ mod instantiation;
 mod limits;
 mod listing;
 mod network;
+mod pasta;
 mod pause;
 mod plan;
 mod recordings;
@@ -39,6 +40,7 @@ mod release;
 mod repository;
 mod request;
 mod resolv_conf;
+mod rootless;
 mod settings;
 mod size;
 mod stacks;
@@ -64,6 +66,7 @@ pub use cocker_protocol::{ModeTracker, Modes};
 pub use cocker_sandbox::{
     CpuTime, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
+pub use cocker_sys::namespace::is_below_the_host as is_rootless;
 pub use command::Running;
 pub use confinement::{
     Capabilities, CapabilityName, ConfinementError, ConfinementRequest, ConfinementSettings,
@@ -97,6 +100,7 @@ pub use request::{
     SearchRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest, Variable,
     VolumeAccess, VolumeIds, VolumeRequest, VolumeSetId, Which, WhileBooted, Who, WindowSize,
 };
+pub use rootless::become_root;
 pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};
 pub use terminals::{MOST_TYPED, Session, SessionEntry, Shown, ShownBefore};

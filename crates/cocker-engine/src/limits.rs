@@ -3,13 +3,16 @@
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::{EngineError, SettingsError};
+use crate::network::id_range;
 use crate::state::Standing;
 use cocker_image::Name;
 use cocker_sandbox::{
     Cgroup, HugePageLimit, IoLimit, Limits, MemoryLimit, OpenFiles, ProcessLimit, QUOTA_PERIOD,
 };
+use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, prlimit, waitid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -510,9 +513,13 @@ impl Engine {
                 .map_err(writing);
         };
         let cgroup = self.cgroup_of(&container);
+        let processes = RootAndInit {
+            root_process,
+            owner: id_range(&container).map(|range| range.first.0),
+        };
         let in_force = before.in_force()?;
         cgroup.change_limits(&in_force, &limits)?;
-        let changed = limit_open_files(&cgroup, root_process, &in_force, &limits).and_then(|()| {
+        let changed = limit_open_files(&cgroup, processes, &in_force, &limits).and_then(|()| {
             container
                 .write_settings(&container.settings)
                 .map_err(writing)
@@ -521,7 +528,7 @@ impl Engine {
             let back = cgroup
                 .change_limits(&limits, &in_force)
                 .map_err(SettingsError::from)
-                .and_then(|()| limit_open_files(&cgroup, root_process, &limits, &in_force));
+                .and_then(|()| limit_open_files(&cgroup, processes, &limits, &in_force));
             if let Err(error) = back {
                 tracing::warn!("the limits of `{name}` are not as they were: {error}");
             }
@@ -558,9 +565,19 @@ fn failed(container: &Name, source: SettingsError) -> EngineError {
 
 /// Whatever starts other programs there: the root process, and cockerinit where it is not that one. Its supervisor is not
 /// done with it while we hold the container, so the number is its own.
+#[derive(Clone, Copy)]
+struct RootAndInit {
+    root_process: Pid,
+    /// As whom they run on the host; none: as its root.
+    owner: Option<u32>,
+}
+
 fn limit_open_files(
     cgroup: &Cgroup,
-    root_process: Pid,
+    RootAndInit {
+        root_process,
+        owner,
+    }: RootAndInit,
     from: &Limits,
     to: &Limits,
 ) -> Result<(), SettingsError> {
@@ -586,12 +603,37 @@ fn limit_open_files(
     };
     let members = cgroup.members().map_err(failed)?;
     for pid in members.into_iter().filter(is_init) {
-        match prlimit(Some(pid), Resource::Nofile, limit) {
-            Ok(_) | Err(Errno::SRCH) => {}
+        let given = prlimit(Some(pid), Resource::Nofile, limit).map(drop);
+        let given = match (given, owner) {
+            // A root that may not do everything: whoever it belongs to may still lower it.
+            (Err(Errno::PERM), Some(owner)) => limit_as(owner, pid, limit),
+            (given, _) => given,
+        };
+        match given {
+            Ok(()) | Err(Errno::SRCH) => {}
             Err(source) => return Err(failed(source)),
         }
     }
     Ok(())
+}
+
+/// Limits one process, by a child that has become `owner`.
+fn limit_as(owner: u32, pid: Pid, limit: Rlimit) -> Result<(), Errno> {
+    match clone(NewNamespaces::default(), None)? {
+        Birth::Child => {
+            let given = cocker_sys::credentials::become_user(owner, owner)
+                .and_then(|()| prlimit(Some(pid), Resource::Nofile, limit).map(drop));
+            exit_now(given.err().map_or(0, Errno::raw_os_error))
+        }
+        Birth::Parent { pidfd, .. } => {
+            let ended = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+            match ended.and_then(|ended| ended.exit_status()) {
+                Some(0) => Ok(()),
+                Some(errno) => Err(Errno::from_raw_os_error(errno)),
+                None => Err(Errno::PERM),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

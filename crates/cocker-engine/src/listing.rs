@@ -9,10 +9,9 @@ use crate::request::Isolation;
 use crate::state::{Record, Standing};
 use cocker_image::Name;
 use cocker_network::PortMapping;
-use cocker_sandbox::{Cgroup, Hierarchies};
+use cocker_sandbox::{Cgroup, Group, Hierarchies};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +65,9 @@ pub struct ContainerSummary {
 struct Cgroups {
     counts: Counts,
     hierarchies: Rc<Hierarchies>,
-    /// Those that are there, of whatever store.
-    folders: HashSet<PathBuf>,
+    group: Group,
+    /// The names of those that are there, of whatever store.
+    present: HashSet<String>,
     /// The containers of which somebody noted that they are paused.
     notes: HashSet<Name>,
 }
@@ -78,12 +78,12 @@ impl Engine {
         let (mut names, notes) = self.container_entries()?;
         names.sort();
         let hierarchies = Rc::new(Hierarchies::find());
-        let parent = Path::new(&self.settings.cgroup_parent);
-        let folders = Cgroup::names_in(&hierarchies, parent);
+        let group = self.group(&hierarchies);
         let cgroups = Cgroups {
             counts,
-            folders: folders.iter().map(|folder| parent.join(folder)).collect(),
+            present: Cgroup::names_in(&hierarchies, &group).into_iter().collect(),
             notes,
+            group,
             hierarchies,
         };
         let summaries = names.iter().filter_map(|name| self.summary(&cgroups, name));
@@ -123,8 +123,9 @@ impl Engine {
             Err(ContainerError::Unknown { .. }) => return None,
             Err(error) => return Some(broken(name, &error)),
         };
-        let folder = container.cgroup(&self.settings.cgroup_parent);
-        let cgroup = Cgroup::below(&cgroups.hierarchies, &folder);
+        let cgroup_name = container.cgroup_name();
+        let place = cgroups.group.place(&cgroup_name);
+        let cgroup = Cgroup::below(&cgroups.hierarchies, &place);
         let counted = |record: Record| Some(record.oom_kills);
         let (status, size, oom_kills) = match container.state.standing() {
             Ok((Standing::Booted { pid }, record)) => {
@@ -141,7 +142,7 @@ impl Engine {
             }
             Ok((Standing::InTransit, record)) => (Status::Stopped, record.size, counted(record)),
             Ok((Standing::Stopped, record)) => {
-                if cgroups.folders.contains(&folder) {
+                if cgroups.present.contains(&cgroup_name) {
                     self.sweep(&cgroup, &container);
                 }
                 (Status::Stopped, record.size, counted(record))

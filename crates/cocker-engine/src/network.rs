@@ -2,20 +2,23 @@
 
 use crate::addresses::{self, AddressError};
 use crate::config::{ConfigError, NetworkConfig};
-use crate::container::{Container, ContainerSettings, NetworkSettings};
+use crate::container::{CONTAINERS, Container, ContainerSettings, NetworkSettings};
 use crate::engine::Engine;
 use crate::failure::ContainerError;
 use crate::ids;
+use crate::pasta::{self, Pasta, PastaError};
 use crate::request::Isolation;
 use crate::state::Standing;
 use cocker_image::Name;
 use cocker_network::{
-    Aftermath, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, LINK_DIGITS, LINK_PREFIX,
-    NetworkError, NetworkPlan, Obstacle, PinError, PortMapping,
+    Aftermath, Bridge, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, LINK_DIGITS,
+    LINK_PREFIX, NetworkError, NetworkPlan, Obstacle, PinError, PortMapping,
 };
 use cocker_sandbox::{IdRange, Namespaces, NetworkNamespace, SandboxError};
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::BorrowedFd;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 /// A container's network cannot be had as its settings say.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,10 @@ pub enum NetworkFailure {
     Pin(#[from] PinError),
     #[error(transparent)]
     Namespaces(#[from] SandboxError),
+    #[error(transparent)]
+    Pasta(#[from] PastaError),
+    #[error("only root can make a network that outlives its container")]
+    CustomNeedsRoot,
 }
 
 impl NetworkFailure {
@@ -49,6 +56,10 @@ impl NetworkFailure {
             NetworkFailure::Address(source) => source.hint(),
             NetworkFailure::Network(source) => source.hint(),
             NetworkFailure::Namespaces(source) => source.hint(),
+            NetworkFailure::Pasta(source) => source.hint(),
+            NetworkFailure::CustomNeedsRoot => Some(
+                "create it with --net BRIDGE or --net HOST, or run cocker as root: sudo.".into(),
+            ),
             NetworkFailure::Pin(_) => None,
         }
     }
@@ -72,8 +83,7 @@ impl Engine {
             return Ok(None);
         };
         let config = NetworkConfig::read(&self.store)?;
-        let bridge = addresses::bridge_of(&config, &self.store, address);
-        let bridge = bridge.ok_or(NetworkFailure::AddressOutside { address })?;
+        let bridge = self.bridge(&config, address)?;
         let endpoint = self.endpoint(container).map(|endpoint| Endpoint {
             bridge: bridge.name.clone(),
             address6: addresses::address6(&bridge, address),
@@ -152,9 +162,40 @@ impl Engine {
     pub(crate) fn detach_network(
         &self,
         container: &Container,
-    ) -> Result<Option<Aftermath>, NetworkError> {
+    ) -> Result<Option<Aftermath>, NetworkFailure> {
+        if is_below_the_host() {
+            pasta::end(container, &self.pid_file(&container.name))?;
+            return Ok(None);
+        }
         let endpoint = self.endpoint(container);
-        endpoint.as_ref().map(cocker_network::detach).transpose()
+        let detached = endpoint.as_ref().map(cocker_network::detach).transpose();
+        Ok(detached?)
+    }
+
+    /// What an ordinary user's container of BRIDGE has in place of a plan; `None` for others.
+    pub(crate) fn pasta(&self, container: &Container) -> Result<Option<Pasta>, NetworkFailure> {
+        let NetworkSettings::Bridge { address, ports, .. } = &container.settings.network else {
+            return Ok(None);
+        };
+        Ok(Some(Pasta {
+            pid_file: self.pid_file(&container.name),
+            address: *address,
+            subnet: self
+                .bridge(&NetworkConfig::read(&self.store)?, *address)?
+                .subnet,
+            ports: ports.clone(),
+        }))
+    }
+
+    fn pid_file(&self, container: &Name) -> PathBuf {
+        let folder = self.store.home().join(CONTAINERS).join(container.as_str());
+        folder.join(pasta::PID_FILE)
+    }
+
+    /// The bridge on which an address is.
+    fn bridge(&self, config: &NetworkConfig, address: Ipv4Addr) -> Result<Bridge, NetworkFailure> {
+        let bridge = addresses::bridge_of(config, &self.store, address);
+        bridge.ok_or(NetworkFailure::AddressOutside { address })
     }
 
     /// The same for a container whose settings cannot be read any more.
@@ -252,6 +293,9 @@ fn link_prefix(settings: &ContainerSettings) -> String {
 /// Makes the namespace of a container of CUSTOM, owned by the container's user namespace, so that root inside can
 /// configure it.
 pub(crate) fn pin_new(container: &Container) -> Result<(), NetworkFailure> {
+    if is_below_the_host() {
+        return Err(NetworkFailure::CustomNeedsRoot);
+    }
     let namespaces = Namespaces::make(id_range(container), true)?;
     let network = namespaces.network().expect("it was asked for");
     cocker_network::set_loopback_up(network)?;

@@ -4,9 +4,10 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError, PauseError};
 use cocker_image::Name;
-use cocker_sandbox::Cgroup;
+use cocker_sandbox::{Cgroup, Group, Hierarchies};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
+use std::rc::Rc;
 
 /// What the notes of paused containers are called, and after it the container.
 pub(crate) const PAUSED: &str = ".paused-";
@@ -110,7 +111,14 @@ impl Engine {
     }
 
     pub(crate) fn cgroup_of(&self, container: &Container) -> Cgroup {
-        Cgroup::at(&container.cgroup(&self.settings.cgroup_parent))
+        let hierarchies = Rc::new(Hierarchies::find());
+        let place = self.group(&hierarchies).place(&container.cgroup_name());
+        Cgroup::below(&hierarchies, &place)
+    }
+
+    /// All containers' cgroups.
+    pub(crate) fn group(&self, hierarchies: &Hierarchies) -> Group {
+        Group::of(hierarchies, &self.settings.cgroup_parent)
     }
 }
 

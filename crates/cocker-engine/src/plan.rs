@@ -11,34 +11,45 @@ use crate::request::{Isolation, VolumeAccess, VolumeIds, VolumeSetId};
 use crate::resolv_conf;
 use cocker_image::LayerId;
 use cocker_sandbox::{
-    Access, BindIds, Cgroup, HostNames, Mount, OverlayRoot, Plan, RootProcess, Source, Subtree,
-    usual_devices,
+    Access, BindIds, Cgroup, Hierarchies, HostNames, Mount, OverlayRoot, Plan, Program,
+    RootProcess, SIGRTMIN_PLUS_3, Source, Subtree, stack_alone, usual_devices,
 };
-use std::ffi::CString;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::ffi::{CString, OsString};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-/// What a given root process finds in its environment.
-const ROOT_ENVIRONMENT: [&std::ffi::CStr; 4] = [
-    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    c"HOME=/root",
-    c"TERM=linux",
-    c"container=cocker",
-];
+/// Where a root process that is called by a name alone is looked for.
+const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a given root process finds in its environment, beside PATH (`container`: systemd.io, CONTAINER_INTERFACE).
+const ROOT_ENVIRONMENT: [&str; 3] = ["HOME=/root", "TERM=linux", "container=cocker"];
 
 impl Engine {
     pub(crate) fn plan(&self, container: &Container) -> Result<Plan, BootError> {
         let settings = &container.settings;
-        let cgroup = container.cgroup(&self.settings.cgroup_parent);
+        let hierarchies = Rc::new(Hierarchies::find());
+        let cgroup = self.group(&hierarchies).place(&container.cgroup_name());
         let process = match &settings.root_process {
             None => RootProcess::Init,
-            Some(program) => RootProcess::Given {
-                arguments: program
-                    .iter()
-                    .map(|argument| c_string(argument.as_bytes()))
-                    .collect::<Result<_, _>>()?,
-                environment: ROOT_ENVIRONMENT.map(CString::from).into(),
-            },
+            Some(words) => {
+                let program = self.recognised(container, words);
+                let more = match program {
+                    Program::Systemd => hostname_word(words, &settings.hostname),
+                    Program::Other => None,
+                };
+                RootProcess::Given {
+                    program,
+                    arguments: words
+                        .iter()
+                        .chain(&more)
+                        .map(|argument| c_string(argument.as_bytes()))
+                        .collect::<Result<_, _>>()?,
+                    environment: root_environment(),
+                }
+            }
         };
         let device_nodes = confinement::device_nodes(container)?;
         Ok(Plan {
@@ -47,7 +58,7 @@ impl Engine {
             mounts: mounts(
                 container,
                 self.store.home(),
-                Cgroup::at(&cgroup)
+                Cgroup::below(&hierarchies, &cgroup)
                     .is_available()
                     .then_some(subtree(&process)),
             ),
@@ -71,6 +82,20 @@ impl Engine {
         })
     }
 
+    /// What the first of a root process's words is: `/sbin/init` is a link to systemd on one system and a program on the
+    /// other. What an image cannot show is taken by its name.
+    fn recognised(&self, container: &Container, words: &[String]) -> Program {
+        let name = words.first().map_or("", String::as_str);
+        let found = stack_alone(&self.overlay_root(container), Access::ReadOnly)
+            .ok()
+            .and_then(|root| candidates(name).find_map(|path| last_name(&root, &path)));
+        let own = Path::new(name).file_name().map(OsString::from);
+        match found.or(own) {
+            Some(name) if name == "systemd" => Program::Systemd,
+            _ => Program::Other,
+        }
+    }
+
     /// What the container's files are stacked from.
     pub(crate) fn overlay_root(&self, container: &Container) -> OverlayRoot {
         let files = Path::new(CONTAINERS).join(container.name.as_str());
@@ -87,6 +112,42 @@ impl Engine {
             work: files.join(WORK),
         }
     }
+}
+
+/// systemd names the machine after `/etc/hostname`, which is the image's, unless it is told otherwise: in a container, where it
+/// reads the kernel's command line, by an argument of its own (kernel-command-line(7)). None where the user has said one.
+fn hostname_word(words: &[String], hostname: &str) -> Option<String> {
+    const KEY: &str = "systemd.hostname=";
+    let is_said = words.iter().any(|word| word.starts_with(KEY));
+    (!is_said).then(|| format!("{KEY}{hostname}"))
+}
+
+fn root_environment() -> Vec<CString> {
+    let path = format!("PATH={ROOT_PATH}");
+    let entries = [path.as_str()].into_iter().chain(ROOT_ENVIRONMENT);
+    let entries = entries.map(|entry| CString::new(entry).expect("there is no zero in it"));
+    entries.collect()
+}
+
+/// Where a program may be that a root process is called by.
+fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
+    let folders = match name.contains('/') {
+        true => "/",
+        false => ROOT_PATH,
+    };
+    folders
+        .split(':')
+        .map(move |folder| Path::new(folder).join(name))
+}
+
+/// The name of what a path inside leads to in the end; none where there is nothing.
+fn last_name(root: &OwnedFd, path: &Path) -> Option<OsString> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), inside).ok()?;
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let path = std::fs::read_link(link).ok()?;
+    path.file_name().map(OsString::from)
 }
 
 /// How the container knows itself in its `/etc/hosts`.
@@ -153,30 +214,24 @@ fn mounts(container: &Container, home: &Path, cgroup: Option<Subtree>) -> Vec<Mo
 pub(crate) fn stop_signal(process: &RootProcess) -> i32 {
     match process {
         RootProcess::Init => 0,
-        RootProcess::Given { .. } if is_systemd(process) => SIGRTMIN_PLUS_3,
-        RootProcess::Given { .. } => SIGTERM,
+        RootProcess::Given { program, .. } => match program {
+            Program::Systemd => SIGRTMIN_PLUS_3,
+            Program::Other => SIGTERM,
+        },
     }
 }
 
 /// A manager of services keeps each in a cgroup of its own (systemd.io, CONTAINER_INTERFACE).
 fn subtree(process: &RootProcess) -> Subtree {
-    match is_systemd(process) {
-        true => Subtree::Delegated,
-        false => Subtree::Closed,
+    match process {
+        RootProcess::Given {
+            program: Program::Systemd,
+            ..
+        } => Subtree::Delegated,
+        _ => Subtree::Closed,
     }
 }
 
-fn is_systemd(process: &RootProcess) -> bool {
-    let RootProcess::Given { arguments, .. } = process else {
-        return false;
-    };
-    let program = arguments.first().map(|program| program.to_bytes());
-    let name = program.and_then(|p| p.rsplit(|&byte| byte == b'/').next());
-    name == Some(b"systemd")
-}
-
-/// systemd(1): "halts the machine", the first real-time signal being 34 to programs of the C library.
-const SIGRTMIN_PLUS_3: i32 = 37;
 const SIGTERM: i32 = 15;
 
 pub(crate) fn c_string(bytes: &[u8]) -> Result<CString, BootError> {
@@ -273,7 +328,7 @@ mod tests {
         confinement += &format!("filter of system calls: {length} instructions\n");
         let expected = format!(
             "ids 0..65536 are {}..
-cgroup `{}`
+cgroup {}
 limit processes 32768
 devices: 8 rules
 root from `{}`
@@ -293,7 +348,7 @@ mount `/usr` on `/data` read-only
 root process cockerinit
 ",
             plan.ids.expect("they are its own").first.0,
-            plan.cgroup.display(),
+            plan.cgroup,
             engine.store.home().display(),
             layers[0],
             layers[1],
@@ -414,15 +469,13 @@ root process cockerinit
 
     #[test]
     fn systemd_is_told_to_halt_in_its_own_way() {
-        let given = |program: &std::ffi::CStr| RootProcess::Given {
-            arguments: vec![program.into()],
+        let given = |program| RootProcess::Given {
+            program,
+            arguments: vec![c"/sbin/init".into()],
             environment: vec![],
         };
         assert_eq!(stop_signal(&RootProcess::Init), 0);
-        assert_eq!(stop_signal(&given(c"/bin/sleep")), SIGTERM);
-        assert_eq!(
-            stop_signal(&given(c"/lib/systemd/systemd")),
-            SIGRTMIN_PLUS_3
-        );
+        assert_eq!(stop_signal(&given(Program::Other)), SIGTERM);
+        assert_eq!(stop_signal(&given(Program::Systemd)), SIGRTMIN_PLUS_3);
     }
 }

@@ -4,11 +4,12 @@ use crate::engine::Engine;
 use crate::failure::{EngineError, RepositoryFailure};
 use crate::request::{PullRequest, PushRequest, RemoveRequest, RepositoryRequest, SearchRequest};
 use cocker_image::repository::{
-    Address, Pulled, PulledImage, Push, RemoteImage, Repository, RepositoryError, Verifying,
-    remember, remembered,
+    Address, Ahead, Form, Pulled, PulledImage, Push, RemoteImage, Repository, RepositoryError,
+    Verifying, remember, remembered,
 };
 use cocker_image::transfer::{Imported, Progress};
 use cocker_image::{ImageRecord, NewImage, Reference, StoreError};
+use std::thread;
 use std::time::SystemTime;
 
 impl Engine {
@@ -35,16 +36,34 @@ impl Engine {
         // Nobody is asked for a password where there is nothing to push.
         let image = self.store.resolve(&request.image);
         let image = image.map_err(|source| failed(None, Box::new(source.into())))?;
-        let at = request.repository.clone();
-        let pushed = self.with_repository(&at, |repository| {
-            let push = Push {
-                image: &image,
-                form: request.form,
-                compression: request.compression,
-                if_there: request.if_there,
-                signing: request.signing.as_mut(),
+        let PushRequest {
+            repository: at,
+            form,
+            compression,
+            if_there,
+            signing,
+            ..
+        } = request;
+        let pushed = thread::scope(|scope| {
+            // Connecting takes a while, in which the machine has nothing else to do.
+            let ahead = match form {
+                Form::File => Some(Ahead::start(scope, &self.store, &image, *compression)),
+                Form::Layers => None,
             };
-            Ok(repository.push(&self.store, push, progress)?)
+            let ahead = ahead
+                .transpose()
+                .map_err(|error| (None, Box::new(error.into())))?;
+            self.with_repository(at, |repository| {
+                let push = Push {
+                    image: &image,
+                    form: *form,
+                    compression: *compression,
+                    if_there: *if_there,
+                    signing: signing.as_mut(),
+                    ahead,
+                };
+                Ok(repository.push(&self.store, push, progress)?)
+            })
         });
         pushed.map_err(|(address, source)| failed(address, source))?;
         Ok(reference(image))

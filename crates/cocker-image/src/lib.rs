@@ -13,6 +13,7 @@ mod finding;
 pub mod host_image;
 pub mod inspection;
 mod layer;
+mod marks;
 mod measure;
 mod name;
 pub mod oci;

@@ -33,7 +33,7 @@ pub use error::RepositoryError;
 pub use listing::RemoteImage;
 pub use names::ImageId;
 pub use pull::{Kept, Pulled, PulledImage, Verifying};
-pub use push::Push;
+pub use push::{Ahead, Push};
 pub use remembered::{remember, remembered};
 pub(crate) use unfinished::is_transfer;
 

@@ -20,10 +20,12 @@ pub use foreign::ForwardBlock;
 use crate::connections;
 use crate::netlink::{Attributes, Messages, Netlink, Refusal};
 use batch::{Batch, Element, IfThere};
-use entry::{Noted, Ports};
+use entry::sender_elements;
+use entry::{Noted, Ports, SENDERS4_OF_EACH};
 use entry::{address_in, all_port_elements, bridge_element, describe_port, elements_of, plain};
 use ruleset::{
-    BRIDGES, CHAINS, CONTAINERS, CONTAINERS6, PORTS4, PORTS6, RULES, SETS, UPLINKS4, UPLINKS6,
+    BRIDGES, CHAINS, CONTAINERS, CONTAINERS6, FAMILIES, PORTS4, PORTS6, SENDERS4, SENDERS6, SETS,
+    UPLINKS4, UPLINKS6,
 };
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
@@ -81,7 +83,7 @@ impl Firewall {
         entries: impl Fn() -> Result<Vec<Entry>, E>,
     ) -> Result<(), E> {
         let state = self.right_state(bridge)?;
-        if state.has_bridge && self.has_all_ports(&state).map_err(FirewallError::from)? {
+        if state.has_bridge && self.has_all_elements(&state).map_err(FirewallError::from)? {
             return Ok(());
         }
         let lost = entries()?;
@@ -121,16 +123,21 @@ impl Firewall {
         Err(FirewallError::Busy)
     }
 
-    /// Says whether the maps have as many ports as the comments of the containers say. Before Linux 6.10 the kernel does
-    /// not count them, so they are listed.
-    fn has_all_ports(&mut self, state: &State) -> Result<bool, Refusal> {
-        let counted = match state.ports {
+    /// Says whether the maps have as many ports as the comments of the containers say, and the containers all that they
+    /// send by. Before Linux 6.10 the kernel does not count them, so they are listed.
+    fn has_all_elements(&mut self, state: &State) -> Result<bool, Refusal> {
+        let ports = match state.ports {
             Some(counted) => counted,
             None => self.elements(PORTS4)?.len() + self.elements(PORTS6)?.len(),
         };
+        let senders = match state.senders {
+            Some(counted) => counted,
+            None => self.elements(SENDERS4)?.len(),
+        };
         let noted = self.elements(CONTAINERS)?;
+        let has_senders = senders == noted.len() * SENDERS4_OF_EACH;
         let noted = noted.iter().map(|element| Noted::in_element(element).ports);
-        Ok(noted.sum::<usize>() == counted)
+        Ok(has_senders && noted.sum::<usize>() == ports)
     }
 
     /// Puts back what may be missing of a booted container.
@@ -159,28 +166,30 @@ impl Firewall {
     fn build(&mut self, state: &State) -> Result<(), Refusal> {
         let mut batch = Batch::begin(Some(state.generation));
         if state.has_frame {
-            batch.remove_rules();
+            FAMILIES
+                .into_iter()
+                .for_each(|family| batch.remove_rules(family));
         } else {
             let elements = self.build_frame(&mut batch, state)?;
             batch.add(&elements, IfThere::Keep);
         }
-        RULES.iter().for_each(|rule| batch.append_rule(rule));
+        ruleset::rules().for_each(|rule| batch.append_rule(rule));
         batch.commit(&mut self.netlink)
     }
 
     /// The table with its sets and chains; returns the elements that the old one had.
     fn build_frame(&mut self, batch: &mut Batch, state: &State) -> Result<Vec<Element>, Refusal> {
         let mut elements = Vec::new();
-        if state.is_there {
-            for set in state.sound_sets() {
-                // Where not all sets are there, what is in them is not all either, so nobody may rely on it.
-                if set != BRIDGES || state.has_all_sets() {
-                    elements.extend(self.elements(set)?);
-                }
+        for set in state.sound_sets() {
+            // Where not all sets are there, what is in them is not all either, so nobody may rely on it.
+            if set != BRIDGES || state.has_all_sets() {
+                elements.extend(self.elements(set)?);
             }
-            batch.remove_table();
         }
-        batch.make_table();
+        for family in &state.families {
+            batch.remove_table(*family);
+        }
+        batch.make_tables();
         for (number, set) in SETS.iter().enumerate() {
             batch.make_set(set, number as u32 + 1);
         }
@@ -195,7 +204,7 @@ impl Firewall {
     pub(crate) fn enter(&mut self, entry: &Entry) -> Result<(), FirewallError> {
         // A transaction that is refused costs the kernel a grace period, so it is not tried on a table that is not
         // there.
-        if !state::has_table(&mut self.netlink)? {
+        if state::families(&mut self.netlink)?.len() < FAMILIES.len() {
             self.make_table()?;
         }
         for _ in 0..ATTEMPTS {
@@ -213,6 +222,8 @@ impl Firewall {
                             let address = entry.address;
                             return Err(FirewallError::AddressTaken { address, holder });
                         }
+                        // Or of one that did so only what it sends by is left.
+                        None if self.withdraw(entry)? => {}
                         None => return Err(self.taken_port(entry)?.unwrap_or(refusal.into())),
                     }
                 }
@@ -247,14 +258,17 @@ impl Firewall {
         for _ in 0..ATTEMPTS {
             let generation = state::generation(&mut self.netlink)?;
             let containers = self.elements(CONTAINERS)?;
-            let own = containers
+            let noted = containers
                 .iter()
                 .find(|found| found.key == entry.address.octets())
-                .map(Noted::in_element)
-                .filter(|noted| noted.holder == entry.holder);
-            let elements = match own {
-                Some(noted) => self.elements_at(entry.address, noted.address6, ports)?,
-                None => Vec::new(),
+                .map(Noted::in_element);
+            let noted_is_missing = noted.is_none();
+            let elements = match noted {
+                Some(noted) if noted.holder == entry.holder => {
+                    self.elements_at(entry.address, noted.address6, ports)?
+                }
+                Some(_) => Vec::new(),
+                None => self.stray_senders(entry)?,
             };
             let (bridges, is_last) = self.bridges_without(entry, &containers)?;
             if elements.is_empty() && bridges.is_empty() {
@@ -264,8 +278,12 @@ impl Firewall {
             let mut batch = Batch::begin((!bridges.is_empty()).then_some(generation));
             batch.remove(&elements);
             batch.remove(&bridges);
-            if is_last {
-                batch.remove_rules();
+            // Without the other table nobody else is told of, so the last senders are the last of all.
+            if is_last || (noted_is_missing && self.are_last_senders(&elements)?) {
+                let families = state::families(&mut self.netlink)?;
+                families
+                    .into_iter()
+                    .for_each(|family| batch.remove_rules(family));
             }
             match batch.commit(&mut self.netlink) {
                 Err(refusal) if refusal.errno == RESTART => {}
@@ -279,6 +297,25 @@ impl Firewall {
             }
         }
         Err(FirewallError::Busy)
+    }
+
+    /// What is left of an address in one family, when somebody has removed the table in the other.
+    fn stray_senders(&mut self, entry: &Entry) -> Result<Vec<Element>, Refusal> {
+        let mut found = Vec::new();
+        for sender in sender_elements(entry.address, entry.address6) {
+            found.extend(self.element(sender.set, &sender.key)?.map(|_| sender));
+        }
+        Ok(found)
+    }
+
+    /// Whether nobody but these may send anything, and nothing else is there to be known.
+    fn are_last_senders(&mut self, elements: &[Element]) -> Result<bool, Refusal> {
+        if !self.elements(BRIDGES)?.is_empty() {
+            return Ok(false);
+        }
+        let senders = self.elements(SENDERS4)?;
+        let is_one_of_them = |sender: &Element| elements.iter().any(|it| it.key == sender.key);
+        Ok(senders.iter().all(is_one_of_them))
     }
 
     /// The same for a holder of whom nothing else is known any more.
@@ -321,9 +358,18 @@ impl Firewall {
             uplinks.retain(|found| leaves_from(&address6.octets(), found));
             elements.extend(uplinks);
         }
+        let senders = sender_elements(address, address6);
         match ports {
-            Ports::Said(ports) => elements.extend(all_port_elements(ports, address, address6)),
+            Ports::Said(ports) => {
+                elements.extend(senders);
+                elements.extend(all_port_elements(ports, address, address6));
+            }
             Ports::AsFound => {
+                for set in [SENDERS4, SENDERS6] {
+                    let mut found = self.elements(set)?;
+                    found.retain(|found| senders.iter().any(|sender| sender.key == found.key));
+                    elements.extend(found);
+                }
                 let octets6 = address6.map(|address6| address6.octets());
                 let leads_to = |octets: &[u8], found: &Element| {
                     found

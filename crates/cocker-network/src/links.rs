@@ -217,7 +217,8 @@ pub(crate) fn set_master(messages: &mut Messages, name: &str, bridge: u32) {
 }
 
 /// Makes `name`, which is under the bridge already, a port as it should be, and up. It learns no hardware addresses:
-/// what sends in another's name changes nothing. What comes out of it may go back into it, as a mapping of the
+/// what sends in another's name changes nothing, and goes no further: the port takes only what comes from hardware addresses
+/// that the bridge was told to be behind it ([`place_hardware`]; Linux 5.18). What comes out of it may go back into it, as a mapping of the
 /// container's own does where the host's rules see bridged packets. It gets no addresses of its own, since nobody
 /// talks to this end.
 pub(crate) fn ready_port(messages: &mut Messages, name: &str) {
@@ -237,6 +238,7 @@ pub(crate) fn ready_port(messages: &mut Messages, name: &str) {
         info.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
         info.nest(IFLA_INFO_SLAVE_DATA, |port| {
             port.put(IFLA_BRPORT_LEARNING, &[0]);
+            port.put(IFLA_BRPORT_LOCKED, &[1]);
             port.put(IFLA_BRPORT_MODE, &[1]);
         });
     });

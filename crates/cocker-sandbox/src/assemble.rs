@@ -8,7 +8,7 @@
 use crate::limits::OpenFiles;
 use crate::locked::Passage;
 use crate::masks::{self, Originals};
-use crate::plan::{Access, CoreDumps, Mount, RootProcess, Source};
+use crate::plan::{Access, CoreDumps, Mount, Program, RootProcess, SIGRTMIN_PLUS_3, Source};
 use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
 use crate::seccomp::Filter;
@@ -21,7 +21,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
 };
+use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
@@ -96,6 +98,9 @@ fn word_comes(pipe: &OwnedFd) -> bool {
 fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     let plan = &inside.prepared.plan;
     become_root(plan.ids.is_some()).map_err(at(Phase::TakeIdentity))?;
+    if plan.ids.is_some() && plan.process.program() == Some(Program::Systemd) {
+        leave_what_is_the_hosts().map_err(at(Phase::TakeIdentity))?;
+    }
     tie_to_supervisor().map_err(at(Phase::Tie))?;
     separate_mounts().map_err(at(Phase::Separate))?;
     cocker_sys::process::unshare_late_namespaces().map_err(at(Phase::LateNamespaces))?;
@@ -265,6 +270,21 @@ fn become_root(has_own_ids: bool) -> Result<(), Errno> {
     rustix::process::setsid().map(drop)
 }
 
+/// Capabilities that count in the host's own user namespace only (capabilities(7)): here they are of no use. systemd's units ask
+/// whether they could be had (systemd.unit(5), ConditionCapability=), and where they seem to be, try in vain what needs
+/// them: to mount debugfs, to listen to the audit.
+fn leave_what_is_the_hosts() -> Result<(), Errno> {
+    const HOSTS: [CapabilitySet; 4] = [
+        CapabilitySet::SYS_MODULE,
+        CapabilitySet::SYS_RAWIO,
+        CapabilitySet::SYS_TIME,
+        CapabilitySet::AUDIT_READ,
+    ];
+    HOSTS
+        .into_iter()
+        .try_for_each(remove_capability_from_bounding_set)
+}
+
 /// When the supervisor dies, so does the root process and with it everything inside. Must follow every change of ids,
 /// which makes the kernel forget it.
 fn tie_to_supervisor() -> Result<(), Errno> {
@@ -335,7 +355,12 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         Source::Proc => ("proc", &[], quiet),
         Source::DevPts => (
             "devpts",
-            &[("mode", "0620"), ("gid", "5"), ("ptmxmode", "0666")],
+            &[
+                ("mode", "0620"),
+                ("gid", "5"),
+                ("ptmxmode", "0666"),
+                ("max", MOST_TERMINALS),
+            ],
             terminals,
         ),
         Source::SharedMemory => ("tmpfs", &[("mode", "1777")], quiet),
@@ -360,6 +385,10 @@ fn make_inside(mount: &Mount) -> Result<OwnedFd, Errno> {
         attributes | access,
     )
 }
+
+/// The kernel has some 3,000 for all sandboxes together (kernel.pty.max without its reserve): none gets all of them by
+/// opening them.
+const MOST_TERMINALS: &str = "1024";
 
 /// The first terminal of the sandbox becomes `/dev/console`: its master goes to the supervisor, its other side is what the
 /// root process writes to. It is reached by descriptors only, so nothing in the image can stand in its way.
@@ -389,24 +418,48 @@ fn execute_root_process(inside: &Inside<'_>, assembled: &Assembled) -> Failure {
             errno: execute_init(inside, assembled, &[c"cockerinit"]),
         },
         RootProcess::Given {
+            program,
             arguments,
             environment,
         } => {
-            if let Err(errno) = start_first_child(inside, assembled) {
+            if let Err(errno) = start_first_child(inside, assembled, *program) {
                 return at(Phase::FirstChild)(errno);
             }
-            let errno = execute_given(inside, assembled, arguments, environment);
+            let errno = execute_given(inside, assembled, *program, arguments, environment);
             at(Phase::ExecuteRootProcess)(errno)
         }
     }
 }
 
 /// The resident init as our child: it will hold the socket and start what the supervisor asks for.
-fn start_first_child(inside: &Inside<'_>, assembled: &Assembled) -> Result<(), Errno> {
+///
+/// Until it has executed it runs the host's own program, and holds what the sandbox was prepared from: the root process must
+/// not be there before, or a privileged one would find both below /proc.
+fn start_first_child(
+    inside: &Inside<'_>,
+    assembled: &Assembled,
+    root_program: Program,
+) -> Result<(), Errno> {
+    let name = match root_program {
+        // By this sign systemd leaves a process of root's alone when it ends all others (systemd.io, ROOT_STORAGE_DAEMONS): it
+        // would wait for this one, which ends with the container.
+        Program::Systemd => c"@cockerinit",
+        Program::Other => c"cockerinit",
+    };
+
+    let (until_executed, low) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // The child lays descriptors out at low numbers, and this one must not be closed by that.
+    let held = copy(&low)?;
+    drop(low);
     match clone(NewNamespaces::default(), None)? {
-        Birth::Parent { .. } => Ok(()),
+        Birth::Parent { .. } => {
+            drop(held);
+            // Its end is the end of what we both had open.
+            word_comes(&until_executed);
+            Ok(())
+        }
         Birth::Child => {
-            let errno = execute_init(inside, assembled, &[c"cockerinit", c"first-child"]);
+            let errno = execute_init(inside, assembled, &[name, c"first-child"]);
             at(Phase::ExecuteInit)(errno).tell(inside);
             exit_now(1)
         }
@@ -444,6 +497,7 @@ fn execute_init(inside: &Inside<'_>, assembled: &Assembled, arguments: &[&CStr])
 fn execute_given(
     inside: &Inside<'_>,
     assembled: &Assembled,
+    program: Program,
     arguments: &[CString],
     environment: &[CString],
 ) -> Errno {
@@ -453,16 +507,21 @@ fn execute_given(
             copy(&assembled.console)?,
             copy(&assembled.console)?,
         ])?;
+        if program == Program::Systemd {
+            // Said before systemd listens, it would be lost: the kernel gives process 1 no signal that it neither handles
+            // nor blocks. systemd blocks and reads it, and lets its services begin without.
+            cocker_sys::signal::block_only(SIGRTMIN_PLUS_3)?;
+        }
         limit_open_files(inside)
     };
     if let Err(errno) = prepare().and_then(|()| confine(inside)) {
         return errno;
     }
-    let Some(program) = arguments.first() else {
+    let Some(name) = arguments.first() else {
         return Errno::INVAL;
     };
     let mut answer = Errno::NOENT;
-    for candidate in candidates(program, environment) {
+    for candidate in candidates(name, environment) {
         match cocker_sys::execution::execute(&candidate, arguments, environment) {
             Errno::NOENT | Errno::NOTDIR => {}
             // Another folder may hold one that can be executed; if none does, this is the reason to give.

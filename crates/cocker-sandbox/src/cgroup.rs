@@ -1,10 +1,13 @@
 //! The sandbox's folders in the hierarchies of cgroups. In v2 it is born, listed, frozen, killed; where a v1 hierarchy has
 //! a controller, it has a folder of the same name there too. See docs/design/0005-limits.md.
 
+mod bus;
 mod device_list;
 mod figures;
 mod layout;
 mod limiting;
+mod place;
+mod unit;
 mod writes;
 
 pub use device_list::{DeviceKind, DeviceRule, DeviceUse, usual_devices};
@@ -13,47 +16,54 @@ pub use figures::{
 };
 pub use layout::{Controller, Hierarchies};
 pub use limiting::LimitError;
+pub use place::{Group, Place};
+pub use unit::UnitError;
+pub(crate) use unit::{Asking, OpenScope};
 
 use layout::Legacy;
+use place::SANDBOX;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-/// One cgroup folder, possibly not existing yet.
+/// The cgroup folders of one sandbox, possibly not existing yet.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
     hierarchies: Rc<Hierarchies>,
-    folder: PathBuf,
+    place: Place,
+    /// Its folder in v2, relative to the root.
+    unified: PathBuf,
 }
 
 impl Cgroup {
-    /// Points at `folder`, relative to the root of each hierarchy. Touches nothing.
-    pub fn at(folder: &Path) -> Cgroup {
-        Cgroup::below(&Rc::new(Hierarchies::find()), folder)
+    /// Points at the folders of a place. Touches nothing.
+    pub fn at(place: &Place) -> Cgroup {
+        Cgroup::below(&Rc::new(Hierarchies::find()), place)
     }
 
     /// The same for whoever has looked for the hierarchies already.
-    pub fn below(hierarchies: &Rc<Hierarchies>, folder: &Path) -> Cgroup {
+    pub fn below(hierarchies: &Rc<Hierarchies>, place: &Place) -> Cgroup {
         Cgroup {
             hierarchies: Rc::clone(hierarchies),
-            folder: folder.to_path_buf(),
+            place: place.clone(),
+            unified: place.unified(),
         }
     }
 
-    /// The names of the cgroup folders in `parent`, relative to the root of the v2 hierarchy; none where that is not there.
-    pub fn names_in(hierarchies: &Hierarchies, parent: &Path) -> Vec<String> {
+    /// The names of the sandboxes that have a folder in v2; none where that is not there.
+    pub fn names_in(hierarchies: &Hierarchies, group: &Group) -> Vec<String> {
         let folder = hierarchies
             .unified()
-            .and_then(|hierarchy| open_folder(hierarchy.as_fd(), parent).ok());
-        let entries = folder.and_then(|folder| rustix::fs::Dir::read_from(folder).ok());
-        let entries = entries.into_iter().flatten().flatten();
-        let folders = entries.filter(|entry| entry.file_type() == rustix::fs::FileType::Directory);
-        folders
-            .filter_map(|entry| entry.file_name().to_str().ok().map(String::from))
-            .filter(|name| name != "." && name != "..")
+            .and_then(|hierarchy| open_folder(hierarchy.as_fd(), &group.unified()).ok());
+        let entries = folder.and_then(|folder| folders_in(folder.as_fd()).ok());
+        let names = entries.into_iter().flatten();
+        names
+            .filter_map(|name| group.name_of(name.to_str().ok()?))
             .collect()
     }
 
@@ -62,16 +72,35 @@ impl Cgroup {
         self.unified().is_some()
     }
 
+    /// Asks whoever manages v2 for what the folder lies in; does not wait for the answer. `None` where nobody does.
+    pub(crate) fn ask(&self) -> Result<Option<Asking>, UnitError> {
+        self.place.scope().map(Asking::begin).transpose()
+    }
+
+    /// Waits for the answer.
+    pub(crate) fn answer(&self, asking: Asking) -> Result<Option<OpenScope>, UnitError> {
+        self.unified()
+            .map(|hierarchy| asking.finish(hierarchy.as_fd()))
+            .transpose()
+    }
+
     /// Makes the folder and its parents and returns it open; `None` on a host without a v2 hierarchy. A folder that is
-    /// there already is what somebody died over, and goes first.
+    /// there already is what somebody died over, and goes first. Where v2 is managed, the parents are there.
     pub fn make(&self) -> Result<Option<OwnedFd>, Errno> {
         let Some(hierarchy) = self.unified() else {
             return Ok(None);
         };
-        match make_new(hierarchy.as_fd(), &self.folder) {
+        let make = || match self.place.scope() {
+            None => make_new(hierarchy.as_fd(), &self.unified),
+            Some(scope) => {
+                let scope = open_folder(hierarchy.as_fd(), &scope.folder())?;
+                make_below(scope.as_fd(), Path::new(SANDBOX), |_, _| Ok(()))
+            }
+        };
+        match make() {
             Err(Errno::EXIST) => {
                 self.remove()?;
-                make_new(hierarchy.as_fd(), &self.folder).map(Some)
+                make().map(Some)
             }
             other => other.map(Some),
         }
@@ -98,22 +127,40 @@ impl Cgroup {
     }
 
     /// Kills everything in it, waits until it is empty and removes it and what is below; parents that are empty then
-    /// go too. A folder that is not there counts as removed.
+    /// go too, where nobody manages them. A folder that is not there counts as removed.
     pub fn remove(&self) -> Result<(), Errno> {
+        let removed = self.remove_folders();
+        self.give_back();
+        removed
+    }
+
+    fn remove_folders(&self) -> Result<(), Errno> {
         let folder = self.open()?;
         if let Some(folder) = &folder {
-            if !self.members()?.is_empty() || is_populated(folder.as_fd())? {
-                kill_members(folder.as_fd())?;
-            }
-            remove_below(folder.as_fd())?;
+            // Whoever manages v2 removes the same as soon as nobody lives there any more.
+            gone_is_done(empty(folder.as_fd()))?;
         }
         // The one in v2 goes last: it is by that one that a leftover is found.
         for legacy in self.hierarchies.all_legacy() {
-            remove_folder(legacy.folder.as_fd(), &self.folder)?;
+            remove_folder(legacy.folder.as_fd(), self.place.legacy())?;
+            remove_parents(legacy.folder.as_fd(), self.place.legacy());
         }
-        match (self.unified(), folder) {
-            (Some(hierarchy), Some(_)) => remove_folder(hierarchy.as_fd(), &self.folder),
-            _ => Ok(()),
+        let (Some(hierarchy), Some(_)) = (self.unified(), folder) else {
+            return Ok(());
+        };
+        gone_is_done(remove_folder(hierarchy.as_fd(), &self.unified))?;
+        if self.place.scope().is_none() {
+            remove_parents(hierarchy.as_fd(), &self.unified);
+        }
+        Ok(())
+    }
+
+    /// Where somebody manages v2, has them take back what is empty.
+    fn give_back(&self) {
+        if let (Some(hierarchy), Some(scope)) = (self.unified(), self.place.scope())
+            && let Err(error) = unit::end_empty(hierarchy.as_fd(), scope)
+        {
+            tracing::warn!("going on: {error}");
         }
     }
 
@@ -134,7 +181,7 @@ impl Cgroup {
             return Ok(false);
         };
         // A listing asks this of every booted container: one file, opened in one go.
-        let path = self.folder.join("cgroup.freeze");
+        let path = self.unified.join("cgroup.freeze");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let mut text = [0u8; 8];
@@ -153,7 +200,7 @@ impl Cgroup {
         let Some(hierarchy) = self.unified() else {
             return Ok(None);
         };
-        match open_folder(hierarchy.as_fd(), &self.folder) {
+        match open_folder(hierarchy.as_fd(), &self.unified) {
             Ok(folder) => Ok(Some(folder)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno),
@@ -192,6 +239,11 @@ impl AsFd for Freezer {
 
 /// Makes the folder, which must be new, with its parents, which may be there.
 fn make_new(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<OwnedFd, Errno> {
+    match make_by_path(hierarchy, folder, |_| Ok(())) {
+        Ok(()) => return open_folder(hierarchy, folder),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno),
+    }
     // A parent may be removed between two steps by somebody who found it empty: then it is made again.
     for _ in 0..16 {
         match make_below(hierarchy, folder, |_, _| Ok(())) {
@@ -200,6 +252,32 @@ fn make_new(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<OwnedFd, Errno> 
         }
     }
     Err(Errno::NOENT)
+}
+
+/// Makes the folder, which must be new, and where they are missing those that it lies in; `made` is called for each new one. No
+/// folder is opened, and where somebody removes one meanwhile, it fails.
+fn make_by_path(
+    hierarchy: BorrowedFd<'_>,
+    folder: &Path,
+    made: impl Fn(&Path) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let make = |folder: &Path| {
+        rustix::fs::mkdirat(hierarchy, folder, Mode::from_raw_mode(0o755))?;
+        made(folder)
+    };
+    match make(folder) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    let parents: Vec<&Path> = folder.ancestors().skip(1).collect();
+    let parents = parents.into_iter().rev();
+    for parent in parents.filter(|parent| !parent.as_os_str().is_empty()) {
+        match make(parent) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    make(folder)
 }
 
 /// `made` is called for each folder on the way with the one above it.
@@ -225,26 +303,35 @@ fn make_below(
     Ok(above)
 }
 
-/// Removes an empty folder, and its parents as far as they are empty then. One that is not there is removed.
+/// Removes a folder and what is below it; nobody lives there. One that is not there is removed.
 fn remove_folder(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<(), Errno> {
     match rustix::fs::unlinkat(hierarchy, folder, AtFlags::REMOVEDIR) {
-        Ok(()) => {}
-        Err(Errno::NOENT) => return Ok(()),
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::BUSY) => {
             // Root of a privileged sandbox may have made some in it.
             remove_below(open_folder(hierarchy, folder)?.as_fd())?;
-            rustix::fs::unlinkat(hierarchy, folder, AtFlags::REMOVEDIR)?;
+            rustix::fs::unlinkat(hierarchy, folder, AtFlags::REMOVEDIR)
         }
-        Err(errno) => return Err(errno),
+        Err(errno) => Err(errno),
     }
-    let mut path = folder;
-    while let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+}
+
+/// Removes the folders that this one was in, as far as they are empty.
+fn remove_parents(hierarchy: BorrowedFd<'_>, folder: &Path) {
+    let parents = folder.ancestors().skip(1);
+    for parent in parents.filter(|parent| !parent.as_os_str().is_empty()) {
         if rustix::fs::unlinkat(hierarchy, parent, AtFlags::REMOVEDIR).is_err() {
             break; // in use by other sandboxes
         }
-        path = parent;
     }
-    Ok(())
+}
+
+/// What somebody else has removed meanwhile is removed.
+fn gone_is_done(answer: Result<(), Errno>) -> Result<(), Errno> {
+    match answer {
+        Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+        other => other,
+    }
 }
 
 fn open_folder(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<OwnedFd, Errno> {
@@ -296,20 +383,60 @@ fn events_say(events: &OwnedFd, event: &str) -> Result<bool, Errno> {
     Ok(text.lines().any(|line| line == event))
 }
 
-/// Removes the folders that a sandbox made in its own, deepest first.
+/// Kills everything in a folder and below, and removes what is below.
+fn empty(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    if is_populated(folder)? {
+        kill_members(folder)?;
+    }
+    remove_below(folder)
+}
+
+/// Removes the folders that a sandbox made in its own, deepest first. However deep they lie, only one is open at a time;
+/// nothing there is a link, and nobody renames in v2.
 fn remove_below(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut here = rustix::io::dup(folder)?;
+    // For each folder from the first down to `here`, those in it that are to be removed.
+    let mut left = vec![folders_in(here.as_fd())?];
+    while let Some(names) = left.last_mut() {
+        let Some(name) = names.last() else {
+            left.pop();
+            if !left.is_empty() {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                here = rustix::fs::openat(&here, "..", flags, Mode::empty())?;
+            }
+            continue;
+        };
+        match rustix::fs::unlinkat(&here, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => drop(names.pop()),
+            Err(Errno::BUSY) => {
+                let below =
+                    open_folder(here.as_fd(), Path::new(OsStr::from_bytes(name.to_bytes())))?;
+                let inner = folders_in(below.as_fd())?;
+                if inner.is_empty() {
+                    return Err(Errno::BUSY);
+                }
+                left.push(inner);
+                here = below;
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// The names of the folders in a cgroup folder.
+fn folders_in(folder: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+    let mut names = Vec::new();
     let mut entries = rustix::fs::Dir::read_from(folder)?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
         let name = entry.file_name();
         let is_folder = entry.file_type() == rustix::fs::FileType::Directory;
         if is_folder && name != c"." && name != c".." {
-            let below = open_folder(folder, Path::new(&*name.to_string_lossy()))?;
-            remove_below(below.as_fd())?;
-            rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+            names.push(name.to_owned());
         }
     }
-    Ok(())
+    Ok(names)
 }
 
 /// A file of the kernel's in a cgroup folder.

@@ -3,10 +3,13 @@
 
 use crate::cgroup::{DeviceKind, DeviceRule, DeviceUse};
 use crate::failure::SandboxError;
+use crate::stage::on_stage;
+use cocker_sys::mount::MountChange;
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, Stat, major, makedev, minor};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, major, makedev, minor};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use std::path::{Path, PathBuf};
 
 /// Character devices: name, major, minor (Documentation/admin-guide/devices.txt).
@@ -71,8 +74,13 @@ pub(crate) fn make(nodes: &[DeviceNode]) -> Result<OwnedFd, SandboxError> {
             rustix::fs::mkdirat(&devices, name, Mode::from_raw_mode(0o755))
                 .map_err(failed(name))?;
         }
+        let are_ours = !is_below_the_host();
         for (name, major, minor) in NODES {
-            make_node(devices.as_fd(), name, major, minor).map_err(failed(name))?;
+            match are_ours {
+                true => make_node(devices.as_fd(), name, major, minor),
+                false => make_place(devices.as_fd(), name),
+            }
+            .map_err(failed(name))?;
         }
         for (name, target) in LINKS {
             rustix::fs::symlinkat(target, &devices, name).map_err(failed(name))?;
@@ -83,8 +91,11 @@ pub(crate) fn make(nodes: &[DeviceNode]) -> Result<OwnedFd, SandboxError> {
                 source,
             })?;
         }
-        make_console_target(devices.as_fd()).map_err(failed("console"))?;
-        Ok(devices)
+        make_place(devices.as_fd(), "console").map_err(failed("console"))?;
+        match are_ours {
+            true => Ok(devices),
+            false => with_the_hosts_nodes(&devices).map_err(failed(".")),
+        }
     });
     rustix::process::umask(umask);
     devices
@@ -136,14 +147,60 @@ fn make_given(devices: BorrowedFd<'_>, node: &DeviceNode) -> Result<(), Errno> {
     rustix::fs::mknodat(devices, place, kind, Mode::from_raw_mode(*mode), number)
 }
 
-/// An empty file on which the console will be mounted from inside.
-fn make_console_target(devices: BorrowedFd<'_>) -> Result<(), Errno> {
+/// An empty file on which something will be mounted.
+fn make_place(devices: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::openat(devices, "console", flags, Mode::from_raw_mode(0o600)).map(drop)
+    rustix::fs::openat(devices, name, flags, Mode::from_raw_mode(0o600)).map(drop)
 }
 
-/// Makes the view of sysfs that shows this thread's network namespace.
+/// Who is root of some ids only can make no nodes, and mounts those of the host in their places.
+fn with_the_hosts_nodes(devices: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let cloning = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let attach = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    let of_the_host = |(name, ..): &(&str, u32, u32)| {
+        let flags = cloning | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        rustix::mount::open_tree(CWD, format!("/dev/{name}"), flags)
+    };
+    let nodes = NODES.iter().map(of_the_host);
+    let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+    on_stage(Path::new("/dev"), || {
+        rustix::fs::mkdir("dev", Mode::RWXU)?;
+        rustix::mount::move_mount(devices, "", CWD, "dev", attach)?;
+        for ((name, ..), node) in NODES.iter().zip(&nodes) {
+            rustix::mount::move_mount(node, "", CWD, format!("dev/{name}"), attach)?;
+        }
+        rustix::mount::open_tree(CWD, "dev", cloning | OpenTreeFlags::AT_RECURSIVE)
+    })
+}
+
+/// Makes the view of sysfs that shows this thread's network namespace. Who does not own that namespace gets the host's view.
 pub(crate) fn sysfs() -> Result<OwnedFd, Errno> {
+    match new_sysfs() {
+        Err(Errno::PERM) if is_below_the_host() => the_hosts_sysfs(),
+        other => other,
+    }
+}
+
+/// With all that is mounted below it: who did not mount that may not look under it.
+fn the_hosts_sysfs() -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(CWD, "/sys", flags)?;
+    let change = MountChange {
+        read_only: true,
+        no_suid: true,
+        no_dev: true,
+        no_exec: true,
+        private: true,
+        recursive: true,
+        ..MountChange::default()
+    };
+    cocker_sys::mount::change(tree.as_fd(), change)?;
+    Ok(tree)
+}
+
+fn new_sysfs() -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("sysfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_create(context.as_fd())?;
     rustix::mount::fsmount(

@@ -1,6 +1,6 @@
 //! What could not be done, to which object, and what the kernel said.
 
-use crate::cgroup::LimitError;
+use crate::cgroup::{LimitError, Place, UnitError};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt;
@@ -41,14 +41,16 @@ const NEEDED_IN_ALL: &str = "5.19";
 /// A sandbox could not be made. Everything that was made of it is gone by the time the caller sees this.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    #[error("cannot make the cgroup folder `{}`", folder.display())]
+    #[error("cannot make the cgroup folder {folder}")]
     MakeCgroup {
-        folder: PathBuf,
+        folder: Place,
         #[source]
         source: Errno,
     },
     #[error(transparent)]
     Limit(#[from] LimitError),
+    #[error(transparent)]
+    Unit(#[from] UnitError),
     #[error("cannot say which devices may be used")]
     ListDevices {
         #[source]
@@ -211,6 +213,7 @@ impl SandboxError {
                 path.display()
             )),
             SandboxError::Limit(source) => source.hint(),
+            SandboxError::Unit(source) => source.hint(),
             SandboxError::LimitFiles { most, .. } => Some(format!(
                 "say at most {most}, or raise the hard limit of whoever calls cocker: only CAP_SYS_RESOURCE may pass it."
             )),

@@ -27,6 +27,7 @@ mod plan;
 mod prepare;
 mod report;
 mod resident;
+pub mod rootless;
 mod seccomp;
 mod spawn;
 mod stage;
@@ -34,8 +35,8 @@ mod target;
 
 pub use capabilities::{Capability, CapabilitySet};
 pub use cgroup::{
-    Cgroup, Controller, DeviceKind, DeviceRule, DeviceUse, Freezer, Hierarchies, LimitError,
-    usual_devices,
+    Cgroup, Controller, DeviceKind, DeviceRule, DeviceUse, Freezer, Group, Hierarchies, LimitError,
+    Place, UnitError, usual_devices,
 };
 pub use cgroup::{
     CpuTime, FigureReader, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
@@ -51,7 +52,7 @@ pub use namespaces::Namespaces;
 pub use overlay::stack_alone;
 pub use plan::{
     Access, BindIds, Confinement, CoreDumps, HostId, HostNames, IdRange, Mount, NetworkNamespace,
-    OverlayRoot, Plan, RootProcess, Source, Subtree, TargetKind,
+    OverlayRoot, Plan, Program, RootProcess, SIGRTMIN_PLUS_3, Source, Subtree, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
 pub use resident::{Descriptor, Supervisor};

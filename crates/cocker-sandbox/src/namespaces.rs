@@ -5,6 +5,7 @@
 
 use crate::failure::{SandboxError, or_too_old};
 use crate::plan::{IdRange, NetworkNamespace};
+use cocker_sys::credentials::EffectiveUser;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -113,14 +114,21 @@ fn carried_by_a_child(ids: Option<IdRange>, with_network: bool) -> Result<Namesp
         network: with_network,
         ..NewNamespaces::default()
     };
+    // What the kernel counts for each user (watches of files, queues, pending signals), it counts inside for whoever is there
+    // and outside for the owner of the namespace: were that the host's root, one sandbox could use up what root may have.
+    let owner = ids.map(|range| EffectiveUser::new(range.first.0));
+    let owner = owner.transpose()?;
     match clone(namespaces, None)? {
         Birth::Child => {
+            // Nobody can be the host's root in there, nor need be.
+            std::mem::forget(owner);
             // Nobody here but to carry the namespaces until its parent has descriptors of them.
             drop(release);
             let _ = rustix::io::read(&hold, &mut [0u8; 1]);
             exit_now(0)
         }
         Birth::Parent { pidfd, pid } => {
+            drop(owner);
             let opened = open_namespaces(pid, ids, with_network);
             drop(release);
             waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
@@ -149,14 +157,38 @@ fn open_namespaces(
 
 /// Gives the new user namespace of `pid` its ids (user_namespaces(7)).
 fn write_maps(pid: Pid, range: IdRange) -> Result<(), Errno> {
-    let map = format!("0 {} {}\n", range.first.0, range.count);
     // The map of project ids anybody inside could write else, and show all of the host's.
     for name in ["uid_map", "gid_map", "projid_map"] {
+        let map = match range.is_unchanged() {
+            true => unchanged(name, range.count)?,
+            false => format!("0 {} {}\n", range.first.0, range.count),
+        };
+        // Where we have none ourselves, there is none to give.
+        if map.is_empty() {
+            continue;
+        }
         let path = format!("/proc/{}/{name}", pid.as_raw_nonzero());
         let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(&file, map.as_bytes())?;
     }
     Ok(())
+}
+
+/// The first `count` ids of our own namespace as they are: in the pieces in which we have them, since no line may span two.
+fn unchanged(name: &str, count: u32) -> Result<String, Errno> {
+    let own = std::fs::read_to_string(Path::new("/proc/self").join(name));
+    let own = own.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mut map = String::new();
+    for line in own.lines() {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        if let (Some(Ok(first)), Some(Ok(piece))) = (fields.next(), fields.nth(1)) {
+            let piece = piece.min(count.saturating_sub(first));
+            if piece > 0 {
+                map.push_str(&format!("{first} {first} {piece}\n"));
+            }
+        }
+    }
+    Ok(map)
 }
 
 /// The user namespace that owns `network`; `None` where that is our own: who is born in it has the host's ids.

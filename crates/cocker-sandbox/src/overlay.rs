@@ -9,6 +9,7 @@ use crate::plan::{Access, IdRange, OverlayRoot};
 use crate::stage::on_stage;
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -25,6 +26,9 @@ const OPTIONS: [(&str, &str); 3] = [
     ("metacopy", "off"),
     ("index", "off"),
 ];
+
+/// What overlayfs must be told where it may not write attributes under `trusted.`.
+const OF_USERS: &str = "userxattr";
 
 /// Overlayfs takes so many lower layers (OVL_MAX_STACK).
 const MOST_LOWERS: usize = 500;
@@ -176,6 +180,9 @@ fn by_descriptors(
     for (option, value) in OPTIONS {
         rustix::mount::fsconfig_set_string(context.as_fd(), option, value).map_err(said)?;
     }
+    if is_below_the_host() {
+        rustix::mount::fsconfig_set_flag(context.as_fd(), OF_USERS).map_err(said)?;
+    }
     rustix::mount::fsconfig_create(context.as_fd()).map_err(said)?;
     rustix::mount::fsmount(
         context.as_fd(),
@@ -246,6 +253,9 @@ fn short_options(lowers: &[PathBuf], upper: Option<Upper<'_>>) -> Result<std::ff
     }
     for (option, value) in OPTIONS {
         options.push_str(&format!(",{option}={value}"));
+    }
+    if is_below_the_host() {
+        options.push_str(&format!(",{OF_USERS}"));
     }
     std::ffi::CString::new(options).map_err(|_| Errno::INVAL)
 }

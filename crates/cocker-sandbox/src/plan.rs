@@ -1,7 +1,7 @@
 //! What shall be done, as data: printed by `--debug`, compared by tests, walked by `prepare` and `assemble`.
 
 use crate::capabilities::CapabilitySet;
-use crate::cgroup::DeviceRule;
+use crate::cgroup::{DeviceRule, Place};
 use crate::devices::DeviceNode;
 use crate::label::Label;
 use crate::limits::Limits;
@@ -23,14 +23,21 @@ pub struct IdRange {
     pub count: u32,
 }
 
+impl IdRange {
+    /// Whether a sandbox sees the ids that its maker sees, so that nothing has to be mapped: the case of an ordinary user's.
+    pub fn is_unchanged(self) -> bool {
+        self.first.0 == 0
+    }
+}
+
 /// Everything about a sandbox before anything of it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The ids of its user namespace; none means the host's own ids and no user namespace.
     pub ids: Option<IdRange>,
     pub network: NetworkNamespace,
-    /// Folder of its cgroup, relative to the root of each hierarchy.
-    pub cgroup: PathBuf,
+    /// Where its cgroup folders are.
+    pub cgroup: Place,
     pub limits: Limits,
     /// What root inside may do with its folder in v2.
     pub subtree: Subtree,
@@ -213,12 +220,35 @@ pub enum RootProcess {
     Init,
     /// A program of the sandbox; the resident init becomes its first child.
     Given {
+        program: Program,
         /// The program and its arguments; a name without `/` is looked for in PATH of `environment`.
         arguments: Vec<CString>,
         /// `KEY=VALUE` each.
         environment: Vec<CString>,
     },
 }
+
+impl RootProcess {
+    /// What it is where it was given; none for the resident init.
+    pub(crate) fn program(&self) -> Option<Program> {
+        match self {
+            RootProcess::Init => None,
+            RootProcess::Given { program, .. } => Some(*program),
+        }
+    }
+}
+
+/// What a given root process is, where that makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A manager of services that knows containers (systemd.io, CONTAINER_INTERFACE).
+    Systemd,
+    Other,
+}
+
+/// By this signal systemd halts the machine, at any time, in order (systemd(1)); the first real-time signal is 34 to programs of
+/// the C library.
+pub const SIGRTMIN_PLUS_3: i32 = 37;
 
 impl Source {
     /// Says whether image links on the way to the target may be followed (inside the root, always).
@@ -294,7 +324,7 @@ impl fmt::Display for Plan {
                 writeln!(f, "network namespace `{}`", path.display())?;
             }
         }
-        writeln!(f, "cgroup `{}`", self.cgroup.display())?;
+        writeln!(f, "cgroup {}", self.cgroup)?;
         write!(f, "{}", self.limits)?;
         if self.subtree == Subtree::Delegated {
             writeln!(f, "cgroups below it are delegated")?;
@@ -359,7 +389,7 @@ mod tests {
         let mut plan = Plan {
             ids: None,
             network: NetworkNamespace::New,
-            cgroup: "group".into(),
+            cgroup: Place::unmanaged("group"),
             limits: Limits::default(),
             subtree: Subtree::Closed,
             devices: None,

@@ -1,7 +1,7 @@
 //! Everything that the host's root opens before any process is born: descriptors without names, so that whatever happens
 //! next, closing them undoes them.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Asking, Cgroup, OpenScope};
 use crate::devices::DeviceNode;
 use crate::failure::{SandboxError, file_system_name, or_too_old};
 use crate::namespaces::Namespaces;
@@ -10,11 +10,15 @@ use crate::resident::seal;
 use crate::{devices, locked, masks, overlay};
 use cocker_sys::credentials::ActingAs;
 use cocker_sys::mount::MountChange;
-use cocker_sys::process::in_network_namespace;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use cocker_sys::namespace::is_below_the_host;
+use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now, in_network_namespace};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{PidfdGetfdFlags, WaitId, WaitIdOptions, pidfd_getfd, waitid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::path::Path;
 
 /// What [`crate::spawn()`] needs. Dropping it removes the cgroup folder again, unless it was spawned.
@@ -42,6 +46,8 @@ impl Prepared {
 pub(crate) struct CgroupHold {
     pub(crate) cgroup: Cgroup,
     pub(crate) folder: Option<OwnedFd>,
+    /// What that lies in where systemd manages v2; needed until there is a supervisor.
+    pub(crate) scope: Option<OpenScope>,
     /// Files into which a process writes `0` to be born in the folders of v1.
     pub(crate) doors: Vec<OwnedFd>,
     pub(crate) is_used: bool,
@@ -61,10 +67,13 @@ impl Drop for CgroupHold {
 ///
 /// The caller must be the host's root with a single thread.
 pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
+    // Answered while all else is prepared.
+    let cgroup = Cgroup::at(&plan.cgroup);
+    let asking = cgroup.ask()?;
     let namespaces = Namespaces::of(&plan.network, plan.ids)?;
     tracing::debug!("namespaces ready");
 
-    let root = overlay::stack(&plan.root, plan.ids, namespaces.user())?;
+    let root = overlay::stack(&plan.root, plan.ids, id_map(&namespaces, plan.ids))?;
     tracing::debug!("{} layers stacked", plan.root.lowers.len());
 
     let sources = plan
@@ -78,7 +87,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         false => Some(masks::stage().map_err(|source| SandboxError::MakeMask { source })?),
     };
     let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
-    let cgroup = make_cgroup(&plan)?;
+    let cgroup = make_cgroup(&plan, cgroup, asking)?;
     tracing::debug!("mounts, init and cgroup prepared");
 
     Ok(Prepared {
@@ -92,8 +101,15 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
     })
 }
 
-fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
-    let cgroup = Cgroup::at(&plan.cgroup);
+fn make_cgroup(
+    plan: &Plan,
+    cgroup: Cgroup,
+    asking: Option<Asking>,
+) -> Result<CgroupHold, SandboxError> {
+    let scope = match asking {
+        Some(asking) => cgroup.answer(asking)?,
+        None => None,
+    };
     let folder = cgroup.make().map_err(|source| SandboxError::MakeCgroup {
         folder: plan.cgroup.clone(),
         source,
@@ -102,6 +118,7 @@ fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
     let mut hold = CgroupHold {
         cgroup,
         folder,
+        scope,
         doors: Vec::new(),
         is_used: false,
     };
@@ -132,6 +149,12 @@ fn make_cgroup(plan: &Plan) -> Result<CgroupHold, SandboxError> {
     Ok(hold)
 }
 
+/// What maps the ids of the host's files to those of the sandbox; none where they are the same.
+fn id_map(namespaces: &Namespaces, own: Option<IdRange>) -> Option<BorrowedFd<'_>> {
+    let is_needed = own.is_some_and(|range| !range.is_unchanged());
+    namespaces.user().filter(|_| is_needed)
+}
+
 /// Makes what must come from outside; `None` for what is made inside.
 fn source(
     mount: &Mount,
@@ -148,11 +171,11 @@ fn source(
             ids,
             no_set_id,
         } => {
-            let id_map = namespaces.user().filter(|_| *ids == BindIds::Mapped);
+            let id_map = id_map(namespaces, plan.ids).filter(|_| *ids == BindIds::Mapped);
             clone_volume(host, mount.access, *no_set_id, id_map).map(Some)
         }
         Source::Supplied { file } => {
-            clone_supplied(file, mount.access, namespaces.user()).map(Some)
+            clone_supplied(file, mount.access, id_map(namespaces, plan.ids)).map(Some)
         }
         Source::Proc
         | Source::DevPts
@@ -190,8 +213,47 @@ fn lock_volumes(
 /// A sysfs shows the network of whoever makes it, so we go and stand in the sandbox's for that.
 fn make_sysfs(network: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
     match network {
+        // The host's network is not an ordinary user's, who could not come back to it.
+        Some(network) if is_below_the_host() => made_by_a_child(network),
         Some(network) => in_network_namespace(network, devices::sysfs)?,
         None => devices::sysfs(),
+    }
+}
+
+/// A child goes there, and stays until its parent has taken what it made.
+fn made_by_a_child(network: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    match clone(NewNamespaces::default(), None)? {
+        Birth::Child => {
+            drop(ours);
+            let made = move_into_link_name_space(network, Some(LinkNameSpaceType::Network))
+                .and_then(|()| devices::sysfs());
+            let answer = match &made {
+                Ok(tree) => tree.as_raw_fd(),
+                Err(errno) => -errno.raw_os_error(),
+            };
+            let _ = rustix::io::write(&theirs, &answer.to_ne_bytes());
+            let _ = rustix::io::read(&theirs, &mut [0u8; 1]);
+            exit_now(0)
+        }
+        Birth::Parent { pidfd, .. } => {
+            drop(theirs);
+            let mut answer = [0; 4];
+            let length = rustix::io::read(&ours, &mut answer)?;
+            let taken = match i32::from_ne_bytes(answer) {
+                _ if length < answer.len() => Err(Errno::CHILD),
+                errno if errno < 0 => Err(Errno::from_raw_os_error(-errno)),
+                tree => pidfd_getfd(&pidfd, tree, PidfdGetfdFlags::empty()),
+            };
+            drop(ours);
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            taken
+        }
     }
 }
 

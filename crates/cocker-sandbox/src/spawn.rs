@@ -67,15 +67,20 @@ pub fn spawn(
         .map_err(|source| SandboxError::LoadResident { source })?;
     let failed = |source| SandboxError::StartSupervisor { source };
     let lines = Lines::new().map_err(failed)?;
-    match clone(NewNamespaces::default(), None).map_err(failed)? {
+    // Where systemd manages v2, outside of whatever we were started in: that may end before the sandbox does.
+    let scope = prepared.cgroup.scope.as_ref();
+    let scope = scope.map(|scope| scope.supervisor.as_fd());
+    match clone(NewNamespaces::default(), scope).map_err(failed)? {
         Birth::Child => supervisor_to_be(prepared, supervisor, program, lines, console_message),
         Birth::Parent { pidfd, .. } => {
             let Prepared {
                 plan,
                 namespaces,
-                cgroup,
+                mut cgroup,
                 ..
             } = prepared;
+            // From here on the supervisor stands in it.
+            cgroup.scope = None;
             let Lines { reports, go, .. } = lines;
             let mut spawned = Spawned {
                 plan,

@@ -31,12 +31,29 @@ pub(crate) fn of(root: &OwnedFd, mount: &Mount, source: &OwnedFd) -> Result<Owne
         }
         other => other?,
     };
+    if mount.source.follows_links() && is_the_kernels(root, &target)? {
+        return Err(Errno::PERM);
+    }
     let found = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
     match (kind, found.is_dir()) {
         // The kernel calls both just invalid.
         (TargetKind::Folder, false) => Err(Errno::NOTDIR),
         (TargetKind::File, true) => Err(Errno::ISDIR),
         _ => Ok(target),
+    }
+}
+
+/// Whether a place lies among what the kernel shows, or the devices: a link of the image's has led there, and what were
+/// mounted would hide what is there, or what hides something there.
+fn is_the_kernels(root: &OwnedFd, place: &OwnedFd) -> Result<bool, Errno> {
+    /// linux/magic.h: proc, sysfs, cgroup2, devpts, mqueue.
+    const KERNELS: [i64; 5] = [0x9fa0, 0x6265_6572, 0x6367_7270, 0x1cd1, 0x1980_0202];
+    if KERNELS.contains(&rustix::fs::fstatfs(place)?.f_type) {
+        return Ok(true);
+    }
+    match open(root.as_fd(), Path::new("/dev"), NO_LINKS) {
+        Err(Errno::NOENT) => Ok(false),
+        devices => Ok(rustix::fs::fstat(devices?)?.st_dev == rustix::fs::fstat(place)?.st_dev),
     }
 }
 

@@ -118,7 +118,10 @@ impl Ssh {
         )
         .map_err(|errno| cannot(errno.into()))?;
         tracing::debug!(program = %self.program.display(), ?arguments, "starting ssh");
-        let spawned = Command::new(&self.program)
+        let mut ssh = Command::new(&self.program);
+        // It looks up whose configuration and keys are meant.
+        cocker_sys::execution::as_outside(&mut ssh).map_err(|errno| cannot(errno.into()))?;
+        let spawned = ssh
             .args(arguments)
             .stdin(theirs)
             .stdout(Stdio::piped())

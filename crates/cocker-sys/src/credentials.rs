@@ -105,6 +105,46 @@ impl Drop for ActingAs {
     }
 }
 
+/// While it lives, what this thread makes is counted as `uid`'s and belongs to it, such as a user namespace
+/// (user_namespaces(7)); every capability stays.
+pub struct EffectiveUser {
+    bits: CapabilitiesSecureBits,
+    before: u32,
+}
+
+impl EffectiveUser {
+    /// # Errors
+    /// `EPERM` without CAP_SETUID and CAP_SETPCAP.
+    pub fn new(uid: u32) -> Result<EffectiveUser, Errno> {
+        let bits = rustix::thread::capabilities_secure_bits()?;
+        rustix::thread::set_capabilities_secure_bits(
+            bits | CapabilitiesSecureBits::NO_SETUID_FIXUP,
+        )?;
+        let before = rustix::process::geteuid().as_raw();
+        let effective = EffectiveUser { bits, before };
+        set_effective_user(uid)?;
+        Ok(effective)
+    }
+}
+
+impl Drop for EffectiveUser {
+    fn drop(&mut self) {
+        let back = set_effective_user(self.before);
+        debug_assert!(
+            back.is_ok(),
+            "it is the real one, which may always be taken"
+        );
+        let _ = rustix::thread::set_capabilities_secure_bits(self.bits);
+    }
+}
+
+fn set_effective_user(uid: u32) -> Result<(), Errno> {
+    const AS_IT_IS: u32 = u32::MAX;
+    // SAFETY: the call takes numbers only.
+    let answer = unsafe { libc::syscall(libc::SYS_setresuid, AS_IT_IS, uid, AS_IT_IS) };
+    checked(answer)
+}
+
 fn set_file_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: the call takes a number only.
     unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
@@ -126,6 +166,22 @@ fn set_file_ids(uid: u32, gid: u32) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn an_effective_user_holds_every_right_and_is_root_again_afterwards() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let rights = || rustix::thread::capabilities(None).unwrap().effective;
+        let before = rights();
+        {
+            let _effective = EffectiveUser::new(4711).unwrap();
+            assert_eq!(rustix::process::geteuid().as_raw(), 4711);
+            assert_eq!(rights(), before);
+        }
+        assert!(rustix::process::geteuid().is_root());
+        assert_eq!(rights(), before);
+    }
 
     #[test]
     fn files_made_while_acting_belong_to_others_and_no_right_is_lost() {

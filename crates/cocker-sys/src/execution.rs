@@ -1,9 +1,12 @@
 //! Executing programs: by path, and by descriptor without any path.
 
-use crate::process::last_errno;
+use crate::process::{checked, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Executes `path` in this process; returns only when that failed (execve(2)).
 pub fn execute(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
@@ -35,6 +38,52 @@ pub fn execute_descriptor(
         )
     };
     last_errno()
+}
+
+/// Has a program started as the user that root of this user namespace is outside: with that one's own ids and no rights of root
+/// here, as programs expect that look their user up. In the host's own namespace, nothing is changed.
+pub fn as_outside(command: &mut Command) -> Result<(), Errno> {
+    let (Some(uid), Some(gid)) = (outside("uid_map")?, outside("gid_map")?) else {
+        return Ok(());
+    };
+    let maps = [
+        // Who is to have one group only must give up the call first (user_namespaces(7)).
+        (c"/proc/self/setgroups", "deny".to_owned()),
+        (c"/proc/self/uid_map", format!("{uid} 0 1\n")),
+        (c"/proc/self/gid_map", format!("{gid} 0 1\n")),
+    ];
+    let enter = move || {
+        let answered = unshare_user().and_then(|()| {
+            maps.iter()
+                .try_for_each(|(path, text)| write_to(path, text))
+        });
+        answered.map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork and execution the closure makes system calls with what was prepared before, and takes no memory.
+    unsafe { command.pre_exec(enter) };
+    Ok(())
+}
+
+fn unshare_user() -> Result<(), Errno> {
+    // SAFETY: the call takes a number, and a process that was just forked has one thread.
+    checked(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into())
+}
+
+fn write_to(path: &CStr, text: &str) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    rustix::io::write(&file, text.as_bytes()).map(drop)
+}
+
+/// The id that is 0 here, as it is one level above; none in the host's own namespace.
+fn outside(map: &str) -> Result<Option<u32>, Errno> {
+    let text = std::fs::read_to_string(format!("/proc/self/{map}"));
+    let text = text.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mut fields = text.split_whitespace().map(str::parse::<u32>);
+    Ok(match (fields.next(), fields.next(), fields.next()) {
+        (Some(Ok(0)), Some(Ok(above)), Some(Ok(count))) if count != u32::MAX => Some(above),
+        _ => None,
+    })
 }
 
 /// A null-terminated table of pointers to strings that the caller keeps.

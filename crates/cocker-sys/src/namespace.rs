@@ -33,6 +33,47 @@ pub fn owner(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(answer) })
 }
 
+/// Opens the user namespace above `namespace`, which is one too, close-on-exec.
+///
+/// # Errors
+/// `EPERM` where there is none above, or we are neither in it nor above it, `ENOTTY` where `namespace` is none.
+pub fn parent(namespace: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    if !is_namespace(namespace)? {
+        return Err(Errno::NOTTY);
+    }
+    // SAFETY: it is a file of nsfs, where this request takes no argument and answers a descriptor.
+    let answer = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_PARENT) };
+    checked(answer.into())?;
+    // SAFETY: the kernel has just opened it for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(answer) })
+}
+
+/// How many ids this process's user namespace has, from 0 on in one piece: all of them, [`u32::MAX`], in the host's own
+/// (user_namespaces(7), "/proc/[pid]/uid_map").
+pub fn own_ids() -> u32 {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    mapped(&map)
+}
+
+/// Says whether this process is in a user namespace below the host's, where it is root of some ids only.
+pub fn is_below_the_host() -> bool {
+    own_ids() != u32::MAX
+}
+
+fn mapped(map: &str) -> u32 {
+    let mut count: u32 = 0;
+    for line in map.lines() {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        match (fields.next(), fields.nth(1)) {
+            (Some(Ok(inside)), Some(Ok(more))) if inside == count => {
+                count = count.saturating_add(more);
+            }
+            _ => break,
+        }
+    }
+    count
+}
+
 /// To the driver of any other file the numbers of the requests above may mean anything.
 fn is_namespace(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(rustix::fs::fstatfs(file)?.f_type as u64 == NSFS)
@@ -55,6 +96,15 @@ mod tests {
         assert_eq!(is_network("/"), Ok(false));
         let file = File::open("/dev/null").expect("it is there");
         assert_eq!(owner(file.as_fd()).err(), Some(Errno::NOTTY));
+    }
+
+    #[test]
+    fn ids_are_counted_as_far_as_they_are_in_one_piece() {
+        assert_eq!(mapped("         0          0 4294967295\n"), u32::MAX);
+        assert_eq!(mapped("0 1000 1\n1 100000 65535\n"), 65_536);
+        assert_eq!(mapped("0 1000 1\n5 100000 65535\n"), 1);
+        assert_eq!(mapped("1000 1000 1\n"), 0);
+        assert_eq!(mapped(""), 0);
     }
 
     #[test]

@@ -197,6 +197,32 @@ impl Drop for WayBack {
     }
 }
 
+/// Moves this process into a user namespace of its own, which has no ids yet, and with a mount namespace that it owns.
+/// Who it is outside has every right inside (user_namespaces(7)).
+///
+/// # Errors
+/// `EPERM` or `ENOSPC` where the host lets nobody make one; `EDEADLK` when this process has more than one thread.
+pub fn unshare_user_namespace() -> Result<(), Errno> {
+    let namespaces = rustix::thread::UnshareFlags::NEWUSER | rustix::thread::UnshareFlags::NEWNS;
+    unshare_alone(namespaces)
+}
+
+/// Moves this process into a mount namespace of its own.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN; `EDEADLK` when this process has more than one thread.
+pub fn unshare_mount_namespace() -> Result<(), Errno> {
+    unshare_alone(rustix::thread::UnshareFlags::NEWNS)
+}
+
+fn unshare_alone(namespaces: rustix::thread::UnshareFlags) -> Result<(), Errno> {
+    if !is_single_threaded() {
+        return Err(Errno::DEADLK);
+    }
+    // SAFETY: no other thread shares the credentials and the file system context that this parts with.
+    unsafe { rustix::thread::unshare_unsafe(namespaces) }
+}
+
 /// Makes the cgroup that this process is in the root of a new cgroup namespace (cgroup_namespaces(7)), and a new ipc
 /// namespace (ipc_namespaces(7)) that belongs to the ids that this process has.
 pub fn unshare_late_namespaces() -> Result<(), Errno> {

@@ -23,6 +23,11 @@ pub fn block_all() -> Result<(), Errno> {
     set_mask(u64::MAX)
 }
 
+/// Blocks this signal and no other; a program that is executed then begins so.
+pub fn block_only(signal: i32) -> Result<(), Errno> {
+    set_mask(1 << (signal - 1))
+}
+
 fn set_mask(set: u64) -> Result<(), Errno> {
     // SAFETY: the set is one 64-bit word that outlives the call, its size is given, and no old set is asked for.
     let answer = unsafe {

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::residents;
-use cocker_engine::{Engine, Settings};
+use cocker_engine::{Engine, Name, Settings, is_rootless};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -13,9 +13,17 @@ const DEFAULT_CGROUP: &str = "cocker";
 /// What a container's programs are told of the terminal when we know nothing: only plain lines.
 const DEFAULT_TERM: &str = "dumb";
 
-/// Opens the engine on `COCKER_HOME`; needs root, as everything does that the engine can do.
+/// Opens the engine on `COCKER_HOME`. Who is not root becomes root of its own ids first.
 pub fn engine() -> Result<Engine, Failure> {
-    refuse_others_than_root()?;
+    engine_about(None)
+}
+
+/// The same for a command that looks into `container`.
+pub fn engine_about(container: Option<&Name>) -> Result<Engine, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        let home = home(said("COCKER_HOME"))?;
+        cocker_engine::become_root(&home, container)?;
+    }
     debug_assert_eq!(
         thread_count(),
         1,
@@ -62,15 +70,6 @@ pub fn variables(prefix: &OsStr) -> impl Iterator<Item = (OsString, OsString)> {
     })
 }
 
-fn refuse_others_than_root() -> Result<(), Failure> {
-    let user = rustix::process::geteuid();
-    if user.is_root() {
-        return Ok(());
-    }
-    let message = format!("cocker must be run by root (now: uid {})", user.as_raw());
-    Err(Failure::not_done(message).hint("run it with sudo."))
-}
-
 fn settings() -> Result<Settings, Failure> {
     Ok(Settings {
         home: home(said("COCKER_HOME"))?,
@@ -86,9 +85,28 @@ fn said(variable: &str) -> Option<OsString> {
 }
 
 fn home(said: Option<OsString>) -> Result<PathBuf, Failure> {
-    let said = said.unwrap_or_else(|| DEFAULT_HOME.into());
+    let said = said.map_or_else(default_home, |said| Ok(said.into()))?;
     path::absolute(&said)
         .map_err(|error| Failure::not_done("cannot find out the current folder").caused_by(&error))
+}
+
+/// The host's root has one place; everybody else one below the home folder (XDG Base Directory Specification).
+fn default_home() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() && !is_rootless() {
+        return Ok(DEFAULT_HOME.into());
+    }
+    let absolute = |variable| {
+        said(variable)
+            .map(PathBuf::from)
+            .filter(|it| it.is_absolute())
+    };
+    let data = absolute("XDG_DATA_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local/share")))
+        .ok_or_else(|| {
+            let failure = Failure::not_done("cannot find out where the user's own data is");
+            failure.hint("set HOME, or COCKER_HOME.")
+        })?;
+    Ok(data.join("cocker"))
 }
 
 /// Relative to the root of the cgroup hierarchy, and never out of it.

@@ -117,6 +117,33 @@ fn is_steering(character: char) -> bool {
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// JSON of a value, in which nothing steers a terminal either: JSON itself lets stand what is not ASCII.
+pub fn json(value: &impl serde::Serialize) -> String {
+    escape_in_json(serde_json::to_string(value).expect("texts and numbers always have a JSON form"))
+}
+
+/// The same over several lines.
+pub fn json_of_several_lines(value: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string_pretty(value);
+    escape_in_json(text.expect("texts and numbers always have a JSON form"))
+}
+
+/// Outside of its strings JSON has nothing but ASCII, and in them `\u` and four digits stand for a character.
+fn escape_in_json(text: String) -> String {
+    let steers = |c: char| c != '\n' && is_steering(c);
+    if !text.contains(steers) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match steers(character) {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => escaped.push(character),
+        }
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +153,16 @@ mod tests {
         assert_eq!(escape("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
         assert_eq!(escape("\u{9b}2J\u{7f}"), "\\u{9b}2J\\u{7f}");
         assert_eq!(escape("x\u{202e}y"), "x\\u{202e}y");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning_and_steers_nothing() {
+        let name = "a\x1b[2J\u{9b}2J\u{7f}\u{202e}ä\n";
+        for text in [json(&[name]), json_of_several_lines(&[name])] {
+            assert!(!text.contains(|c| c != '\n' && is_steering(c)), "{text:?}");
+            assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [name]);
+        }
+        assert_eq!(json(&["größer"]), "[\"größer\"]");
     }
 
     #[test]

@@ -205,10 +205,7 @@ fn named(name: &Name, version: &Version) -> String {
 }
 
 fn json(entries: impl Serialize) -> String {
-    let mut text =
-        serde_json::to_string_pretty(&entries).expect("texts and numbers always have a JSON form");
-    text.push('\n');
-    text
+    crate::escape::json_of_several_lines(&entries) + "\n"
 }
 
 /// The names of the fields are an interface: they stay.

@@ -41,7 +41,9 @@ pub enum ConversionError {
         #[source]
         source: Errno,
     },
-    #[error("cannot freeze the container: this host has no cgroup v2")]
+    #[error(
+        "cannot freeze the container: it has no cgroup in v2: this host has none, or none that is delegated to you"
+    )]
     NoFreezer,
     #[error("cannot remove what an earlier boot has left")]
     CleanUp {

@@ -3,6 +3,7 @@
 //! What says something about this host (labels and measures of security modules) or about where layers lie
 //! (`trusted.overlay.*`) is neither packed nor unpacked; [`OPAQUE`] is asked for by name.
 
+use crate::marks::{self, marks};
 use crate::owners::{IdShift, Others};
 use cocker_sys::attributes as named;
 use rustix::fs::{
@@ -14,7 +15,7 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// The attribute by which a folder hides what lower layers have in it; its value is then `y`.
+/// The mark of a folder that hides what lower layers have in it, as archives have it; its value is then `y`.
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
 pub(crate) const OPAQUE_VALUE: &[u8] = b"y";
 /// Set last, since a change of owner takes it away.
@@ -63,6 +64,10 @@ pub(crate) fn kind(name: &[u8]) -> Kind {
         b"security.SMACK64",
     ];
     if name.starts_with(b"trusted.overlay.") || HOST.iter().any(|host| name.starts_with(host)) {
+        return Kind::Foreign;
+    }
+    // There nobody can write the one, and overlayfs believes the other.
+    if marks::are_users() && (name.starts_with(b"trusted.") || name.starts_with(b"user.overlay.")) {
         return Kind::Foreign;
     }
     let kept = [&b"user."[..], b"trusted.", b"security."];
@@ -216,7 +221,7 @@ pub(crate) fn set(file: File<'_>, name: &CStr, value: &[u8]) -> Result<(), Errno
 /// Whether a folder is opaque.
 pub(crate) fn is_opaque(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut value = [0; 2];
-    match fgetxattr(folder, OPAQUE, &mut value[..]) {
+    match fgetxattr(folder, marks().opaque, &mut value[..]) {
         Ok(length) => Ok(&value[..length] == OPAQUE_VALUE),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(errno) => Err(errno),
@@ -225,7 +230,12 @@ pub(crate) fn is_opaque(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
 
 /// Makes a folder opaque.
 pub(crate) fn make_opaque(folder: BorrowedFd<'_>) -> Result<(), Errno> {
-    fsetxattr(folder, OPAQUE, OPAQUE_VALUE, XattrFlags::empty())
+    fsetxattr(folder, marks().opaque, OPAQUE_VALUE, XattrFlags::empty())
+}
+
+/// Takes the mark away.
+pub(crate) fn make_transparent(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    remove(File::Open(folder), marks().opaque)
 }
 
 /// Whether what is made in a folder gets access lists from it.

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::descent::open_again;
 use crate::digest::Digest;
+use crate::marks;
 use crate::owners::IdShift;
 use failure::Failure;
 use folders::{Folders, Unnamed};
@@ -246,6 +247,13 @@ impl Unpacking<'_> {
             }
             Content::SymbolicLink(target) => node.symbolic_link(target, entry),
             Content::Fifo => node.special(FileType::Fifo, Device::NONE, entry),
+            Content::Character(device) | Content::Block(device)
+                if *device != Device::NONE && marks::are_users() =>
+            {
+                // Only the host's root can make one, and nobody inside could use it.
+                tracing::warn!(name = %leaf.to_string_lossy(), "left out a device node");
+                Ok(())
+            }
             Content::Character(device) => node.special(FileType::CharacterDevice, *device, entry),
             Content::Block(device) => node.special(FileType::BlockDevice, *device, entry),
             Content::HardLink(target) => self.link(leaf, target),

@@ -2,14 +2,16 @@
 
 use super::manifest::{self, Manifest, ManifestLayer};
 use super::names::{ImageId, LAYERS, part_of};
-use super::sending::{Sending, Sent};
+use super::sending::{Packing, Sending, Sent};
 use super::server::{Lock, is_taken};
+use super::stream::Sink;
 use super::unfinished::Unfinished;
 use super::{Form, Repository, RepositoryError};
 use crate::archive::Compression;
-use crate::transfer::{IfThere, Progress, digest_of, export, export_layer};
+use crate::transfer::{ExportError, IfThere, Progress, digest_of, export, export_layer};
 use crate::{ImageRecord, LayerId, SigningKey, Store};
 use serde::{Deserialize, Serialize};
+use std::thread::Scope;
 
 /// What is to be pushed, and how.
 pub struct Push<'a> {
@@ -19,6 +21,31 @@ pub struct Push<'a> {
     pub if_there: IfThere,
     /// Whose signature is laid beside it.
     pub signing: Option<&'a mut SigningKey>,
+    /// The same image, where it is being packed already.
+    pub ahead: Option<Ahead<'a>>,
+}
+
+/// An image of [`Form::File`] that is packed already while a connection is made. At most 16 MiB wait in memory.
+pub struct Ahead<'scope>(Packing<'scope, ()>);
+
+impl<'scope> Ahead<'scope> {
+    pub fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        store: &'env Store,
+        image: &'env ImageRecord,
+        compression: Compression,
+    ) -> Result<Ahead<'scope>, RepositoryError> {
+        Packing::start(scope, packer(store, image, compression)).map(Ahead)
+    }
+}
+
+/// What packs the image into one file.
+fn packer(
+    store: &Store,
+    image: &ImageRecord,
+    compression: Compression,
+) -> impl Fn(Sink, &mut dyn FnMut(u64)) -> Result<(), ExportError> + Sync {
+    move |sink, passed| export(store, image, sink, compression, &mut |it| passed(it.passed))
 }
 
 impl Repository {
@@ -122,7 +149,7 @@ impl Repository {
         &self,
         store: &Store,
         id: &ImageId,
-        push: Push<'_>,
+        mut push: Push<'_>,
         unfinished: &Unfinished,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), RepositoryError> {
@@ -134,11 +161,10 @@ impl Repository {
             path: &path,
             content: &format!("{:?} {:?} {:?}", image.layers, image.config, compression),
         };
-        let pack = |sink, passed: &mut dyn FnMut(u64)| {
-            export(store, image, sink, compression, &mut |it| passed(it.passed))
-        };
+        let pack = packer(store, image, compression);
+        let ahead = push.ahead.take().map(|Ahead(packing)| packing);
         let whole = image.size;
-        let sent = self.send(unfinished, &sending, &pack, &mut |passed| {
+        let sent = self.send(unfinished, &sending, &pack, ahead, &mut |passed| {
             progress(Progress { passed, whole });
         })?;
         let sum = format!("{}  {}\n", sent.digest.hex(), id.image_file());
@@ -317,7 +343,7 @@ impl Repository {
         let pack = |sink, passed: &mut dyn FnMut(u64)| {
             export_layer(store, layer, sink, compression, passed)
         };
-        let sent = self.send(unfinished, &sending, &pack, tell)?;
+        let sent = self.send(unfinished, &sending, &pack, None, tell)?;
         // What it is, and not what was remembered of it.
         let path = self.layer_path(sent.packed.hex());
         match self.session.rename_new(&sent.part, &path) {

@@ -4,12 +4,14 @@
 //! a thread: files ──▶ tar ──▶ compressed ──▶ pieces ──▶ here: SHA-256, checkpoints ──▶ .part
 //! ```
 //!
+//! The thread may begin before there is a connection, and fills the queue meanwhile.
+//!
 //! Packing the same layer gives the same bytes, so a transfer that was broken off packs again, compares the SHA-256 of what the
 //! server has already, and sends the rest. What the server has is known from the checkpoints: so much it had acknowledged.
 
 use super::names::part_of;
 use super::server::{FILE_MODE, is_missing, remote};
-use super::stream::{Piece, Sink, pieces};
+use super::stream::{Piece, Pieces, Sink, pieces};
 use super::unfinished::{Checkpoint, Unfinished};
 use super::{Repository, RepositoryError};
 use crate::transfer::ExportError;
@@ -18,9 +20,9 @@ use cocker_sftp::{Handle, SftpError, Upload};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 /// Bytes between two checkpoints.
 const STEP: u64 = 1 << 20;
@@ -30,6 +32,36 @@ const TAIL: u64 = 64 << 10;
 /// What packs into a sink, and says meanwhile how many bytes it has packed.
 pub(super) type Packer<'a, T> =
     dyn Fn(Sink, &mut dyn FnMut(u64)) -> Result<T, ExportError> + Sync + 'a;
+
+/// A packer at work, in a thread of its own. It ends soon after this is dropped.
+pub(super) struct Packing<'scope, T> {
+    pieces: Pieces,
+    /// Bytes that it has packed so far.
+    passed: Arc<AtomicU64>,
+    packer: ScopedJoinHandle<'scope, Result<T, ExportError>>,
+}
+
+impl<'scope, T: Send + 'scope> Packing<'scope, T> {
+    pub fn start(
+        scope: &'scope Scope<'scope, '_>,
+        pack: impl FnOnce(Sink, &mut dyn FnMut(u64)) -> Result<T, ExportError> + Send + 'scope,
+    ) -> Result<Packing<'scope, T>, RepositoryError> {
+        let (sink, pieces) = pieces();
+        let passed = Arc::new(AtomicU64::new(0));
+        let told = passed.clone();
+        let packer = thread::Builder::new()
+            .name("pack".into())
+            .spawn_scoped(scope, move || {
+                pack(sink, &mut |bytes| told.store(bytes, Ordering::Relaxed))
+            })
+            .map_err(|source| RepositoryError::Begin { source })?;
+        Ok(Packing {
+            pieces,
+            passed,
+            packer,
+        })
+    }
+}
 
 /// A file that is to be sent.
 pub(super) struct Sending<'a> {
@@ -73,22 +105,30 @@ impl<E: Into<RepositoryError>> From<E> for Stop {
 }
 
 impl Repository {
-    /// Packs and sends. `pack` is called in a thread of its own, twice where what was kept of an earlier transfer is of no use,
-    /// and says how far it is; `tell` passes that on.
+    /// Packs and sends. `pack` is called in a thread of its own, unless it is at work already in `ahead`, and once more where
+    /// what was kept of an earlier transfer is of no use. It says how far it is; `tell` passes that on.
     pub(super) fn send<T: Send>(
         &self,
         unfinished: &Unfinished,
         sending: &Sending<'_>,
         pack: &Packer<'_, T>,
+        mut ahead: Option<Packing<'_, T>>,
         tell: &mut dyn FnMut(u64),
     ) -> Result<Sent<T>, RepositoryError> {
+        let mut attempt = |part: &str, from| match ahead.take() {
+            Some(packing) => self.attempt(unfinished, part, from, packing, tell),
+            None => thread::scope(|scope| {
+                let packing = Packing::start(scope, pack)?;
+                self.attempt(unfinished, part, from, packing, tell)
+            }),
+        };
         if let Some((part, checkpoint)) = self.left(unfinished, sending)? {
             tracing::debug!(
                 part,
                 offset = checkpoint.offset,
                 "goes on with what is there"
             );
-            match self.attempt(unfinished, &part, Some(checkpoint), pack, tell) {
+            match attempt(&part, Some(checkpoint)) {
                 Ok(sent) => return Ok(sent),
                 Err(Stop::Failed(error)) => return Err(self.stopped(error, &part, unfinished)),
                 Err(Stop::Different) => self.remove_if_there(&part)?,
@@ -100,7 +140,7 @@ impl Repository {
             content: sending.content.into(),
             part: part.clone(),
         })?;
-        match self.attempt(unfinished, &part, None, pack, tell) {
+        match attempt(&part, None) {
             Ok(sent) => Ok(sent),
             Err(Stop::Failed(error)) => Err(self.stopped(error, &part, unfinished)),
             Err(Stop::Different) => unreachable!("a new file is compared with nothing"),
@@ -152,31 +192,26 @@ impl Repository {
         error
     }
 
-    fn attempt<T: Send>(
+    fn attempt<T>(
         &self,
         unfinished: &Unfinished,
         part: &str,
         from: Option<Checkpoint>,
-        pack: &Packer<'_, T>,
+        packing: Packing<'_, T>,
         tell: &mut dyn FnMut(u64),
     ) -> Result<Sent<T>, Stop> {
         let handle = match &from {
             Some(_) => self.session.write(part)?,
             None => self.session.create_new(part, FILE_MODE)?,
         };
-        let (sink, pieces) = pieces();
-        let passed = AtomicU64::new(0);
-        let (arrived, packed) = thread::scope(|scope| {
-            let name = thread::Builder::new().name("pack".into());
-            let packer = name.spawn_scoped(scope, || {
-                pack(sink, &mut |bytes| passed.store(bytes, Ordering::Relaxed))
-            });
-            let packer = packer.map_err(|source| RepositoryError::Begin { source })?;
-            let mut progress = || tell(passed.load(Ordering::Relaxed));
-            let arrived = self.take(unfinished, part, &handle, from, pieces, &mut progress);
-            let packed = packer.join().expect("a packer does not panic");
-            Ok::<_, RepositoryError>((arrived, packed))
-        })?;
+        let Packing {
+            pieces,
+            passed,
+            packer,
+        } = packing;
+        let mut progress = || tell(passed.load(Ordering::Relaxed));
+        let arrived = self.take(unfinished, part, &handle, from, pieces, &mut progress);
+        let packed = packer.join().expect("a packer does not panic");
         // A packer that nobody listens to any more fails as well, and that is not why.
         let (digest, size) = arrived?;
         let packed = packed?;
@@ -196,7 +231,7 @@ impl Repository {
         part: &str,
         handle: &Handle,
         from: Option<Checkpoint>,
-        pieces: Receiver<Piece>,
+        pieces: Pieces,
         progress: &mut dyn FnMut(),
     ) -> Result<(Digest, u64), Stop> {
         let mut there = match from {

@@ -3,11 +3,14 @@
 use crate::transfer::Output;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 
 /// Bytes that are handed over at once.
 const PIECE: usize = 256 * 1024;
-/// So many pieces wait at most.
-const QUEUE: usize = 8;
+/// So many pieces wait at most to be sent: what is packed while a connection is made.
+const PACKED: usize = 64;
+/// So many pieces wait at most to be unpacked.
+const FED: usize = 8;
 
 /// What a packer hands over.
 pub(super) enum Piece {
@@ -20,13 +23,37 @@ pub(super) enum Piece {
 pub(super) struct Sink {
     to: SyncSender<Piece>,
     piece: Vec<u8>,
+    taker: Weak<()>,
 }
 
-/// A sink, and where its pieces come out; they end when the sink is dropped.
-pub(super) fn pieces() -> (Sink, Receiver<Piece>) {
-    let (to, from) = sync_channel(QUEUE);
-    let piece = Vec::with_capacity(PIECE);
-    (Sink { to, piece }, from)
+/// Where the pieces of a sink come out; they end when the sink is dropped.
+pub(super) struct Pieces {
+    from: Receiver<Piece>,
+    _taker: Arc<()>,
+}
+
+/// A sink, and its other end.
+pub(super) fn pieces() -> (Sink, Pieces) {
+    let (to, from) = sync_channel(PACKED);
+    let taker = Arc::new(());
+    let sink = Sink {
+        to,
+        piece: Vec::with_capacity(PIECE),
+        taker: Arc::downgrade(&taker),
+    };
+    let pieces = Pieces {
+        from,
+        _taker: taker,
+    };
+    (sink, pieces)
+}
+
+impl Iterator for Pieces {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        self.from.recv().ok()
+    }
 }
 
 impl Sink {
@@ -59,6 +86,13 @@ impl Output for Sink {
         self.piece.clear();
         self.send(Piece::StartAgain)
     }
+
+    fn expect_taker(&self) -> io::Result<()> {
+        match self.taker.strong_count() {
+            0 => Err(gone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The end into which bytes are fed.
@@ -73,7 +107,7 @@ pub(super) struct Fed {
 }
 
 pub(super) fn feed() -> (Feed, Fed) {
-    let (to, from) = sync_channel(QUEUE);
+    let (to, from) = sync_channel(FED);
     let fed = Fed {
         from,
         piece: Vec::new(),
@@ -175,7 +209,9 @@ mod tests {
         drop(fed);
         assert!(!feed.give(b"x"));
         let (mut sink, pieces) = pieces();
+        assert!(sink.expect_taker().is_ok());
         drop(pieces);
+        assert!(sink.expect_taker().is_err());
         sink.write_all(b"x").unwrap();
         assert!(sink.flush().is_err());
     }

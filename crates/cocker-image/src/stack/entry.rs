@@ -1,6 +1,7 @@
 //! One entry of one tree: opened without being followed or read, with its attributes.
 
 use crate::descent::open_beneath;
+use crate::marks::marks;
 use rustix::fs::{
     FileType, Mode, OFlags, Stat, fgetxattr, fstat, getxattr, listxattr, major, minor, open,
     readlinkat,
@@ -11,17 +12,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The kernel's limits for the value of one attribute and for the names of all (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 pub(super) const LONGEST_ATTRIBUTE: usize = 64 * 1024;
-
-const OPAQUE: &CStr = c"trusted.overlay.opaque";
-const WHITEOUT: &CStr = c"trusted.overlay.whiteout";
-/// Marks that would move what is seen to another place.
-const ELSEWHERE: [(&CStr, &str); 2] = [
-    (c"trusted.overlay.redirect", "trusted.overlay.redirect"),
-    (c"trusted.overlay.metacopy", "trusted.overlay.metacopy"),
-];
-/// Overlayfs keeps these to itself, but for those of an overlay inside, which it shows with one `overlay.` less.
-const PRIVATE: &[u8] = b"trusted.overlay.";
-const PRIVATE_INSIDE: &[u8] = b"trusted.overlay.overlay.";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
@@ -108,11 +98,12 @@ impl Entry {
             let Ok(name) = CStr::from_bytes_with_nul(name) else {
                 continue;
             };
-            if let Some((_, text)) = ELSEWHERE.iter().find(|(mark, _)| *mark == name) {
+            if let Some((_, text)) = marks().elsewhere.iter().find(|(mark, _)| *mark == name) {
                 return Err(EntryError::LiesElsewhere(text));
             }
             let bytes = name.to_bytes();
-            if !bytes.starts_with(PRIVATE) || bytes.starts_with(PRIVATE_INSIDE) {
+            let is_private = bytes.starts_with(marks().private);
+            if !is_private || bytes.starts_with(marks().private_inside) {
                 names.push(name.to_owned());
             }
         }
@@ -163,13 +154,13 @@ pub(super) fn open_folder(
 
 /// Whether an open folder is marked to hide what is below it.
 pub(super) fn is_opaque(folder: BorrowedFd<'_>) -> Result<bool, EntryError> {
-    for (mark, text) in ELSEWHERE {
+    for (mark, text) in marks().elsewhere {
         if has_attribute(fgetxattr(folder, mark, &mut [0; 1]))? {
             return Err(EntryError::LiesElsewhere(text));
         }
     }
     let mut value = [0; 1];
-    match fgetxattr(folder, OPAQUE, &mut value) {
+    match fgetxattr(folder, marks().opaque, &mut value) {
         Ok(length) => Ok(value[..length] == *b"y"),
         // A longer value, which means nothing.
         Err(Errno::RANGE) => Ok(false),
@@ -186,7 +177,7 @@ pub(super) fn is_whiteout(folder: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> R
         FileKind::CharacterDevice => Ok(major(stat.st_rdev) == 0 && minor(stat.st_rdev) == 0),
         FileKind::File if stat.st_size == 0 => match Entry::hold(folder, name)? {
             None => Ok(false),
-            Some(entry) => match entry.attribute(WHITEOUT, &mut [0; 0]) {
+            Some(entry) => match entry.attribute(marks().whiteout, &mut [0; 0]) {
                 Ok(length) => Ok(length.is_some()),
                 Err(Errno::RANGE) => Ok(true),
                 Err(errno) => Err(errno),

@@ -12,7 +12,7 @@
 use super::Tree;
 use super::error::StackError;
 use super::walk::{Merged, Side, Walk, room_for_folders};
-use crate::archive::attributes::{self, File};
+use crate::archive::attributes;
 use crate::archive::{hide, is_whiteout};
 use crate::descent::{Descent, Entry, open_beneath};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
@@ -52,7 +52,7 @@ fn spell_out(below: &[Tree<'_>], top: &Tree<'_>, folder: BorrowedFd<'_>) -> Resu
             })?;
         }
     }
-    attributes::remove(File::Open(folder), attributes::OPAQUE).map_err(failed)?;
+    attributes::make_transparent(folder).map_err(failed)?;
     futimens(folder, &modified(&before)).map_err(failed)
 }
 

@@ -4,19 +4,24 @@
 //! else can come near them: the 0700 of the home is what keeps them away.
 
 use super::StoreError;
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fs::{Dir, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
-use std::fs::DirBuilder;
+use std::ffi::OsString;
+use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const GROUP_OR_OTHERS: u32 = 0o077;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
+/// Who has no id in our user namespace, as the host's root, shows as this (user_namespaces(7)). Who enters one has opened the
+/// home before, and looked at owners then.
+const NOBODY: u32 = 65_534;
 
 /// Opens the home, made where it is missing; returns its path, absolute and without links.
 pub(super) fn open(given: &Path) -> Result<(PathBuf, OwnedFd), StoreError> {
@@ -29,7 +34,7 @@ pub(super) fn open(given: &Path) -> Result<(PathBuf, OwnedFd), StoreError> {
     let home = absolute
         .canonicalize()
         .map_err(|source| cannot_open(&absolute, source))?;
-    refuse_unsafe_parents(&home)?;
+    refuse_unsafe_way(&absolute)?;
     let folder = rustix::fs::open(
         &home,
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -108,29 +113,81 @@ fn make(home: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A parent that others may write to lets them put a home of their own in this one's place, unless it is sticky.
-fn refuse_unsafe_parents(home: &Path) -> Result<(), StoreError> {
-    for parent in home.ancestors().skip(1) {
-        let found = parent
-            .symlink_metadata()
-            .map_err(|source| StoreError::OpenFolder {
-                path: parent.into(),
-                source,
-            })?;
-        let mode = found.mode() & 0o7777;
-        let others_write =
-            mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && found.gid() != 0);
-        let owner_is_trusted = found.uid() == 0 || found.uid() == geteuid().as_raw();
-        if !owner_is_trusted || (others_write && mode & STICKY == 0) {
-            return Err(StoreError::Exchangeable {
-                home: home.into(),
-                parent: parent.into(),
-                owner: found.uid(),
-                mode,
-            });
+/// A folder on the way that others may write to lets them put a home of their own in this one's place, or a link to another
+/// folder, unless it is sticky; and so does whoever a link on the way belongs to.
+fn refuse_unsafe_way(home: &Path) -> Result<(), StoreError> {
+    let cannot_open = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| StoreError::OpenFolder { path, source }
+    };
+    let refused = |parent: &Path, found: &Metadata| StoreError::Exchangeable {
+        home: home.into(),
+        parent: parent.into(),
+        owner: found.uid(),
+        mode: found.mode() & 0o7777,
+    };
+    let mut folder = PathBuf::from("/");
+    // The last to come stands first.
+    let mut rest: Vec<OsString> = names_backwards(home);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        let found = folder.symlink_metadata().map_err(cannot_open(&folder))?;
+        if is_exchangeable(&found) {
+            return Err(refused(&folder, &found));
         }
+        if name == ".." {
+            folder.pop();
+            continue;
+        }
+        let next = folder.join(name);
+        let found = next.symlink_metadata().map_err(cannot_open(&next))?;
+        if !found.is_symlink() {
+            folder = next;
+            continue;
+        }
+        if !is_trusted(found.uid()) {
+            return Err(refused(&next, &found));
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(cannot_open(&next)(Errno::LOOP.into()));
+        }
+        let target = next.read_link().map_err(cannot_open(&next))?;
+        if target.is_absolute() {
+            folder = PathBuf::from("/");
+        }
+        rest.extend(names_backwards(&target));
     }
     Ok(())
+}
+
+/// As many as the kernel follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// The names that a path consists of, the last one first.
+fn names_backwards(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_os_string()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    names.collect()
+}
+
+fn is_trusted(owner: u32) -> bool {
+    is_the_hosts_root(owner) || owner == geteuid().as_raw()
+}
+
+fn is_the_hosts_root(id: u32) -> bool {
+    id == 0 || (id == NOBODY && is_below_the_host())
+}
+
+/// Whether others may put something else in the place of what lies in a folder.
+fn is_exchangeable(folder: &Metadata) -> bool {
+    let mode = folder.mode();
+    let others_write =
+        mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && !is_the_hosts_root(folder.gid()));
+    !is_trusted(folder.uid()) || (others_write && mode & STICKY == 0)
 }
 
 fn refuse_foreign_owner(path: &Path, folder: BorrowedFd<'_>) -> Result<(), StoreError> {

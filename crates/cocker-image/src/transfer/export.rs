@@ -16,6 +16,11 @@ const PIECE: usize = 256 * 1024;
 pub trait Output: Write + Send + 'static {
     /// Forgets all that was written: the archive is written once more.
     fn start_again(&mut self) -> io::Result<()>;
+
+    /// An error where nobody takes any more what would be written. Asked during long work that writes nothing yet.
+    fn expect_taker(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Output for File {
@@ -66,8 +71,8 @@ pub fn export(
         .expect("a record has an own layer");
     let mut description = Description {
         format: FORMAT,
-        digest: digest_of(store, own)?,
-        base: describe(store, base)?,
+        digest: digest_for(store, own, &to)?,
+        base: describe(store, base, &to)?,
         config: image.config.clone(),
     };
     let tree = store.open_layer(own)?;
@@ -198,6 +203,32 @@ impl From<io::Error> for Failure {
 
 /// The digest of a layer, from its record or from its files.
 pub(crate) fn digest_of(store: &Store, layer: &LayerId) -> Result<Digest, ExportError> {
+    read_digest(store, layer, &mut io::sink())
+}
+
+/// The same, given up where nobody takes any more what is to be written.
+fn digest_for(store: &Store, layer: &LayerId, to: &impl Output) -> Result<Digest, ExportError> {
+    /// Swallows everything while somebody waits for what comes after it.
+    struct WhileAwaited<'a, O>(&'a O);
+
+    impl<O: Output> Write for WhileAwaited<'_, O> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.expect_taker().map(|()| bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    read_digest(store, layer, &mut WhileAwaited(to))
+}
+
+fn read_digest(
+    store: &Store,
+    layer: &LayerId,
+    meanwhile: &mut impl Write,
+) -> Result<Digest, ExportError> {
     if let Some(digest) = store.layer(layer)?.digest {
         return Ok(digest);
     }
@@ -206,7 +237,7 @@ pub(crate) fn digest_of(store: &Store, layer: &LayerId) -> Result<Digest, Export
         whiteouts: Whiteouts::Devices,
         description: None,
     };
-    let packed = pack(tree.as_fd(), &options, &mut io::sink());
+    let packed = pack(tree.as_fd(), &options, meanwhile);
     let packed = packed.map_err(|source| ExportError::Pack {
         layer: layer.clone(),
         source,
@@ -216,7 +247,11 @@ pub(crate) fn digest_of(store: &Store, layer: &LayerId) -> Result<Digest, Export
 }
 
 /// What the image was built on, with the names of the images whose own layers they are.
-fn describe(store: &Store, base: &[LayerId]) -> Result<Vec<BaseLayer>, ExportError> {
+fn describe(
+    store: &Store,
+    base: &[LayerId],
+    to: &impl Output,
+) -> Result<Vec<BaseLayer>, ExportError> {
     if base.is_empty() {
         return Ok(Vec::new());
     }
@@ -232,7 +267,7 @@ fn describe(store: &Store, base: &[LayerId]) -> Result<Vec<BaseLayer>, ExportErr
     };
     let describe = |layer| {
         Ok(BaseLayer {
-            digest: digest_of(store, layer)?,
+            digest: digest_for(store, layer, to)?,
             image: name_of(layer),
         })
     };

@@ -1,7 +1,7 @@
 //! One transaction of nf_tables: all of it is done, or nothing.
 
 use super::expressions;
-use super::ruleset::{Chain, Rule, Set, TABLE, Type};
+use super::ruleset::{Chain, FAMILIES, Rule, Set, TABLE, Type, family_of_set};
 use crate::netlink::numbers::*;
 use crate::netlink::{Attributes, Message, Messages, Netlink, Refusal, text};
 
@@ -36,7 +36,6 @@ pub(super) const fn header(family: u16) -> [u8; 4] {
     [family as u8, 0, 0, 0]
 }
 
-const INET: [u8; 4] = header(NFPROTO_INET);
 const WHOLE_BATCH: [u8; 4] = [0, 0, 0, NFNL_SUBSYS_NFTABLES as u8];
 
 /// How nft(8) is told to read a key of text (libnftnl's `NFTNL_UDATA_SET_KEYBYTEORDER`, host order).
@@ -68,28 +67,31 @@ impl Batch {
         netlink.change(self.messages)
     }
 
-    fn message(&mut self, what: String, message: u16, flags: u16) -> Message<'_> {
-        self.messages.begin(what, kind(message), flags, &INET)
+    fn message(&mut self, family: u16, what: String, message: u16, flags: u16) -> Message<'_> {
+        self.messages
+            .begin(what, kind(message), flags, &header(family))
     }
 
-    pub(super) fn make_table(&mut self) {
-        self.message(
-            format!("make table `{TABLE}`"),
-            NFT_MSG_NEWTABLE,
-            NLM_F_CREATE,
-        )
-        .put_text(NFTA_TABLE_NAME, TABLE);
+    /// In each of the two families.
+    pub(super) fn make_tables(&mut self) {
+        for family in FAMILIES {
+            let what = format!("make table `{TABLE}`");
+            self.message(family, what, NFT_MSG_NEWTABLE, NLM_F_CREATE)
+                .put_text(NFTA_TABLE_NAME, TABLE);
+        }
     }
 
-    pub(super) fn remove_table(&mut self) {
-        self.message(format!("remove table `{TABLE}`"), NFT_MSG_DELTABLE, 0)
+    pub(super) fn remove_table(&mut self, family: u16) {
+        let what = format!("remove table `{TABLE}`");
+        self.message(family, what, NFT_MSG_DELTABLE, 0)
             .put_text(NFTA_TABLE_NAME, TABLE);
     }
 
     /// `number` tells the new set from the others of this transaction.
     pub(super) fn make_set(&mut self, set: &Set, number: u32) {
         let what = format!("make set `{}`", set.name);
-        let mut message = self.message(what, NFT_MSG_NEWSET, NLM_F_CREATE | NLM_F_EXCL);
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let mut message = self.message(set.family, what, NFT_MSG_NEWSET, flags);
         message
             .put_text(NFTA_SET_TABLE, TABLE)
             .put_text(NFTA_SET_NAME, set.name)
@@ -109,7 +111,8 @@ impl Batch {
 
     pub(super) fn make_chain(&mut self, chain: &Chain) {
         let what = format!("make chain `{}`", chain.name);
-        let mut message = self.message(what, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL);
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let mut message = self.message(chain.family, what, NFT_MSG_NEWCHAIN, flags);
         message
             .put_text(NFTA_CHAIN_TABLE, TABLE)
             .put_text(NFTA_CHAIN_NAME, chain.name);
@@ -127,7 +130,7 @@ impl Batch {
     pub(super) fn append_rule(&mut self, rule: &Rule) {
         let what = format!("make rule `{}`", rule.comment);
         let flags = NLM_F_CREATE | NLM_F_APPEND;
-        let mut message = self.message(what, NFT_MSG_NEWRULE, flags);
+        let mut message = self.message(rule.family(), what, NFT_MSG_NEWRULE, flags);
         message
             .put_text(NFTA_RULE_TABLE, TABLE)
             .put_text(NFTA_RULE_CHAIN, rule.chain)
@@ -135,9 +138,9 @@ impl Batch {
         expressions::put(&mut message, rule.steps);
     }
 
-    /// All of them, of all chains.
-    pub(super) fn remove_rules(&mut self) {
-        self.message("remove the rules".into(), NFT_MSG_DELRULE, 0)
+    /// All of them, of all chains of this family's table.
+    pub(super) fn remove_rules(&mut self, family: u16) {
+        self.message(family, "remove the rules".into(), NFT_MSG_DELRULE, 0)
             .put_text(NFTA_RULE_TABLE, TABLE);
     }
 
@@ -157,8 +160,9 @@ impl Batch {
     fn elements(&mut self, what: &str, message: u16, flags: u16, elements: &[Element]) {
         for of_one_set in elements.chunk_by(|one, other| one.set == other.set) {
             for part in of_one_set.chunks(MOST_IN_A_MESSAGE) {
+                let family = family_of_set(part[0].set);
                 let what = format!("{what} set `{}`", part[0].set);
-                put_elements(&mut self.message(what, message, flags), part);
+                put_elements(&mut self.message(family, what, message, flags), part);
             }
         }
     }
@@ -192,7 +196,8 @@ fn put_element(part: &mut Message<'_>, element: &Element) {
 /// Asks for one element.
 pub(super) fn ask_for_element(messages: &mut Messages, set: &'static str, key: &[u8]) {
     let what = format!("find an element of set `{set}`");
-    let mut message = messages.begin(what, kind(NFT_MSG_GETSETELEM), 0, &INET);
+    let family = header(family_of_set(set));
+    let mut message = messages.begin(what, kind(NFT_MSG_GETSETELEM), 0, &family);
     let wanted = Element {
         set,
         key: key.into(),
@@ -205,8 +210,9 @@ pub(super) fn ask_for_element(messages: &mut Messages, set: &'static str, key: &
 /// Asks for all elements of a set.
 pub(super) fn ask_for_elements(messages: &mut Messages, set: &str) {
     let what = format!("list the elements of set `{set}`");
+    let family = header(family_of_set(set));
     messages
-        .begin(what, kind(NFT_MSG_GETSETELEM), NLM_F_DUMP, &INET)
+        .begin(what, kind(NFT_MSG_GETSETELEM), NLM_F_DUMP, &family)
         .put_text(NFTA_SET_ELEM_LIST_TABLE, TABLE)
         .put_text(NFTA_SET_ELEM_LIST_SET, set);
 }

@@ -4,10 +4,14 @@
 //! containers   address, comment: NAME ADDRESS6 PORTS STORE           containers6 likewise
 //! uplinks4     address . link                                        uplinks6
 //! ports4       asked address . protocol . port : address . port      ports6
+//! senders4     hardware address . what it may send in the name of    senders6
 //! ```
 
 use super::batch::Element;
-use super::ruleset::{BRIDGES, CONTAINERS, CONTAINERS6, PORTS4, PORTS6, UPLINKS4, UPLINKS6};
+use super::ruleset::{
+    BRIDGES, CONTAINERS, CONTAINERS6, PORTS4, PORTS6, SENDERS4, SENDERS6, UPLINKS4, UPLINKS6,
+};
+use crate::links::hardware_for;
 use crate::mapping::PortMapping;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -78,8 +82,45 @@ pub(super) fn elements_of(entry: &Entry) -> Vec<Element> {
         let uplinks = entry.uplinks.iter();
         elements.extend(uplinks.map(|uplink| plain(UPLINKS6, leaving(&address6.octets(), uplink))));
     }
+    elements.extend(sender_elements(entry.address, entry.address6));
     elements.extend(ports);
     elements
+}
+
+/// How many of [`sender_elements`] are of IPv4.
+pub(super) const SENDERS4_OF_EACH: usize = 2;
+
+/// What a container may send in the name of: its addresses, its address on the link alone, and none, by which is asked
+/// whether an address is free. Each with its hardware address.
+pub(super) fn sender_elements(address: Ipv4Addr, address6: Option<Ipv6Addr>) -> Vec<Element> {
+    let [a, b, c, d, e, f] = hardware_for(address);
+    // The key takes whole registers of four bytes.
+    let with = |octets: &[u8]| [&[a, b, c, d, e, f, 0, 0], octets].concat();
+    // RFC 4291, appendix A: what the kernel gives a link of this hardware address.
+    let of_link = [
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ];
+    let four = [address, Ipv4Addr::UNSPECIFIED];
+    let six = [of_link.into(), Ipv6Addr::UNSPECIFIED];
+    let four = four.map(|address| plain(SENDERS4, with(&address.octets())));
+    let six = six.into_iter().chain(address6);
+    let six = six.map(|address| plain(SENDERS6, with(&address.octets())));
+    four.into_iter().chain(six).collect()
 }
 
 /// The elements of all mappings, family by family.
@@ -296,6 +337,30 @@ mod tests {
         assert_eq!(describe_port(&ports[0].key), "tcp 8080");
         assert_eq!(describe_port(&ports[1].key), "udp 10.0.0.1:53");
         assert_eq!(elements.iter().filter(|e| e.set == UPLINKS4).count(), 2);
+    }
+
+    #[test]
+    fn a_container_sends_in_its_own_name_alone() {
+        let address6 = "fd42::2".parse().unwrap();
+        let elements = sender_elements(entry().address, Some(address6));
+        let said: Vec<_> = elements
+            .iter()
+            .map(|element| (element.set, element.key.split_at(8)))
+            .collect();
+        let hardware: &[u8] = &[2, 0x42, 166, 88, 0, 2, 0, 0];
+        let of_link: Ipv6Addr = "fe80::42:a6ff:fe58:2".parse().unwrap();
+        assert_eq!(
+            said,
+            [
+                (SENDERS4, (hardware, &[166, 88, 0, 2][..])),
+                (SENDERS4, (hardware, &[0; 4])),
+                (SENDERS6, (hardware, &of_link.octets())),
+                (SENDERS6, (hardware, &[0; 16])),
+                (SENDERS6, (hardware, &address6.octets())),
+            ]
+        );
+        let of_ipv4 = said.iter().filter(|(set, _)| *set == SENDERS4);
+        assert_eq!(of_ipv4.count(), SENDERS4_OF_EACH);
     }
 
     #[test]

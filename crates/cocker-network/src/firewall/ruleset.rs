@@ -10,16 +10,22 @@
 //!                    with address 0.0.0.0: every address of the host
 //!   chain guard, prerouting, output, mapped, postrouting, forward: see `RULES`
 //! }
+//! table bridge cocker { … }                     who may send what: see [`senders`]
 //! ```
 
 use super::expressions::Step::{self, *};
 use crate::netlink::numbers::*;
 
-/// The table of all stores on this host.
+/// The table of all stores on this host, in each of the two families.
 pub(super) const TABLE: &str = "cocker";
+
+/// Of packets, and of frames that come from a bridge's ports.
+pub(super) const FAMILIES: [u16; 2] = [NFPROTO_INET, NFPROTO_BRIDGE];
 
 /// A set, or a map where there is data. Types are numbers of nft(8), six bits each part of a concatenation.
 pub(super) struct Set {
+    /// Which of the two tables it is in.
+    pub family: u16,
     pub name: &'static str,
     pub key: Type,
     pub data: Option<Type>,
@@ -58,6 +64,11 @@ const LINK_NAME: Type = Type {
     number: 41,
     length: 16,
 };
+/// Takes two registers of four bytes in a concatenation.
+const HARDWARE: Type = Type {
+    number: 9,
+    length: 8,
+};
 
 const fn joined(one: Type, other: Type) -> Type {
     Type {
@@ -73,47 +84,75 @@ pub(super) const UPLINKS4: &str = "uplinks4";
 pub(super) const UPLINKS6: &str = "uplinks6";
 pub(super) const PORTS4: &str = "ports4";
 pub(super) const PORTS6: &str = "ports6";
+pub(super) use senders::{SENDERS4, SENDERS6};
 
-pub(super) const SETS: [Set; 7] = [
+pub(super) const SETS: [Set; 9] = [
     Set {
+        family: NFPROTO_INET,
         name: CONTAINERS,
         key: IPV4,
         data: None,
     },
     Set {
+        family: NFPROTO_INET,
         name: CONTAINERS6,
         key: IPV6,
         data: None,
     },
     Set {
+        family: NFPROTO_INET,
         name: BRIDGES,
         key: LINK_NAME,
         data: None,
     },
     Set {
+        family: NFPROTO_INET,
         name: UPLINKS4,
         key: joined(IPV4, LINK_NAME),
         data: None,
     },
     Set {
+        family: NFPROTO_INET,
         name: UPLINKS6,
         key: joined(IPV6, LINK_NAME),
         data: None,
     },
     Set {
+        family: NFPROTO_INET,
         name: PORTS4,
         key: joined(joined(IPV4, PROTOCOL), SERVICE),
         data: Some(joined(IPV4, SERVICE)),
     },
     Set {
+        family: NFPROTO_INET,
         name: PORTS6,
         key: joined(joined(IPV6, PROTOCOL), SERVICE),
         data: Some(joined(IPV6, SERVICE)),
     },
+    Set {
+        family: NFPROTO_BRIDGE,
+        name: SENDERS4,
+        key: joined(HARDWARE, IPV4),
+        data: None,
+    },
+    Set {
+        family: NFPROTO_BRIDGE,
+        name: SENDERS6,
+        key: joined(HARDWARE, IPV6),
+        data: None,
+    },
 ];
+
+/// Which of the two tables a set is in.
+pub(super) fn family_of_set(name: &str) -> u16 {
+    let set = SETS.iter().find(|set| set.name == name);
+    set.map_or(NFPROTO_INET, |set| set.family)
+}
 
 /// A chain; one without a hook is only jumped to.
 pub(super) struct Chain {
+    /// Which of the two tables it is in.
+    pub family: u16,
     pub name: &'static str,
     pub hook: Option<Hook>,
 }
@@ -135,6 +174,7 @@ const SOURCE_NAT: i32 = 100;
 
 const fn hooked(name: &'static str, kind: &'static str, place: u16, priority: i32) -> Chain {
     Chain {
+        family: NFPROTO_INET,
         name,
         hook: Some(Hook {
             kind,
@@ -145,8 +185,11 @@ const fn hooked(name: &'static str, kind: &'static str, place: u16, priority: i3
 }
 
 /// What is jumped to stands before what jumps.
-pub(super) const CHAINS: [Chain; 6] = [
+pub(super) const CHAINS: [Chain; 8] = [
+    senders::SENDERS,
+    senders::PORTS,
     Chain {
+        family: NFPROTO_INET,
         name: "mapped",
         hook: None,
     },
@@ -162,6 +205,14 @@ pub(super) struct Rule {
     pub chain: &'static str,
     pub comment: &'static str,
     pub steps: &'static [Step],
+}
+
+impl Rule {
+    /// Which of the two tables it is in.
+    pub(super) fn family(&self) -> u16 {
+        let chain = CHAINS.iter().find(|chain| chain.name == self.chain);
+        chain.map_or(NFPROTO_INET, |chain| chain.family)
+    }
 }
 
 const fn rule(chain: &'static str, comment: &'static str, steps: &'static [Step]) -> Rule {
@@ -356,9 +407,16 @@ macro_rules! steps {
     }};
 }
 
-/// In the order in which they stand in their chains. Comments begin with the version of the rules: whoever finds
-/// others puts the table right.
-pub(super) const RULES: [Rule; 17] = [
+// Behind the macro, which it uses.
+mod senders;
+
+/// All rules, those of a chain in the order in which they stand there.
+pub(super) fn rules() -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().chain(&senders::RULES)
+}
+
+/// The rules for packets. Comments begin with the version of the rules: whoever finds others puts the table right.
+const RULES: [Rule; 17] = [
     // Mappings of the host's 127.0.0.1 make the kernel accept packets of that network on the bridge (route_localnet).
     // None may come from a container itself, or it would reach what the host keeps for itself.
     rule(

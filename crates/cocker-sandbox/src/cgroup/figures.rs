@@ -13,10 +13,11 @@
 
 use super::layout::{Controller, Generation, Hierarchies};
 use super::open_folder;
+use super::place::Group;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// What a sandbox has used since it was made, and uses now.
@@ -111,6 +112,7 @@ const LARGEST_SIZE: usize = 1024 * 1024;
 /// the kernel is for the most part its way there.
 pub struct FigureReader {
     hierarchies: Rc<Hierarchies>,
+    group: Group,
     /// The folder of all in v2; none where that is not there.
     unified: Option<OwnedFd>,
     /// The same in each v1 hierarchy that has it, in the order of the hierarchies.
@@ -120,28 +122,29 @@ pub struct FigureReader {
 }
 
 impl FigureReader {
-    /// `parent` is relative to the root of each hierarchy.
-    pub fn open(hierarchies: &Rc<Hierarchies>, parent: &Path) -> FigureReader {
+    pub fn open(hierarchies: &Rc<Hierarchies>, group: &Group) -> FigureReader {
         let unified = hierarchies.unified();
         let legacy = hierarchies.all_legacy().iter();
         FigureReader {
-            unified: unified.and_then(|root| open_folder(root.as_fd(), parent).ok()),
+            unified: unified.and_then(|root| open_folder(root.as_fd(), &group.unified()).ok()),
             legacy: legacy
-                .map(|legacy| open_folder(legacy.folder.as_fd(), parent).ok())
+                .map(|legacy| open_folder(legacy.folder.as_fd(), group.legacy()).ok())
                 .collect(),
+            group: group.clone(),
             hierarchies: Rc::clone(hierarchies),
             buffer: vec![0; USUAL_SIZE],
         }
     }
 
-    /// What the kernel has counted for the sandbox with this folder; `None` where that is not there, or not any more.
-    pub fn read(&mut self, folder: &str) -> Option<Figures> {
+    /// What the kernel has counted for the sandbox of this name; `None` where it is not there, or not any more.
+    pub fn read(&mut self, name: &str) -> Option<Figures> {
         if self.hierarchies.unified().is_none() {
             return Some(Figures::default());
         }
         let mut reading = Reading {
+            unified: self.group.unified_name(name),
+            legacy: name,
             reader: self,
-            folder,
         };
         let cpu_stat = match reading.read_unified("cpu.stat") {
             Ok(text) => text,
@@ -166,7 +169,9 @@ impl FigureReader {
 /// One sandbox's files, each read as a whole.
 struct Reading<'a> {
     reader: &'a mut FigureReader,
-    folder: &'a str,
+    /// Its folders, in those of all.
+    unified: PathBuf,
+    legacy: &'a str,
 }
 
 impl Reading<'_> {
@@ -265,13 +270,13 @@ impl Reading<'_> {
             buffer,
             ..
         } = &mut *self.reader;
-        let parent = match legacy {
-            Some(place) => &all_legacy[place],
-            None => unified,
+        let (parent, folder) = match legacy {
+            Some(place) => (&all_legacy[place], Path::new(self.legacy)),
+            None => (&*unified, self.unified.as_path()),
         };
         let file = rustix::fs::openat2(
             parent.as_ref().ok_or(Errno::NOENT)?,
-            Path::new(self.folder).join(file),
+            folder.join(file),
             OFlags::RDONLY | OFlags::CLOEXEC,
             Mode::empty(),
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,

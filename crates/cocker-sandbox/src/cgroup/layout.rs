@@ -9,6 +9,8 @@
 //! A sandbox always has its folder in v2: there it is born, listed, frozen and killed. A folder in a v1 hierarchy it has
 //! only where a controller is needed that lives there.
 
+use crate::rootless;
+use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -94,25 +96,65 @@ pub struct Hierarchies {
     unified: Option<OwnedFd>,
     /// Looked for when something is asked of it first: a listing never does.
     legacy: OnceCell<Vec<Legacy>>,
+    is_mounted: bool,
     is_unified_alone: bool,
     controllers: OnceCell<String>,
 }
 
 impl Hierarchies {
     pub fn find() -> Hierarchies {
-        let mounted = PLACES
-            .iter()
-            .enumerate()
-            .find_map(|(number, place)| Some((number, open_if_unified(place)?)));
-        let is_unified_alone = matches!(mounted, Some((0, _)));
+        if is_below_the_host() {
+            return Hierarchies::delegated();
+        }
+        let mounted = mounted();
+        let is_mounted = mounted.is_some();
+        let is_unified_alone = matches!(mounted, Some((_, 0)));
         Hierarchies {
             unified: mounted
-                .map(|(_, folder)| folder)
+                .map(|(folder, _)| folder)
                 .or_else(|| open_without_a_name().ok()),
             legacy: OnceCell::new(),
+            is_mounted,
             is_unified_alone,
             controllers: OnceCell::new(),
         }
+    }
+
+    /// Who is not the host's root has what was given to it: the folder that this process is in, where that may be written
+    /// to (cgroup-v2, "Delegation"); nothing of v1.
+    fn delegated() -> Hierarchies {
+        let own = rootless::own_cgroup();
+        let folder = own.and_then(|own| {
+            let (root, _) = mounted()?;
+            let folder = super::open_folder(root.as_fd(), &own).ok()?;
+            let access = rustix::fs::Access::WRITE_OK;
+            let flags = rustix::fs::AtFlags::EACCESS;
+            rustix::fs::accessat(&folder, "cgroup.procs", access, flags).ok()?;
+            Some(folder)
+        });
+        // Controllers can be given on only where nobody else lives in it.
+        let controllers = folder.as_ref().map(|folder| {
+            let members = super::read_file(folder.as_fd(), "cgroup.procs").unwrap_or_default();
+            let us = rustix::process::getpid().as_raw_nonzero().to_string();
+            let is_ours = members.lines().all(|member| member == us);
+            let file = match is_ours {
+                true => "cgroup.controllers",
+                false => "cgroup.subtree_control",
+            };
+            super::read_file(folder.as_fd(), file).unwrap_or_default()
+        });
+        Hierarchies {
+            unified: folder,
+            legacy: OnceCell::from(Vec::new()),
+            is_mounted: true,
+            is_unified_alone: true,
+            controllers: controllers.map_or_else(OnceCell::new, OnceCell::from),
+        }
+    }
+
+    /// Whether v2 is mounted, so that somebody may manage it.
+    pub(crate) fn is_mounted(&self) -> bool {
+        self.is_mounted
     }
 
     /// The root of the v2 hierarchy; none on a kernel without it.
@@ -147,6 +189,12 @@ impl Hierarchies {
             .any(|name| name == controller.name())
             .then_some(Generation::Unified)
     }
+}
+
+/// The root of v2 where it is mounted, and which of [`PLACES`] that is.
+fn mounted() -> Option<(OwnedFd, usize)> {
+    let mut places = PLACES.iter().enumerate();
+    places.find_map(|(number, place)| Some((open_if_unified(place)?, number)))
 }
 
 fn open_if_unified(place: &str) -> Option<OwnedFd> {

@@ -3,16 +3,24 @@
 use super::layout::{Controller, Generation};
 use super::writes::{self, Missing, Write};
 use super::{Cgroup, Legacy};
-use super::{make_below, open_folder, read_at, read_file, write_file};
+use super::{make_below, make_by_path, open_folder, read_at, read_file, write_file};
 use crate::limits::Limits;
 use crate::plan::HostId;
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use cocker_sys::namespace::is_below_the_host;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use std::path::Path;
 
 /// Always there for a sandbox in v2 where the host has them, whatever its limits: they also count.
 const ALWAYS: [Controller; 3] = [Controller::Memory, Controller::Pids, Controller::Io];
+
+/// How an ordinary user gets cgroups.
+const DELEGATE: &str = "or boot it in a cgroup that is delegated to you: systemd-run --user --scope -p Delegate=yes cocker boot …; or run cocker as root: sudo.";
+
+/// Where cocker itself is in a cgroup that was delegated to it.
+const ASIDE: &str = "cocker.outside";
+const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 /// How many cgroups root inside may make below a sandbox's own: far more than there are services.
 const MOST_DESCENDANTS: &str = "4096";
@@ -20,7 +28,10 @@ const MOST_DESCENDANTS: &str = "4096";
 /// A limit that cannot be put on a sandbox. Those that were put on it by then are taken back.
 #[derive(Debug, thiserror::Error)]
 pub enum LimitError {
-    #[error("cannot keep to `{option}`: this host has no cgroup controller `{controller}`")]
+    #[error(
+        "cannot keep to `{option}`: {} no cgroup controller `{controller}`",
+        who_has()
+    )]
     NoController {
         option: &'static str,
         controller: &'static str,
@@ -42,6 +53,11 @@ pub enum LimitError {
         #[source]
         source: Errno,
     },
+    #[error("cannot let unit `{unit}` have controller `{controller}`: systemd does not give it on")]
+    NotGiven {
+        unit: String,
+        controller: &'static str,
+    },
     #[error("cannot make its folder for controller `{controller}`")]
     Make {
         controller: &'static str,
@@ -60,13 +76,32 @@ pub enum LimitError {
     },
 }
 
+fn who_has() -> &'static str {
+    match is_below_the_host() {
+        true => "an ordinary user has here",
+        false => "this host has",
+    }
+}
+
 impl LimitError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            LimitError::NoController { option, .. } if is_below_the_host() => {
+                Some(format!("leave `{option}` out, {DELEGATE}"))
+            }
+            LimitError::Enable {
+                source: Errno::BUSY,
+                ..
+            } if is_below_the_host() => Some(format!(
+                "other programs are in that cgroup: leave the limits out, {DELEGATE}"
+            )),
             LimitError::NoController { option, .. } => Some(format!(
                 "leave `{option}` out, or boot a kernel that has it: `cgroup_disable=` on its command line takes it away."
             )),
+            LimitError::NotGiven { .. } => Some(
+                "a slice with DisableControllers= takes it away: `systemctl show -P DisableControllers` says which.".into(),
+            ),
             LimitError::NoFile { option, .. } => Some(format!(
                 "leave `{option}` out: this kernel, or its cgroup v1, cannot do it."
             )),
@@ -98,7 +133,10 @@ impl Cgroup {
         let mut doors = Vec::new();
         let all = self.hierarchies.all_legacy().iter();
         for legacy in all.filter(|legacy| limits_something(legacy)) {
-            let door = self.make_door(legacy);
+            let door = self
+                .make_quickly(legacy)
+                .or_else(|_| self.make_legacy(legacy).map(drop))
+                .and_then(|()| self.door(legacy));
             doors.push(door.map_err(|source| making(legacy, source))?);
         }
         self.enable(&self.wanted_always())?;
@@ -227,7 +265,7 @@ impl Cgroup {
     /// Its folder in the hierarchy with this controller.
     fn folder_of(&self, controller: Controller) -> Result<OwnedFd, Errno> {
         match self.hierarchies.legacy(controller) {
-            Some(legacy) => open_folder(legacy.folder.as_fd(), &self.folder),
+            Some(legacy) => open_folder(legacy.folder.as_fd(), self.place.legacy()),
             None => self.open()?.ok_or(Errno::NOENT),
         }
     }
@@ -243,37 +281,59 @@ impl Cgroup {
     }
 
     pub(super) fn open_or_make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
-        match open_folder(legacy.folder.as_fd(), &self.folder) {
+        match open_folder(legacy.folder.as_fd(), self.place.legacy()) {
             Err(Errno::NOENT) => self.make_legacy(legacy),
             other => other,
         }
     }
 
+    /// Without a look at what nobody else is at. On an error nothing may be taken for done.
+    fn make_quickly(&self, legacy: &Legacy) -> Result<(), Errno> {
+        let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
+        make_by_path(legacy.folder.as_fd(), self.place.legacy(), |made| {
+            if !is_cpuset {
+                return Ok(());
+            }
+            let above = made.parent().filter(|it| !it.as_os_str().is_empty());
+            let above = open_folder(legacy.folder.as_fd(), above.unwrap_or(Path::new(".")))?;
+            let made = open_folder(legacy.folder.as_fd(), made)?;
+            CPUSET_FILES
+                .iter()
+                .try_for_each(|file| take_over(above.as_fd(), made.as_fd(), file))
+        })
+    }
+
+    /// The file into which a process writes `0` to live in a v1 hierarchy.
+    fn door(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat2(
+            &legacy.folder,
+            self.place.legacy().join("cgroup.procs"),
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+        )
+    }
+
     fn make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
         let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
-        let made = |above: rustix::fd::BorrowedFd<'_>, folder: rustix::fd::BorrowedFd<'_>| {
-            // A new folder of cpuset has neither processors nor memory, and nobody can live in it.
-            match is_cpuset {
-                true => {
-                    ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| {
-                        match read_file(folder, file)?.trim_end().is_empty() {
-                            true => write_file(folder, file, read_file(above, file)?.trim_end()),
-                            false => Ok(()),
-                        }
-                    })
+        let made = |above: BorrowedFd<'_>, folder: BorrowedFd<'_>| match is_cpuset {
+            true => CPUSET_FILES.iter().try_for_each(|file| {
+                match read_file(folder, file)?.trim_end().is_empty() {
+                    true => take_over(above, folder, file),
+                    false => Ok(()),
                 }
-                false => Ok(()),
-            }
+            }),
+            false => Ok(()),
         };
         // A parent may be removed between two steps by somebody who found it empty: then it is made again. One of our name
         // is left of a sandbox that is gone.
         let mut answer = Err(Errno::NOENT);
         for _ in 0..16 {
-            answer = make_below(legacy.folder.as_fd(), &self.folder, made);
+            answer = make_below(legacy.folder.as_fd(), self.place.legacy(), made);
             match answer {
                 Err(Errno::NOENT) => {}
                 Err(Errno::EXIST) => {
-                    super::remove_folder(legacy.folder.as_fd(), &self.folder)?;
+                    super::remove_folder(legacy.folder.as_fd(), self.place.legacy())?;
                 }
                 _ => break,
             }
@@ -294,7 +354,7 @@ impl Cgroup {
         let (Some(root), false) = (self.unified(), controllers.is_empty()) else {
             return Ok(());
         };
-        let parents: Vec<&Path> = self.folder.ancestors().skip(1).collect();
+        let parents: Vec<&Path> = self.unified.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
             let place = match parent.as_os_str().is_empty() {
                 true => Path::new("."),
@@ -306,13 +366,28 @@ impl Cgroup {
                 .map_err(|source| LimitError::Open { source })?;
             let is_given = |it: &Controller| given.split_whitespace().any(|on| on == it.name());
             for controller in controllers.iter().filter(|it| !is_given(it)) {
-                let word = format!("+{}", controller.name());
-                write_file(folder.as_fd(), "cgroup.subtree_control", &word).map_err(|source| {
-                    LimitError::Enable {
-                        folder: Path::new("/").join(parent),
+                if let Some(scope) = self.place.scope()
+                    && !parent.starts_with(scope.folder())
+                    && *controller != Controller::Hugetlb
+                {
+                    // Not ours to give; that one, systemd does not know.
+                    return Err(LimitError::NotGiven {
+                        unit: scope.unit.clone(),
                         controller: controller.name(),
-                        source,
+                    });
+                }
+                let word = format!("+{}", controller.name());
+                let give = || write_file(folder.as_fd(), "cgroup.subtree_control", &word);
+                let given = match give() {
+                    Err(Errno::BUSY) if parent.as_os_str().is_empty() && is_below_the_host() => {
+                        step_aside(folder.as_fd()).and_then(|()| give())
                     }
+                    other => other,
+                };
+                given.map_err(|source| LimitError::Enable {
+                    folder: Path::new("/").join(parent),
+                    controller: controller.name(),
+                    source,
                 })?;
             }
         }
@@ -320,9 +395,25 @@ impl Cgroup {
     }
 }
 
+/// A folder that gives controllers on may have no processes of its own (cgroup-v2, "No Internal Process Constraint"), and in
+/// one that was delegated to us we are ourselves.
+fn step_aside(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::fs::mkdirat(folder, ASIDE, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let aside = open_folder(folder, Path::new(ASIDE))?;
+    write_file(aside.as_fd(), "cgroup.procs", "0")
+}
+
 /// Whether a hierarchy has a controller by which a sandbox can be limited. The list of devices is kept only where it has to be.
 fn limits_something(legacy: &Legacy) -> bool {
     !legacy.controllers.is_empty() && legacy.controllers != [Controller::Devices]
+}
+
+/// A new folder of cpuset has neither processors nor memory, and nobody can live in it.
+fn take_over(above: BorrowedFd<'_>, folder: BorrowedFd<'_>, file: &str) -> Result<(), Errno> {
+    write_file(folder, file, read_file(above, file)?.trim_end())
 }
 
 fn making(legacy: &Legacy, source: Errno) -> LimitError {

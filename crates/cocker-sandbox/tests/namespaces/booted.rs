@@ -4,7 +4,7 @@
 
 use cocker_sandbox::{
     Access, Confinement, Descriptor, HostId, IdRange, Limits, Mount, NetworkNamespace, OverlayRoot,
-    Plan, RootProcess, SandboxError, Source, Spawned, Subtree, Supervisor, usual_devices,
+    Place, Plan, RootProcess, SandboxError, Source, Spawned, Subtree, Supervisor, usual_devices,
 };
 use rustix::fd::AsFd;
 use std::fs;
@@ -54,7 +54,7 @@ impl Stock {
         Plan {
             ids: Some(RANGE),
             network,
-            cgroup: format!("cocker-sandbox-test-{}", process::id()).into(),
+            cgroup: Place::unmanaged(format!("cocker-sandbox-test-{}", process::id())),
             limits: Limits::default(),
             subtree: Subtree::Closed,
             devices: Some(usual_devices()),

@@ -15,7 +15,10 @@ use std::process::ExitCode;
 
 pub fn execute(attaching: Attaching) -> Result<ExitCode, Failure> {
     terminal::require()?;
-    look(&environment::engine()?, attaching)
+    look(
+        &environment::engine_about(Some(&attaching.container))?,
+        attaching,
+    )
 }
 
 /// A new session in a container that has just been booted.

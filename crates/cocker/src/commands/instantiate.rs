@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub fn execute(said: &Instantiation) -> Result<(), Failure> {
-    let engine = environment::engine()?;
+    let engine = environment::engine_about(Some(&said.container))?;
     let request = InstantiateRequest {
         container: said.container.clone(),
         templates: said.templates.clone(),

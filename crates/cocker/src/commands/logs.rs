@@ -161,7 +161,7 @@ impl Lines {
             time: self.begun.map(|time| self.clock.show_with_offset(time)),
             line: line.strip_suffix('\r').unwrap_or(line),
         };
-        told.push_str(&serde_json::to_string(&line).expect("texts always have a JSON form"));
+        told.push_str(&crate::escape::json(&line));
         told.push('\n');
         drop(text);
         self.line.drain(..length);

@@ -41,7 +41,9 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Containers(form) => list::containers(&environment::engine()?, form)?,
         Command::Stats(said) => stats::execute(&environment::engine()?, &said)?,
         Command::Top(interval) => return top::execute(&environment::engine()?, interval),
-        Command::Root(container) => root::execute(&environment::engine()?, &container)?,
+        Command::Root(container) => {
+            root::execute(&environment::engine_about(Some(&container))?, &container)?;
+        }
         Command::History(image, form) => stack::history(&environment::engine()?, &image, form)?,
         Command::Diff(compared, form) => stack::diff(&environment::engine()?, &compared, form)?,
         Command::Whence(request, path, form) => {
@@ -65,7 +67,10 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Spush(said) => repository::push(&environment::engine()?, said)?,
         Command::Spull(said) => repository::pull(&environment::engine()?, said)?,
         Command::Srm(said) => repository::remove(&environment::engine()?, said)?,
-        Command::ToImage(said) => convert::to_image(&environment::engine()?, &said)?,
+        Command::ToImage(said) => {
+            let engine = environment::engine_about(Some(&said.container))?;
+            convert::to_image(&engine, &said)?;
+        }
         Command::ToContainer(said) => convert::to_container(&environment::engine()?, &said)?,
         Command::Prune(pruning) => housekeeping::prune(&environment::engine()?, &pruning)?,
         Command::Df(form) => housekeeping::usage(&environment::engine()?, form)?,
@@ -106,8 +111,14 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Pause(container) => pause::pause(&environment::engine()?, &container)?,
         Command::Resume(container) => pause::resume(&environment::engine()?, &container)?,
-        Command::Put(from, request) => files::put(&environment::engine()?, from, &request)?,
-        Command::Get(to, request) => files::get(&environment::engine()?, to, &request)?,
+        Command::Put(from, request) => {
+            let engine = environment::engine_about(Some(&request.container))?;
+            files::put(&engine, from, &request)?;
+        }
+        Command::Get(to, request) => {
+            let engine = environment::engine_about(Some(&request.container))?;
+            files::get(&engine, to, &request)?;
+        }
         Command::Release(wait_status, boot) => environment::engine()?.release(wait_status, boot)?,
     }
     Ok(ExitCode::SUCCESS)

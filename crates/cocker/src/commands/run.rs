@@ -29,8 +29,8 @@ pub fn execute(run: Run) -> Result<ExitCode, Failure> {
         request,
         company,
     } = run;
-    let engine =
-        environment::engine().map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
+    let engine = environment::engine_about(Some(&container))
+        .map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
     match company {
         Company::Detached => detach(&engine, &container, &request),
         Company::Attended {

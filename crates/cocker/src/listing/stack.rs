@@ -103,10 +103,8 @@ impl Changes {
             ListingForm::Json => {
                 let before = if self.count == 0 { "[\n  " } else { ",\n  " };
                 self.text.push_str(before);
-                self.text.push_str(
-                    &serde_json::to_string(&ChangeEntry::of(change))
-                        .expect("texts always have a JSON form"),
-                );
+                self.text
+                    .push_str(&crate::escape::json(&ChangeEntry::of(change)));
             }
         }
         self.count += 1;

@@ -56,7 +56,7 @@ pub fn for_programs(rows: &[Row<'_>]) -> String {
 /// An array in one line, as one of many.
 pub fn line_for_programs(rows: &[Row<'_>]) -> String {
     let entries: Vec<Entry<'_>> = rows.iter().map(Entry::of).collect();
-    serde_json::to_string(&entries).expect("texts and numbers always have a JSON form") + "\n"
+    crate::escape::json(&entries) + "\n"
 }
 
 fn cells(row: &Row<'_>) -> [String; 15] {

@@ -57,6 +57,9 @@ pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failu
     if container == Path::new("/") {
         return refuse("the container's root cannot be a volume");
     }
+    if is_the_kernels(&container) {
+        return refuse("what the kernel and the engine show there stays as it is");
+    }
     Ok(VolumeRequest {
         host: host.components().collect(),
         container,
@@ -64,6 +67,14 @@ pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failu
         ids,
         set_id,
     })
+}
+
+/// A volume over /proc or /sys would uncover what is hidden there, one over /dev bring devices and terminals of its own.
+fn is_the_kernels(container: &Path) -> bool {
+    let is_shared_memory = container.starts_with("/dev/shm");
+    ["/proc", "/sys", "/dev"]
+        .iter()
+        .any(|place| container.starts_with(place) && !is_shared_memory)
 }
 
 fn path(bytes: &[u8]) -> &Path {

@@ -3,6 +3,9 @@
 //! It runs as process 1 of the initramfs, with every right. The order matters: the disk's driver is a module, the console of
 //! the tests is there before anything can fail, and the initramfs is left before the command, since its root cannot be
 //! given to `pivot_root`.
+//!
+//! Where systemd is to be the machine's process 1, it executes that in its own place as soon as the disk is there, and is
+//! started once more as a unit, which runs the command.
 
 use crate::wire::{Frame, LONGEST};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,6 +18,7 @@ use std::fs::{self, File};
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -27,6 +31,25 @@ pub const WORD: &str = "init-of-the-box";
 pub const MODULES: &str = "/modules";
 pub const COMMAND: &str = "/command";
 pub const ENVIRONMENT: &str = "/environment";
+
+/// There where systemd is to be process 1.
+pub const SYSTEMD: &str = "/systemd";
+
+/// The first argument of this program where it is the unit that runs the command.
+const UNIT_WORD: &str = "unit-of-the-box";
+
+/// Where it finds the command and the environment.
+const HANDED_ON: &str = "/run/box";
+
+/// The unit, and what wants it.
+const UNIT: &str = "/run/systemd/system/box.service";
+const WANTED_BY: &str = "/run/systemd/system/multi-user.target.wants";
+const UNIT_TEXT: &str = "\
+[Unit]
+Description=The command of the box
+[Service]
+ExecStart=/box/tests unit-of-the-box
+";
 
 /// Where the disk is mounted before it becomes the root.
 pub const ROOT: &str = "/root";
@@ -41,12 +64,14 @@ const BEFORE: [(&str, &str, &CStr); 3] = [
     ("sysfs", "/sys", c""),
 ];
 const AFTER: [(&str, &str, &CStr); 5] = [
+    RUN,
     ("cgroup2", "/sys/fs/cgroup", c""),
     ("devpts", "/dev/pts", c"gid=5,mode=620,ptmxmode=666"),
     ("tmpfs", "/dev/shm", c"mode=1777"),
-    ("tmpfs", "/run", c"mode=755"),
     ("tmpfs", "/tmp", c"mode=1777"),
 ];
+/// systemd mounts all others itself.
+const RUN: (&str, &str, &CStr) = ("tmpfs", "/run", c"mode=755");
 
 /// What the kernel does not make in a devtmpfs.
 const LINKS: [(&str, &str); 4] = [
@@ -61,9 +86,28 @@ pub fn is_wanted() -> bool {
     rustix::process::getpid().is_init() && std::env::args().any(|word| word == WORD)
 }
 
+/// Whether this program is the unit of a machine whose process 1 is systemd.
+pub fn is_unit() -> bool {
+    std::env::args()
+        .nth(1)
+        .is_some_and(|word| word == UNIT_WORD)
+}
+
 /// Runs the command, says how it ended and turns the machine off. Only for process 1.
 pub fn init() -> ! {
-    if let Err(why) = serve() {
+    let mounted = BEFORE
+        .iter()
+        .try_for_each(|(kind, place, options)| mount_new(kind, place, options));
+    turn_off(mounted.and_then(|()| serve(run_as_init)))
+}
+
+/// The same as a unit of systemd's.
+pub fn unit() -> ! {
+    turn_off(serve(run_as_unit))
+}
+
+fn turn_off(served: Result<(), String>) -> ! {
+    if let Err(why) = served {
         eprintln!("the box: {why}");
     }
     // Nothing is lost by it, and the disk may be looked at by the next boot.
@@ -72,10 +116,7 @@ pub fn init() -> ! {
     panic!("cannot turn the machine off: {off:?}");
 }
 
-fn serve() -> Result<(), String> {
-    for (kind, place, options) in BEFORE {
-        mount_new(kind, place, options)?;
-    }
+fn serve(run: fn(&File) -> Result<i32, String>) -> Result<(), String> {
     let wire = open_wire().map_err(|why| format!("cannot open {WIRE}: {why}"))?;
     let last = match run(&wire) {
         Ok(status) => {
@@ -89,14 +130,56 @@ fn serve() -> Result<(), String> {
         .map_err(|why| format!("cannot write to {WIRE}: {why}"))
 }
 
-fn run(wire: &File) -> Result<i32, String> {
+fn run_as_init(wire: &File) -> Result<i32, String> {
     let command = text(COMMAND)?;
     let environment = text(ENVIRONMENT)?;
+    let is_for_systemd = Path::new(SYSTEMD).exists();
     load_modules()?;
     change_root()?;
+    if is_for_systemd {
+        mount_new(RUN.0, RUN.1, RUN.2)?;
+        return Err(become_systemd(&command, &environment));
+    }
+    for (kind, place, options) in AFTER {
+        mount_new(kind, place, options)?;
+    }
+    for (name, target) in LINKS {
+        symlink(target, name).map_err(|why| format!("cannot make {name}: {why}"))?;
+    }
+    rustix::system::sethostname(b"box").map_err(|why| format!("cannot name the machine: {why}"))?;
+    run(&command, &environment, wire)
+}
+
+/// Returns only why that failed.
+fn become_systemd(command: &str, environment: &str) -> String {
+    let prepared = fs::create_dir_all(HANDED_ON)
+        .and_then(|()| fs::write(format!("{HANDED_ON}{COMMAND}"), command))
+        .and_then(|()| fs::write(format!("{HANDED_ON}{ENVIRONMENT}"), environment))
+        .and_then(|()| fs::create_dir_all(WANTED_BY))
+        .and_then(|()| fs::write(UNIT, UNIT_TEXT))
+        .and_then(|()| symlink(UNIT, format!("{WANTED_BY}/box.service")));
+    if let Err(why) = prepared {
+        return format!("cannot write down what is for the unit: {why}");
+    }
+    let mut init = Command::new("/sbin/init");
+    let why = init
+        .env_clear()
+        .env("HOME", "/")
+        .env("TERM", "linux")
+        .exec();
+    format!("cannot execute /sbin/init: {why}")
+}
+
+fn run_as_unit(wire: &File) -> Result<i32, String> {
+    let command = text(&format!("{HANDED_ON}{COMMAND}"))?;
+    let environment = text(&format!("{HANDED_ON}{ENVIRONMENT}"))?;
+    run(&command, &environment, wire)
+}
+
+fn run(command: &str, environment: &str, wire: &File) -> Result<i32, String> {
     let environment = environment.lines().filter_map(|line| line.split_once('='));
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", &command]).env_clear().envs(environment);
+    shell.args(["-c", command]).env_clear().envs(environment);
     shell.current_dir("/").stdin(Stdio::null());
     watch(shell, wire)
 }
@@ -135,14 +218,7 @@ fn change_root() -> Result<(), String> {
         .and_then(|()| Ok(mount_move(".", "/")?))
         .and_then(|()| Ok(chroot(".")?))
         .and_then(|()| std::env::set_current_dir("/"));
-    moved.map_err(|why| format!("cannot make the disk the root: {why}"))?;
-    for (kind, place, options) in AFTER {
-        mount_new(kind, place, options)?;
-    }
-    for (name, target) in LINKS {
-        symlink(target, name).map_err(|why| format!("cannot make {name}: {why}"))?;
-    }
-    rustix::system::sethostname(b"box").map_err(|why| format!("cannot name the machine: {why}"))
+    moved.map_err(|why| format!("cannot make the disk the root: {why}"))
 }
 
 fn mount_new(kind: &str, place: &str, options: &CStr) -> Result<(), String> {

@@ -37,6 +37,9 @@ const ENVIRONMENT: [(&str, &str); 2] = [("PATH", PATH), ("HOME", "/root")];
 /// With the folders of administrators' programs, which not every user has.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/box";
 
+/// Where the machine has what is kept from run to run: the Debian that it is itself.
+pub const CACHE: &str = "/box/cache";
+
 /// The folder of this run.
 pub fn folder() -> PathBuf {
     let parent =
@@ -104,8 +107,26 @@ fn make_debian() -> Result<PathBuf, String> {
         output(Command::new("cp").arg("-a").arg(kept::debian()).arg(&tree))?;
     }
     let programs = tree.join("box");
-    fs::create_dir(&programs)
-        .map_err(|why| format!("cannot make {}: {why}", programs.display()))?;
+    let cache = tree.join(&CACHE[1..]);
+    fs::create_dir_all(&cache).map_err(|why| format!("cannot make {}: {why}", cache.display()))?;
+    // The same files once more, for tests on a container of them: as hard links, which mke2fs keeps.
+    let name = kept::debian();
+    let name = name.file_name().expect("it has a name");
+    output(
+        Command::new("cp")
+            .arg("-al")
+            .arg(kept::debian())
+            .arg(cache.join(name)),
+    )?;
+    // But not what a host writes to in place.
+    let etc = tree.join("etc");
+    fs::remove_dir_all(&etc).map_err(|why| format!("cannot remove {}: {why}", etc.display()))?;
+    output(
+        Command::new("cp")
+            .arg("-a")
+            .arg(kept::debian().join("etc"))
+            .arg(&tree),
+    )?;
     strip(&crate::program_under_test(), &programs.join("cocker"))?;
     strip(&own_program()?, &programs.join("tests"))?;
     let mut make = Command::new("mke2fs");
@@ -130,7 +151,17 @@ pub struct Machine {
     kernel: &'static Kernel,
     disks: Vec<Disk>,
     environment: Vec<(String, String)>,
+    first_process: FirstProcess,
     folder: PathBuf,
+}
+
+/// The machine's process 1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FirstProcess {
+    /// The box's own, which does nothing but run the command.
+    Own,
+    /// The disk's systemd; the command is a unit.
+    Systemd,
 }
 
 /// How a command ended in a machine that went off by itself.
@@ -147,6 +178,7 @@ impl Machine {
             kernel,
             disks: Vec::new(),
             environment: Vec::new(),
+            first_process: FirstProcess::Own,
             folder: folder().join(format!("machine-{}", next_number())),
         }
     }
@@ -160,6 +192,12 @@ impl Machine {
     /// Sets a variable for every command.
     pub fn variable(mut self, name: &str, value: &str) -> Machine {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets systemd be process 1.
+    pub fn with_systemd(mut self) -> Machine {
+        self.first_process = FirstProcess::Systemd;
         self
     }
 
@@ -224,6 +262,9 @@ impl Machine {
         });
         let mut own = Archive::default();
         own.file(&inside::COMMAND[1..], command.as_bytes());
+        if self.first_process == FirstProcess::Systemd {
+            own.file(&inside::SYSTEMD[1..], b"");
+        }
         let common_environment = ENVIRONMENT.map(|(name, value)| (name.into(), value.into()));
         let environment: String = common_environment
             .iter()
@@ -240,8 +281,13 @@ impl Machine {
         qemu.arg("-kernel").arg(&self.kernel.image);
         qemu.arg("-initrd").arg(self.folder.join("initramfs"));
         // A kernel that panics restarts at once, which is the end. What guards against spying costs an emulated machine much.
+        let for_systemd = match self.first_process {
+            FirstProcess::Own => "",
+            // Nobody logs in, and nobody says that the line is there: that takes udev.
+            FirstProcess::Systemd => "systemd.mask=serial-getty@ttyS0.service ",
+        };
         let append = format!(
-            "console=ttyS0 quiet panic=-1 mitigations=off -- {}",
+            "console=ttyS0 quiet panic=-1 mitigations=off {for_systemd}-- {}",
             inside::WORD
         );
         qemu.args(["-append", &append]);

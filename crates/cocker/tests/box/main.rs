@@ -8,6 +8,7 @@
 //! machine.rs     the machine: boot, wait, cut
 //! suite.rs       which tests of `tests/containers/` run in it
 //! box_itself.rs  the box's own tests
+//! host_systemd.rs  cocker where the machine's process 1 is systemd
 //! ```
 //!
 //! This program has three parts to play: the test on the host, the machine's init, and the tests in the machine.
@@ -16,6 +17,7 @@
 
 mod archive;
 mod box_itself;
+mod host_systemd;
 mod inside;
 mod kernel;
 mod machine;
@@ -53,6 +55,8 @@ mod run;
 mod sessions;
 #[path = "../containers/shutdown.rs"]
 mod shutdown;
+#[path = "../containers/systemd.rs"]
+mod systemd;
 #[path = "../containers/volumes.rs"]
 mod volumes;
 
@@ -75,6 +79,7 @@ fn topics() -> Vec<libtest_mimic::Trial> {
         shutdown::trials(),
         isolation::trials(),
         limits::trials(),
+        systemd::trials(),
         volumes::trials(),
         lab::trials(),
         network::trials(),
@@ -88,11 +93,15 @@ fn main() -> ExitCode {
     if inside::is_wanted() {
         inside::init();
     }
+    if inside::is_unit() {
+        inside::unit();
+    }
     if suite::is_in_the_box() {
         return suite::run_in_the_box();
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = box_itself::trials();
+    trials.extend(host_systemd::trials());
     trials.extend(suite::trials(&arguments));
     if arguments.list {
         return libtest_mimic::run(&arguments, trials).exit_code();

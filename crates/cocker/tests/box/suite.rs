@@ -1,6 +1,6 @@
 //! Tests of `tests/containers/` in the box: one machine runs all that are wanted, and each result is a result here.
 
-use crate::machine::{Accelerator, Disk, Machine};
+use crate::machine::{Accelerator, CACHE, Disk, Machine};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ const SET: &[&str] = &[
     "isolation::kernel::no_mask_comes_off",
     "isolation::kernel::neither_proc_nor_sysfs_is_mounted_anew",
     "limits::",
+    "systemd::",
     "lab::",
     "network::bridge::a_container_has_the_address_that_create_was_told",
     "network::bridge::a_stopped_container_is_gone_from_the_network",
@@ -241,6 +242,7 @@ fn run(wanted: &str, take: impl FnMut(&str)) -> Result<i32, String> {
         .disk(Disk::debian()?)
         .variable(WANTED, wanted)
         .variable("COCKER_TEST_PROGRAM", "/box/cocker")
+        .variable("COCKER_TEST_CACHE", CACHE)
         .variable("COCKER_TEST_SLOWNESS", &slowness.to_string());
     let mut running = machine.switch_on("exec /box/tests --format json")?;
     running.until_off(PATIENCE, take)

@@ -217,11 +217,13 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_container(host: &Host) {
             .expect("it counts")
             .is_ok_and(|times: u64| times > 0)
     });
+    let processors = thread::available_parallelism().map_or(1, usize::from);
     let end = Instant::now() + Duration::from_secs(1);
     while Instant::now() < end {
         let now = fs::read_to_string(folder.join("pids.current")).expect("it is booted");
         let now: usize = now.trim_end().parse().expect("a number");
-        assert!(now <= MOST, "{now}");
+        // The kernel counts a process before it refuses it: one on each processor.
+        assert!(now <= MOST + processors, "{now}");
     }
     host.cocker("shutdown web")
         .ok()
@@ -474,7 +476,7 @@ fn only_listed_devices_can_be_opened(host: &Host) {
     assert_eq!(open_from("open", OTHER), "");
 }
 
-/// Whatever is called so: this one is a shell.
+/// Whatever is called so: this one is a shell, which reads what it is asked to end by as systemd does, blocked.
 fn a_systemd_inside_makes_cgroups_and_nobody_else_does(host: &Host) {
     const MAKE: &str = "mkdir /sys/fs/cgroup/own && echo $$ > /sys/fs/cgroup/own/cgroup.procs && \
                         tail -n 1 /proc/self/cgroup";
@@ -482,7 +484,8 @@ fn a_systemd_inside_makes_cgroups_and_nobody_else_does(host: &Host) {
     host.cocker_words(&["run", "web", "--cmd", MAKE]).exits(1);
     host.inside("web", "cp /bin/bash /root/systemd");
     host.cocker("shutdown web").ok();
-    let root_process = "/root/systemd -c 'trap \"exit 0\" RTMIN+3; while :; do sleep 1; done'";
+    let root_process =
+        "/root/systemd -c 'until grep -q ^ShdPnd:.*1000000000 /proc/1/status; do sleep 0.1; done'";
     host.cocker_words(&["boot", "web", "-e", root_process]).ok();
     assert_eq!(host.inside("web", MAKE), "0::/own");
     for file in ["cgroup.freeze", "cgroup.kill", "cgroup.max.descendants"] {
@@ -491,7 +494,17 @@ fn a_systemd_inside_makes_cgroups_and_nobody_else_does(host: &Host) {
     }
     let (own, is_unified) = folder(host, "web", "cgroup2");
     assert!(is_unified && own.join("own").exists(), "{own:?}");
-    host.cocker("shutdown web").ok();
+    // Deeper than any program has files open.
+    let deep = "bash -c 'mkdir -p /sys/fs/cgroup/$(printf a/%.0s {1..1200})'";
+    host.inside("web", deep);
+    let before = Instant::now();
+    let timeout = here(Duration::from_secs(30)).as_secs();
+    host.cocker(&format!("shutdown web --timeout {timeout}"))
+        .ok();
+    assert!(
+        before.elapsed().as_secs() < timeout,
+        "it was not heard, but killed"
+    );
     assert!(!own.exists());
 }
 

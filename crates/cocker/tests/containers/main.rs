@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod attacks;
 mod bad_input;
 mod boot;
 mod conversion;
@@ -31,6 +32,7 @@ mod network;
 mod quick_start;
 mod recording;
 mod repository;
+mod rootless;
 mod roundtrip;
 mod run;
 mod screens;
@@ -39,6 +41,7 @@ mod shutdown;
 mod stacking;
 mod stacks;
 mod stats;
+mod systemd;
 mod transfer;
 mod volumes;
 mod whiteouts;
@@ -51,7 +54,7 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let wants_debian = [debian::trials(), screens::trials()]
+    let wants_debian = [debian::trials(), screens::trials(), systemd::trials()]
         .iter()
         .flatten()
         .any(|trial| trial.name().contains(filter));
@@ -89,6 +92,7 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         stacking::trials(),
         stacks::trials(),
         stats::trials(),
+        systemd::trials(),
         stats::top::trials(),
         whiteouts::trials(),
         images::trials(),
@@ -97,11 +101,13 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         repository::trials(),
         repository::broken_off::trials(),
         repository::enemies::trials(),
+        rootless::trials(),
         roundtrip::trials(),
         interop::trials(),
         housekeeping::trials(),
         housekeeping::check::trials(),
         volumes::trials(),
+        attacks::trials(),
         bad_input::trials(),
         lab::trials(),
         network::trials(),

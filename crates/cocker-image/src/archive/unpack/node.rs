@@ -190,7 +190,7 @@ pub(super) fn change_folder(
     if whiteouts == Whiteouts::Devices {
         match entry.is_opaque {
             true => attributes::make_opaque(folder)?,
-            false => attributes::remove(File::Open(folder), attributes::OPAQUE)?,
+            false => attributes::make_transparent(folder)?,
         }
     }
     let (uid, gid) = owner(entry);

@@ -122,7 +122,8 @@ impl Lab {
             .collect()
     }
 
-    /// The objects of table `inet cocker` in the order of its listing, where it is there: chains, sets, maps, rules.
+    /// The objects of table `cocker` of both its families in the order of their listings, where one is there: chains, sets,
+    /// maps, rules.
     #[track_caller]
     pub fn table(&self) -> Option<Vec<Value>> {
         let objects = |line: &str| {
@@ -130,14 +131,22 @@ impl Lab {
             listing.as_array().expect("a listing is a list").clone()
         };
         // Asked beforehand, so that a table which `nft` cannot list is not taken for one that is not there.
-        let is_there = objects("nft -j list tables").iter().any(|object| {
-            let table = &object["table"];
-            (table["family"].as_str(), table["name"].as_str()) == (Some("inet"), Some("cocker"))
-        });
-        is_there.then(|| objects("nft -j list table inet cocker"))
+        let tables = objects("nft -j list tables");
+        let found: Vec<Value> = ["inet", "bridge"]
+            .into_iter()
+            .filter(|family| {
+                tables.iter().any(|object| {
+                    let table = &object["table"];
+                    (table["family"].as_str(), table["name"].as_str())
+                        == (Some(family), Some("cocker"))
+                })
+            })
+            .flat_map(|family| objects(&format!("nft -j list table {family} cocker")))
+            .collect();
+        (!found.is_empty()).then_some(found)
     }
 
-    /// The rules of table `inet cocker`: for each its chain and what it does, without the numbers the kernel gives it.
+    /// The rules of table `cocker`: for each its chain and what it does, without the numbers the kernel gives it.
     pub fn rules(&self) -> Vec<String> {
         let table = self.table().unwrap_or_default();
         let rules = table.iter().filter_map(|object| object.get("rule"));

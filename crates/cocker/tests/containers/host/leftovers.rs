@@ -61,7 +61,7 @@ impl Process {
     }
 
     /// Whether it works on this `COCKER_HOME`: by a descriptor, or by its environment.
-    fn works_on(&self, home: &Path) -> bool {
+    pub fn works_on(&self, home: &Path) -> bool {
         if self.links().iter().any(|link| link.starts_with(home)) {
             return true;
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! $COCKER_TEST_DIR/cocker-test-<pid>/     default: below /var/tmp, which is a disk on most machines
 //! ├── bin/cocker                          the program under test, where other users can execute it
+//! ├── <n>.user/                           the home of an ordinary user
 //! ├── store/                              a store with image `test`, made once
 //! └── <n>/                                one test's `COCKER_HOME`: the store's layers as hard links
 //! ```
@@ -16,6 +17,7 @@ mod peers;
 mod prepared;
 mod ssh;
 mod terminal;
+mod user;
 
 pub use leftovers::{Process, processes};
 pub use network::Place;
@@ -23,6 +25,7 @@ pub use outcome::{Outcome, Started};
 pub use prepared::{Image, size_of_files};
 pub use ssh::{Access, SshServer, Way, make_key};
 pub use terminal::Terminal;
+pub use user::{Ids, User};
 
 use lab::Lab;
 use libtest_mimic::Trial;
@@ -67,6 +70,9 @@ nameserver 10.99.0.2
 search lab.example
 options ndots:2
 ";
+
+/// What a running systemd has there.
+const SYSTEMD: &str = "/run/systemd";
 
 /// Marks that this process already is in its own namespaces.
 const INSIDE: &str = "COCKER_TESTS_INSIDE";
@@ -121,6 +127,8 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
         }
         lab::mount_names().map_err(|why| format!("cannot mount {}: {why}", lab::NAMES))?;
         cover_resolvers()?;
+        user::cover_files()?;
+        cover_systemd()?;
         let program = base().join("bin/cocker");
         fs::copy(program_under_test(), &program)
             .map_err(|why| format!("cannot copy cocker to {}: {why}", program.display()))?;
@@ -132,6 +140,8 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
     if wants_debian && let Err(why) = kept::keep_debian() {
         eprintln!("The tests on a Debian root file system will fail: {why}");
     }
+    // In the background, or under nohup(1), whatever the tests start would ignore signals that they send.
+    cocker_sys::signal::reset_all().map_err(|why| format!("cannot reset signals: {why}"))?;
     let why = Command::new("unshare")
         .args(["--mount", "--net", "--propagation", "private", "--"])
         .arg(env::current_exe().map_err(|why| why.to_string())?)
@@ -170,9 +180,26 @@ fn cover_resolvers() -> Result<(), String> {
     }
 }
 
+/// Hides a systemd of the machine's from the commands, in this mount namespace: they would ask it for units, and the tests would
+/// look for their cgroups in vain. cocker on a host with systemd is tested in the box.
+fn cover_systemd() -> Result<(), String> {
+    if !Path::new(SYSTEMD).join("system").is_dir() {
+        return Ok(());
+    }
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "none", SYSTEMD])
+        .status();
+    if mounted.is_ok_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err(format!("cannot mount a tmpfs on {SYSTEMD}"))
+    }
+}
+
 /// Removes what all tests shared; says what the host still shows of them.
 pub fn clear_away() -> Result<(), String> {
     let _ = Command::new("umount").arg(RESOLVERS).status();
+    user::uncover_files();
     let left = leftovers::of_the_whole_run();
     prepared::clear_away();
     let _ = fs::remove_dir_all(base());
@@ -372,6 +399,20 @@ impl Host {
         Started::new(self.cocker_command(line), line.to_string())
     }
 
+    /// Starts another program of the host on three pipes, with the words of `line`.
+    #[track_caller]
+    pub fn start_program(&self, program: &Path, line: &str) -> Started {
+        let mut command = self.command(program);
+        command.args(words(line));
+        Started::new(command, format!("{} {line}", program.display()))
+    }
+
+    /// Starts a command on three pipes; `line` is what it is called where it fails.
+    #[track_caller]
+    pub fn started(&self, command: Command, line: String) -> Started {
+        Started::new(command, line)
+    }
+
     /// Types a line into the host's shell, where `cocker` is in the `PATH`.
     #[track_caller]
     pub fn shell(&self, line: &str) -> Outcome {
@@ -443,7 +484,7 @@ impl Host {
         self.home.join("layers").join(layer).join("tree")
     }
 
-    /// The status column of container `name`.
+    /// The status column of container `name`, without what it says of its isolation.
     #[track_caller]
     pub fn status(&self, name: &str) -> String {
         let listing = self.cocker("-s containers").succeeds().stdout();
@@ -452,7 +493,7 @@ impl Host {
             .find(|line| line.split_whitespace().next() == Some(name));
         let line = line.unwrap_or_else(|| panic!("no container {name} in\n{listing}"));
         line.split_whitespace()
-            .last()
+            .rfind(|&word| word != "PRIVILEGED")
             .expect("a line of a listing has words")
             .to_string()
     }

@@ -27,6 +27,8 @@ pub enum Place<'a> {
     Inside(&'a str),
     /// In this namespace below /run/netns, by its name.
     Pinned(&'a str),
+    /// Where this process is, as `process`.
+    With(i32),
 }
 
 impl fmt::Display for Place<'_> {
@@ -36,6 +38,7 @@ impl fmt::Display for Place<'_> {
             Place::Outside => "outside",
             Place::Elsewhere => "elsewhere",
             Place::Inside(name) | Place::Pinned(name) => name,
+            Place::With(_) => "process",
         })
     }
 }
@@ -132,6 +135,14 @@ impl Host {
             .stdout()
             .trim_end()
             .to_string()
+    }
+
+    /// Starts a line at `place` as root of the machine.
+    #[track_caller]
+    pub fn start_at(&self, place: Place, line: &str) -> Started {
+        let mut command = self.command_in(&self.namespace_of(place), "sh");
+        command.args(["-c", &format!("exec {line}")]);
+        Started::new(command, format!("{line} ({place})"))
     }
 
     /// The links that `place` has, sorted, with blanks between.
@@ -261,6 +272,7 @@ impl Host {
                 format!("/proc/{}/ns/net", self.root_process(container)).into()
             }
             Place::Pinned(name) => Path::new(lab::NAMES).join(name),
+            Place::With(pid) => format!("/proc/{pid}/ns/net").into(),
         }
     }
 }

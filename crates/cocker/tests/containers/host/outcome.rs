@@ -68,6 +68,13 @@ impl Started {
         self
     }
 
+    /// Writes `input` to the command's standard input, which stays open.
+    #[track_caller]
+    pub fn type_in(&mut self, input: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("it was not closed yet");
+        stdin.write_all(input).expect("the command reads");
+    }
+
     /// Waits until the command has written `text` to standard output.
     #[track_caller]
     pub fn until_prints(&mut self, text: &str) {

@@ -14,7 +14,6 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         own_settings_can_be_changed,
         the_hosts_network_is_not_set_from_a_container_in_it,
         no_program_is_named_that_the_host_runs_when_a_cgroup_is_empty,
-        a_volume_over_proc_is_not_in_the_way_of_masks,
         other_masks_are_where_they_were_with_the_hosts_ids,
     ]
 }
@@ -276,28 +275,6 @@ fn no_program_is_named_that_the_host_runs_when_a_cgroup_is_empty(host: &Host) {
             agent.display()
         );
     }
-}
-
-fn a_volume_over_proc_is_not_in_the_way_of_masks(host: &Host) {
-    let data = host.folder("data");
-    fs::write(data.join("own"), "own\n").expect("the folder is ours");
-    booted(
-        host,
-        "web",
-        &format!(
-            "--volume {}:/proc/fs --volume {0}:/proc/sys/kernel",
-            data.display()
-        ),
-    );
-    assert_eq!(
-        host.inside("web", "cat /proc/fs/own /proc/sys/kernel/own"),
-        "own\nown"
-    );
-    host.inside("web", "umount /proc/sys/kernel; umount /proc/fs; true");
-    let written =
-        "/attacker open w /proc/sys/kernel/panic /proc/sys/kernel/core_pattern /proc/sysrq-trigger";
-    assert_eq!(host.inside("web", written), "");
-    assert_eq!(host.inside("web", "head -c 3 /proc/interrupts"), "");
 }
 
 fn other_masks_are_where_they_were_with_the_hosts_ids(host: &Host) {

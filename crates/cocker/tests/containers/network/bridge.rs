@@ -198,9 +198,12 @@ fn root_inside_configures_its_own_network(host: &Host) {
         host.addresses(Inside("web"), "eth0"),
         "166.88.0.2/24 166.88.0.200/24"
     );
-    let _web = host.serve(Inside("web"), "166.88.0.200:80");
-    host.reaches(Inside("db"), "166.88.0.200:80", "web");
     assert_eq!(host.at(OnHost, "ip -br addr"), before);
+    // What it calls itself is its own affair: to others it is who it was made.
+    let _web = host.serve(Inside("web"), "0.0.0.0:80");
+    host.reaches(Inside("web"), "166.88.0.200:80", "web");
+    host.does_not_reach(Inside("db"), "166.88.0.200:80");
+    host.reaches(Inside("db"), "166.88.0.2:80", "web");
 }
 
 fn the_hardware_address_stays_over_a_reboot(host: &Host) {

@@ -80,8 +80,8 @@ fn next_boot_repairs(host: &Host) {
 
 fn a_table_that_was_deleted_is_there_again_with_all_mappings(host: &Host) {
     two_booted(host);
-    for _ in 0..2 {
-        host.at(OnHost, "nft delete table inet cocker");
+    for family in ["inet", "bridge", "inet"] {
+        host.at(OnHost, &format!("nft delete table {family} cocker"));
         next_boot_repairs(host);
         both_work(host);
     }
@@ -100,6 +100,9 @@ fn a_rule_set_that_was_flushed_is_there_again_with_all_mappings(host: &Host) {
 fn maps_that_were_flushed_or_deleted_lead_to_all_containers_again(host: &Host) {
     two_booted(host);
     host.at(OnHost, "nft flush map inet cocker ports4");
+    next_boot_repairs(host);
+    both_work(host);
+    host.at(OnHost, "nft flush set bridge cocker senders4");
     next_boot_repairs(host);
     both_work(host);
     host.at(
@@ -135,13 +138,19 @@ fn a_host_without_a_default_route_is_warned_of(host: &Host) {
     host.reaches(OnHost, "127.0.0.1:8080", "web");
 }
 
+/// A chain as nft(8) wants it said: family, table, name.
+fn said(chain: &serde_json::Value) -> String {
+    let word = |key: &str| chain[key].as_str().expect("a chain has it");
+    format!("{} {} {}", word("family"), word("table"), word("name"))
+}
+
 fn a_chain_that_was_flushed_has_its_rules_again(host: &Host) {
     two_booted(host);
     let rules = host.lab().rules();
     let table = host.lab().table().expect("two containers are booted");
     let chains = table.iter().filter_map(|object| object.get("chain"));
-    for chain in chains.map(|chain| chain["name"].as_str().expect("a chain has a name")) {
-        host.at(OnHost, &format!("nft flush chain inet cocker {chain}"));
+    for chain in chains.map(said) {
+        host.at(OnHost, &format!("nft flush chain {chain}"));
         next_boot_repairs(host);
         assert_eq!(host.lab().rules(), rules, "after chain {chain} was flushed");
         both_work(host);
@@ -158,10 +167,10 @@ fn a_rule_that_was_deleted_is_there_again(host: &Host) {
             .filter_map(|object| object.get("rule"))
             .nth(n)
             .expect("the table has as many rules as before");
-        let (chain, handle) = (&rule["chain"], &rule["handle"]);
+        let (family, chain, handle) = (&rule["family"], &rule["chain"], &rule["handle"]);
         host.at(
             OnHost,
-            &format!("nft delete rule inet cocker {chain} handle {handle}"),
+            &format!("nft delete rule {family} cocker {chain} handle {handle}"),
         );
         next_boot_repairs(host);
         assert_eq!(host.lab().rules(), rules, "after rule {rule} was deleted");
@@ -174,10 +183,10 @@ fn rules_that_were_added_to_the_table_are_gone(host: &Host) {
     let rules = host.lab().rules();
     let table = host.lab().table().expect("two containers are booted");
     let chains = table.iter().filter_map(|object| object.get("chain"));
-    for chain in chains.map(|chain| chain["name"].as_str().expect("a chain has a name")) {
+    for chain in chains.map(said) {
         host.at(
             OnHost,
-            &format!("nft insert rule inet cocker {chain} tcp dport 80 drop"),
+            &format!("nft insert rule {chain} tcp dport 80 drop"),
         );
     }
     assert_ne!(host.lab().rules(), rules);

@@ -1,0 +1,201 @@
+//! Processes of others, what programs of one machine share, and what one user may have of it.
+
+use super::{Attacker, came_of, number};
+use crate::host::{Host, eventually, processes, with_image_test};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    with_image_test![
+        processes_of_others_are_out_of_reach,
+        who_assembles_a_container_is_out_of_reach,
+        what_programs_of_the_host_share_is_not_seen,
+        one_container_does_not_use_up_what_another_may,
+    ]
+}
+
+/// What `reach` tries on each process.
+const TRIED: [&str; 11] = [
+    "kill",
+    "ptrace",
+    "process_vm_readv",
+    "mem",
+    "environ",
+    "root",
+    "pidfd_getfd",
+    "pidfd_send_signal",
+    "setns",
+    "prlimit",
+    "setpriority",
+];
+
+/// Row 17: by number from inside, and by somebody who sees every process of the host and is root of the container.
+fn processes_of_others_are_out_of_reach(host: &Host) {
+    for name in ["one", "two"] {
+        Attacker::booted(host, name, "");
+    }
+    let others = [
+        process::id() as i32,
+        host.supervisor("one"),
+        host.supervisor("two"),
+        host.root_process("two"),
+        1,
+    ]
+    .map(|pid| pid.to_string());
+    let inside = Attacker::inside(host, "one", &format!("reach {}", others[..4].join(" ")));
+    let said = inside.outcome().succeeds().stdout();
+    for pid in &others[..4] {
+        for what in TRIED {
+            let came = came_of(&said, what, pid);
+            assert!(
+                ["ESRCH", "ENOENT", "EBADF"].contains(&came),
+                "{what} {pid}: {came}"
+            );
+        }
+    }
+    let own = host.start("run one -- sleep 77");
+    let sleep = host.until_inside_runs("sleep").to_string();
+    let program = Attacker::on_host(host);
+    let enter = format!("nsenter -t {} -U -S 0 -G 0 --", host.root_process("one"));
+    let seen = host.shell(&format!(
+        "{enter} {} reach {} {sleep}",
+        program.display(),
+        others.join(" ")
+    ));
+    let said = seen.succeeds().stdout();
+    for pid in &others {
+        for what in TRIED {
+            let came = came_of(&said, what, pid);
+            assert!(["EPERM", "EACCES"].contains(&came), "{what} {pid}: {came}");
+        }
+    }
+    // Control: what is its own, it reaches in every one of these ways.
+    for what in TRIED {
+        // Where a process is entered, its file system is not that of one who stands outside of it.
+        let came = came_of(&said, what, &sleep);
+        assert!(came == "succeeds" || what == "setns", "{what}: {came}");
+    }
+    drop(own);
+}
+
+/// Row 17: a boot's own processes, as long as they run the host's program in the container's namespaces.
+fn who_assembles_a_container_is_out_of_reach(host: &Host) {
+    host.cocker("create -m test -c web").ok();
+    let program = host.program();
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    let ours = namespace("self");
+    // The kernel gives what lies below /proc/PID of somebody who may not be dumped, and so not be traced, to root.
+    let owner = |pid: i32| fs::metadata(format!("/proc/{pid}/stat")).map(|found| found.uid());
+    let is_done = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut found = Vec::new();
+            while !is_done.load(Ordering::Relaxed) {
+                for process in processes() {
+                    let is_program = || {
+                        fs::read_link(format!("/proc/{}/exe", process.pid))
+                            .is_ok_and(|exe| exe == program)
+                    };
+                    if !is_program() {
+                        continue;
+                    }
+                    let of = namespace(&process.pid.to_string());
+                    let owner = owner(process.pid);
+                    // Asked again: meanwhile it may have executed cockerinit, which is the container's own.
+                    if of.is_some() && of != ours && is_program() {
+                        found.extend(owner.ok());
+                    }
+                }
+            }
+            found
+        });
+        for _ in 0..super::tries(40) {
+            host.cocker("boot web").ok();
+            host.cocker("kill web").ok();
+        }
+        is_done.store(true, Ordering::Relaxed);
+        watching.join().expect("it does not panic")
+    });
+    assert!(found.len() > 5, "only {} looks", found.len());
+    assert!(found.iter().all(|&owner| owner == 0), "{found:?}");
+    // Control: a process of another user that may be traced is that user's.
+    let mut plain = host.command("setpriv");
+    plain.args(["--reuid", "65534", "--clear-groups", "sleep", "77"]);
+    let plain = host.started(plain, "a plain process".into());
+    let pid = plain.pid().as_raw_nonzero().get();
+    eventually("a plain process", || {
+        owner(pid).is_ok_and(|uid| uid == 65_534)
+    });
+}
+
+/// The names of abstract sockets in this network namespace (unix(7)).
+fn abstract_names() -> BTreeSet<String> {
+    let sockets = fs::read_to_string("/proc/self/net/unix").expect("/proc is mounted");
+    let names = sockets.lines().filter_map(|line| line.split_once(" @"));
+    names.map(|(_, name)| name.to_string()).collect()
+}
+
+/// Row 18: CVE-2020-15257. System V and POSIX objects of the host, abstract sockets, and what the supervisor listens on.
+fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
+    let before = abstract_names();
+    for (name, option) in [("open", "--net HOST"), ("closed", "--net CUSTOM")] {
+        Attacker::booted(host, name, option);
+    }
+    assert_eq!(
+        abstract_names(),
+        before,
+        "cocker listens on an abstract socket"
+    );
+    let mut makes = Attacker::outside(host, "talk make");
+    makes.until_prints("abstract : succeeds");
+    let kinds = ["shared memory", "messages", "semaphores", "queue"];
+    for name in ["open", "closed"] {
+        let said = Attacker::inside(host, name, "talk use").outcome();
+        let said = said.succeeds().stdout();
+        for what in kinds {
+            assert_eq!(came_of(&said, what, ""), "ENOENT", "{what} in {name}");
+        }
+        // A network that is the host's has the host's abstract sockets too.
+        let expected = match name {
+            "open" => "succeeds",
+            _ => "ECONNREFUSED",
+        };
+        assert_eq!(came_of(&said, "abstract", ""), expected, "{name}");
+    }
+    // Control: another program of the host finds all of them.
+    let said = Attacker::outside(host, "talk use").outcome();
+    let said = said.succeeds().stdout();
+    for what in kinds.into_iter().chain(["abstract"]) {
+        assert_eq!(came_of(&said, what, ""), "succeeds", "{what}");
+    }
+    makes.outcome().succeeds();
+}
+
+/// Row 19: what the kernel counts for each user. Root of one container uses all of it up.
+fn one_container_does_not_use_up_what_another_may(host: &Host) {
+    for name in ["one", "two"] {
+        Attacker::booted(host, name, "--net CUSTOM");
+    }
+    for what in ["inotify", "queues", "signals"] {
+        let mut holds = Attacker::inside(host, "one", &format!("hold {what}"));
+        holds.until_prints("held");
+        let one = |attack: crate::host::Started| {
+            let said = attack.outcome().succeeds().stdout();
+            came_of(&said, "one", what).to_string()
+        };
+        // Control: it is a limit, since nobody in the same container gets any more.
+        let same = one(Attacker::inside(host, "one", &format!("one {what}")));
+        assert_ne!(same, "succeeds", "{what}");
+        let other = one(Attacker::inside(host, "two", &format!("one {what}")));
+        assert_eq!(other, "succeeds", "{what} of another container");
+        let hosts = one(Attacker::outside(host, &format!("one {what}")));
+        assert_eq!(hosts, "succeeds", "{what} of the host");
+        let said = holds.outcome().succeeds().stdout();
+        assert!(number(&said, "held") > 3, "{said}");
+        let _ = fs::remove_file("/dev/mqueue/another");
+    }
+}

@@ -1,0 +1,552 @@
+//! cocker as an ordinary user has it: the same commands, with nothing of the host's root.
+
+use crate::host::{
+    Access, Host, Ids, Place, SshServer, User, eventually, in_a_lab, on_an_empty_store, processes,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    let mut trials = on_an_empty_store![
+        the_quick_start_works_for_an_ordinary_user,
+        root_inside_is_the_user_outside_and_its_files_are_only_its_own,
+        an_image_is_made_of_a_container_and_boots_again,
+        what_hides_lower_files_goes_into_archives_as_for_everybody,
+        an_archive_cannot_say_where_its_files_lie,
+        files_go_in_and_out_booted_and_stopped,
+        volumes_show_the_users_files_as_those_of_root,
+        privileged_means_no_more_than_the_user,
+        a_killed_supervisor_leaves_nothing_once_the_next_command_ran,
+        a_command_joins_the_namespace_of_the_container_that_it_is_about,
+        images_go_through_the_users_own_ssh,
+        what_cannot_be_had_is_said_with_its_remedy,
+        a_delegated_cgroup_is_used,
+        nobody_else_can_use_the_store,
+    ];
+    trials.extend(in_a_lab![
+        a_network_of_its_own_is_carried_by_pasta,
+        a_network_ends_with_its_container_however_that_ends,
+        a_port_that_is_taken_is_said,
+    ]);
+    trials
+}
+
+/// The user with container `t` of image `test`, created and not booted.
+#[track_caller]
+fn with_container(user: &User, options: &str) {
+    user.cocker("install-test").ok();
+    user.cocker(&format!("create -m test -c t {options}")).ok();
+}
+
+#[track_caller]
+fn destroy(user: &User, name: &str) {
+    user.cocker(&format!("-a destroy -h -c {name}")).ok();
+}
+
+fn the_quick_start_works_for_an_ordinary_user(host: &Host) {
+    const LINES: [(&str, &str, &str); 7] = [
+        ("# ", "cocker -a install_test", "OK"),
+        ("# ", "cocker -a create -m test -c test", "OK"),
+        ("# ", "cocker -a boot -c test -t", "connect to container ok"),
+        (
+            "[root@test /root] ",
+            "id -u; cat /proc/1/comm",
+            "cockerinit",
+        ),
+        ("[root@test /root] ", "exit", "logout"),
+        ("# ", "cocker -a shutdown -c test", "OK"),
+        ("# ", "cocker -a destroy -c test", "OK"),
+    ];
+    let user = User::new(host, Ids::Many);
+    let mut terminal = user.terminal();
+    for (prompt, typed, answer) in LINES {
+        terminal.expect(prompt);
+        terminal.type_line(typed);
+        terminal.expect(answer);
+    }
+    terminal.expect("# ");
+    terminal.type_line("exit");
+    terminal.exits(0);
+    user.nothing_is_left();
+    // The host's root has not heard of any of it.
+    assert_eq!(host.entries("."), Vec::<String>::new());
+}
+
+fn root_inside_is_the_user_outside_and_its_files_are_only_its_own(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    user.cocker("boot t").ok();
+    let root = user.root_process("t");
+    let status = fs::read_to_string(format!("/proc/{root}/status")).expect("it runs");
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let id = user.id().to_string();
+    let all_its_own = |uids: &str| uids.split_whitespace().all(|uid| uid == id);
+    assert!(uids.is_some_and(all_its_own), "{status}");
+
+    assert_eq!(user.inside("t", "id -u; id -g"), "0\n0");
+    user.inside("t", "echo kept > /root/file && chown 5:7 /root/file");
+    assert_eq!(user.inside("t", "stat -c %u:%g /root/file"), "5:7");
+    let upper = user.store().join("containers/t/files/upper/root/file");
+    let found = fs::metadata(upper).expect("it was written");
+    assert_eq!((found.uid(), found.gid()), (user.id_of(5), user.id_of(7)));
+
+    // Nothing of the host's root is had inside, whatever is tried.
+    let tried = "mknod /tmp/disk b 254 0; echo $?; echo 1 > /proc/sys/kernel/sysrq; echo $?; \
+                 kill -0 2 2>/dev/null; echo $?";
+    assert_eq!(user.inside("t", tried), "1\n2\n1");
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+fn an_image_is_made_of_a_container_and_boots_again(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    user.cocker("boot t").ok();
+    user.inside(
+        "t",
+        "mkdir /srv/own && echo 1 > /srv/own/one && chown 33:33 /srv/own/one",
+    );
+    user.cocker("shutdown t").ok();
+    user.cocker("to-image --from-container t --to-image two")
+        .ok();
+    user.cocker("export two --compress zstd").ok();
+    user.cocker("rm-image two").ok();
+    user.cocker("import two.cockerimage").ok();
+    user.cocker("check").succeeds();
+    user.cocker("create -m two -c u -b").ok();
+    let told = user.inside("u", "stat -c '%u %s' /srv/own/one; cat /srv/own/one");
+    assert_eq!(told, "33 2\n1");
+    destroy(&user, "u");
+    user.nothing_is_left();
+}
+
+fn what_hides_lower_files_goes_into_archives_as_for_everybody(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    user.cocker("boot t").ok();
+    user.inside("t", "mkdir /d && echo low > /d/low && echo gone > /gone");
+    user.cocker("shutdown t").ok();
+    user.cocker("to-image --from-container t --to-image low")
+        .ok();
+    user.cocker("create -m low -c t -b").ok();
+    user.inside("t", "rm -r /d /gone && mkdir /d && echo high > /d/high");
+    user.cocker("shutdown t").ok();
+    user.cocker("to-image --from-container t --to-image high")
+        .ok();
+    for image in ["test", "low", "high"] {
+        user.cocker(&format!("export {image}")).ok();
+    }
+    let looks = "ls /d; cat /d/high; ls /gone 2>/dev/null || echo no";
+    user.cocker("create -m high -c t -b").ok();
+    assert_eq!(user.inside("t", looks), "high\nhigh\nno");
+    destroy(&user, "t");
+
+    // What the host's root imports shows the same, and so does what comes back from there.
+    for image in ["test", "low", "high"] {
+        let file = user.home().join(format!("{image}.cockerimage"));
+        host.cocker(&format!("import {}", file.display())).ok();
+    }
+    host.cocker("create -m high -c t -b").ok();
+    assert_eq!(host.inside("t", looks), "high\nhigh\nno");
+    host.cocker("-a destroy -h -c t").ok();
+    user.cocker("rm-image high").ok();
+    let again = user.home().join("high.cockerimage");
+    host.cocker(&format!("export high -f --image-file {}", again.display()))
+        .ok();
+    chown(&again, Some(user.id()), Some(user.id())).expect("we are root");
+    user.cocker("import high.cockerimage").ok();
+    user.cocker("create -m high -c t -b").ok();
+    assert_eq!(user.inside("t", looks), "high\nhigh\nno");
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+/// Everybody may write attributes under `user.`, and there an ordinary user's overlay looks for its own.
+fn an_archive_cannot_say_where_its_files_lie(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    user.cocker("install-test").ok();
+    let tree = host.folder("tree");
+    fs::create_dir(tree.join("moved")).expect("it is ours");
+    fs::create_dir(tree.join("closed")).expect("it is ours");
+    let archive = user.home().join("evil.cockerimage");
+    let script = format!(
+        "cd {} && setfattr -n user.overlay.redirect -v /root moved && \
+         setfattr -n user.overlay.opaque -v y closed && setfattr -n user.note -v kept closed && \
+         tar --xattrs --xattrs-include='user.*' -czf {} . && chmod 644 {1}",
+        tree.display(),
+        archive.display(),
+    );
+    host.shell(&script).succeeds();
+    user.cocker("import evil.cockerimage").ok();
+    let layers = user.store().join("layers");
+    let script = format!(
+        "getfattr -R -d -m - --absolute-names {}/*/tree",
+        layers.display()
+    );
+    let told = host.shell(&script).stdout();
+    assert!(told.contains("user.note=\"kept\""), "{told}");
+    assert!(!told.contains("user.overlay"), "{told}");
+}
+
+fn files_go_in_and_out_booted_and_stopped(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    fs::write(user.home().join("in"), "in\n").expect("we are root");
+    chown(user.home().join("in"), Some(user.id()), Some(user.id())).expect("we are root");
+    for (round, is_booted) in [("1", true), ("2", false)] {
+        if is_booted {
+            user.cocker("boot t").ok();
+        }
+        user.cocker(&format!("put t in /root/in{round}")).ok();
+        user.cocker(&format!("get t /root/in{round} out{round}"))
+            .ok();
+        let out = user.home().join(format!("out{round}"));
+        assert_eq!(fs::read_to_string(&out).expect("it came"), "in\n");
+        assert_eq!(fs::metadata(&out).expect("it came").uid(), user.id());
+        fs::write(user.home().join("map"), "NAME value\n").expect("we are root");
+        user.cocker(&format!("put t in /root/template{round}")).ok();
+        let line = format!("instantiate --template-file /root/template{round} --set in=done t");
+        user.cocker(&line).ok();
+        user.cocker(&format!("get t /root/template{round} done{round}"))
+            .ok();
+        let done = fs::read_to_string(user.home().join(format!("done{round}")));
+        assert_eq!(done.expect("it came"), "done\n");
+        if is_booted {
+            user.cocker("shutdown t").ok();
+        }
+    }
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+fn volumes_show_the_users_files_as_those_of_root(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    let shared = user.home().join("shared");
+    user.shell("mkdir shared && echo mine > shared/mine")
+        .succeeds();
+    let closed = host.folder("closed");
+    fs::write(closed.join("secret"), "secret\n").expect("it is ours");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    with_container(&user, &format!("--volume {}:/data", shared.display()));
+    user.cocker("boot t").ok();
+    assert_eq!(
+        user.inside("t", "stat -c %u /data/mine; cat /data/mine"),
+        "0\nmine"
+    );
+    user.inside("t", "echo new > /data/new");
+    let new = fs::metadata(shared.join("new")).expect("it was written");
+    assert_eq!(new.uid(), user.id());
+    destroy(&user, "t");
+    assert!(shared.join("new").exists());
+
+    // What the user may not read on the host is not to be had by a container either.
+    user.cocker(&format!(
+        "create -m test -c t --volume {}:/data",
+        closed.display()
+    ));
+    user.cocker("boot t");
+    let tried = user.cocker("run t -- cat /data/secret");
+    assert!(!tried.stdout().contains("secret"), "{tried}");
+    user.cocker("-a destroy -h -f -c t");
+    user.nothing_is_left();
+}
+
+fn privileged_means_no_more_than_the_user(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "--privileged");
+    user.cocker("boot t").ok();
+    let map = user.inside("t", "cat /proc/self/uid_map");
+    let map: Vec<&str> = map.split_whitespace().collect();
+    let (id, besides) = (user.id().to_string(), user.id_of(1).to_string());
+    assert_eq!(map, ["0", &*id, "1", "1", &*besides, "65535"]);
+    let tried = "mknod /tmp/disk b 254 0; echo $?; cat /proc/kcore > /dev/null; echo $?";
+    assert_eq!(user.inside("t", tried), "1\n1");
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+#[track_caller]
+fn parent_of(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    parent
+        .and_then(|pid| pid.trim().parse().ok())
+        .expect("it has one")
+}
+
+#[track_caller]
+fn kill_supervisor(user: &User, name: &str) {
+    let supervisor = parent_of(user.root_process(name));
+    let supervisor = Pid::from_raw(supervisor).expect("a pid");
+    kill_process(supervisor, Signal::KILL).expect("it runs");
+}
+
+fn a_killed_supervisor_leaves_nothing_once_the_next_command_ran(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    user.cocker("boot t").ok();
+    kill_supervisor(&user, "t");
+    eventually("its processes are gone", || user.processes().is_empty());
+    let listing = user.cocker("-s containers").succeeds().stdout();
+    assert!(listing.contains("STOPPED"), "{listing}");
+    user.cocker("boot t").ok();
+    assert_eq!(user.inside("t", "echo up"), "up");
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+/// Two that were booted at once stand in two namespaces; each is reached by what is about it.
+fn a_command_joins_the_namespace_of_the_container_that_it_is_about(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    user.cocker("create -m test -c u").ok();
+    let both = [user.start("boot t"), user.start("boot u")];
+    for boot in both {
+        boot.outcome().ok();
+    }
+    for name in ["t", "u"] {
+        let script = format!("echo {name} > /root/name");
+        user.inside(name, &script);
+        user.cocker(&format!("get {name} /root/name {name}")).ok();
+        let told = fs::read_to_string(user.home().join(name));
+        assert_eq!(told.expect("it came"), format!("{name}\n"));
+    }
+    destroy(&user, "t");
+    destroy(&user, "u");
+    user.nothing_is_left();
+}
+
+fn images_go_through_the_users_own_ssh(host: &Host) {
+    let server = SshServer::start(host, Access::Everything);
+    let user = User::new(host, Ids::Many);
+    let folder = user.home().join(".ssh");
+    fs::create_dir(&folder).expect("we are root");
+    for (name, text) in [
+        (
+            "id_ed25519",
+            fs::read(server.file("id")).expect("it was made"),
+        ),
+        (
+            "known_hosts",
+            fs::read(server.file("known_hosts")).expect("it was made"),
+        ),
+        (
+            "config",
+            format!(
+                "Host images\n HostName 127.0.0.1\n User root\n Port {}\n",
+                server.port()
+            )
+            .into(),
+        ),
+    ] {
+        let file = folder.join(name);
+        fs::write(&file, text).expect("we are root");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("we are root");
+        chown(&file, Some(user.id()), Some(user.id())).expect("we are root");
+    }
+    chown(&folder, Some(user.id()), Some(user.id())).expect("we are root");
+    user.cocker("install-test").ok();
+    user.cocker("spush test --srepo images").ok();
+    assert_eq!(server.names(), ["test.cockerimage", "test.sha256"]);
+    user.cocker("rm-image test").ok();
+    user.cocker("spull test").ok();
+    user.cocker("create -m test -c t -b").ok();
+    assert_eq!(user.inside("t", "echo pulled"), "pulled");
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+fn what_cannot_be_had_is_said_with_its_remedy(host: &Host) {
+    let alone = User::new(host, Ids::One);
+    let refused = alone.cocker("images").fails(1, &["/etc/subuid", "no ids"]);
+    assert!(
+        refused.stderr.contains("usermod --add-subuids"),
+        "{refused}"
+    );
+
+    let user = User::new(host, Ids::Many);
+    let without = user
+        .shell("mkdir bin && ln -s $(command -v cocker) bin/cocker && PATH=$PWD/bin cocker images");
+    without.fails(1, &["cannot execute `newuidmap`", "uidmap"]);
+
+    with_container(&user, "");
+    let limits = user.cocker("boot t --mem-limit 100M");
+    limits.fails(1, &["--mem-limit", "Delegate=yes"]);
+    user.cocker("create -m test -c c --net CUSTOM")
+        .fails(1, &["only root"]);
+    user.cocker("boot t").ok();
+    user.cocker("pause t").fails(1, &["delegated"]);
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+/// This machine's v2 may have no controllers; what it has always is a freezer.
+fn a_delegated_cgroup_is_used(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    let place = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .into_iter()
+        .find(|place| fs::metadata(format!("{place}/cgroup.procs")).is_ok());
+    let place = place.expect("the machine has cgroup v2");
+    let folder = format!("{place}/cocker-test-user-{}", user.id());
+    fs::create_dir(&folder).expect("we are root");
+    for file in [
+        "",
+        "cgroup.procs",
+        "cgroup.subtree_control",
+        "cgroup.threads",
+    ] {
+        let file = format!("{folder}/{file}");
+        chown(file, Some(user.id()), Some(user.id())).expect("we are root");
+    }
+    let id = user.id();
+    let types = |line: &str| {
+        let line = format!(
+            "echo $$ > {folder}/cgroup.procs; cd {home}; export HOME={home}; unset COCKER_HOME COCKER_CGROUP; \
+             exec setpriv --reuid={id} --regid={id} --clear-groups -- cocker {line}",
+            home = user.home().display()
+        );
+        host.shell(&line)
+    };
+    types("boot t").ok();
+    let inside = format!("{folder}/cocker");
+    let made = || {
+        fs::read_dir(&inside).map_or(0, |entries| {
+            entries
+                .flatten()
+                .filter(|entry| entry.path().is_dir())
+                .count()
+        })
+    };
+    assert_eq!(made(), 1);
+    types("pause t").ok();
+    let listing = types("-s containers").succeeds().stdout();
+    assert!(listing.contains("PAUSED("), "{listing}");
+    types("resume t").ok();
+    types("shutdown t").ok();
+    assert_eq!(made(), 0);
+    types("destroy t").ok();
+    user.nothing_is_left();
+    let left = fs::read_dir(&folder).expect("it is there").flatten();
+    for entry in left.filter(|entry| entry.path().is_dir()) {
+        fs::remove_dir(entry.path()).expect("nobody is in it");
+    }
+    fs::remove_dir(&folder).expect("nobody is in it");
+}
+
+fn nobody_else_can_use_the_store(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    user.cocker("install-test").ok();
+    assert_eq!(
+        user.store().metadata().expect("it is there").mode() & 0o777,
+        0o700
+    );
+    let other = User::new(host, Ids::Many);
+    let line = format!("COCKER_HOME={} cocker images", user.store().display());
+    other.shell(&line).fails(1, &["Permission denied"]);
+}
+
+/// The pasta of this user's containers.
+fn carriers(user: &User) -> usize {
+    let processes = user.processes();
+    let is_one = |line: &str| line.contains("pasta") && line.contains("--config-net");
+    processes.iter().filter(|(_, line)| is_one(line)).count()
+}
+
+/// What a client says at `to` arrives at `mapped` in the network of `root`, and what is answered there comes back. The client
+/// speaks first: the pasta of Debian 12 may sit on what a server says before that.
+#[track_caller]
+fn is_led(host: &Host, root: i32, from: Place, to: &str, mapped: &str) {
+    let mut server = host.start_at(Place::With(root), &format!("nc -l -N {mapped}"));
+    eventually("the server listens", || {
+        let number = mapped.trim_start_matches("-u ");
+        let listening = host.at(Place::With(root), "ss -Hltun");
+        listening.contains(&format!("0.0.0.0:{number} "))
+    });
+    let mut client = host.start_at(from, &format!("nc {to}"));
+    client.type_in(b"question\n");
+    server.until_prints("question\n");
+    server.type_in(b"answer\n");
+    client.until_prints("answer\n");
+    for one in [server, client] {
+        one.signal(Signal::KILL);
+        one.outcome();
+    }
+}
+
+fn a_network_of_its_own_is_carried_by_pasta(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "--net BRIDGE --port-mapping 8080:80,9000:90/udp");
+    user.cocker("boot t").ok();
+    let address = user.inside(
+        "t",
+        "ip -4 -o addr show dev eth0 | tr -s ' ' | cut -d' ' -f4",
+    );
+    assert_eq!(address, "166.88.0.2/24");
+    let root = user.root_process("t");
+    for (from, to, mapped) in [
+        (Place::Outside, "10.99.0.1 8080", "80"),
+        (Place::OnHost, "127.0.0.1 8080", "80"),
+        (Place::Outside, "-u 10.99.0.1 9000", "-u 90"),
+    ] {
+        is_led(host, root, from, to, mapped);
+    }
+    // And the way out, as the host.
+    let _outside = host.serve(Place::Outside, "0.0.0.0:7000");
+    let seen = host.reaches(Place::With(root), "10.99.0.2:7000", "outside");
+    assert_eq!(seen, "10.99.0.1");
+    // What listens on the host's loopback alone is not reached by the way out.
+    let _private = host.serve(Place::OnHost, "127.0.0.1:7001");
+    host.does_not_reach(Place::With(root), "166.88.0.1:7001");
+    user.cocker("shutdown t").ok();
+    assert_eq!(carriers(&user), 0);
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+fn a_network_ends_with_its_container_however_that_ends(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "--net BRIDGE --port-mapping 8080:80");
+    for round in 0..3 {
+        user.cocker("boot t").ok();
+        assert_eq!(carriers(&user), 1, "{round}");
+        match round {
+            0 => drop(user.cocker("kill t").ok()),
+            1 => {
+                kill_supervisor(&user, "t");
+                eventually("its processes are gone", || {
+                    user.processes().len() == carriers(&user)
+                });
+                user.cocker("-s containers").succeeds();
+            }
+            _ => destroy(&user, "t"),
+        }
+        assert_eq!(carriers(&user), 0, "{round}");
+    }
+    user.nothing_is_left();
+    let store = user.store().to_string_lossy().into_owned();
+    assert!(
+        processes()
+            .iter()
+            .all(|process| !process.command_line().contains(&*store))
+    );
+}
+
+fn a_port_that_is_taken_is_said(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "--net BRIDGE --port-mapping 8080:80");
+    let taken = host.serve(Place::OnHost, "0.0.0.0:8080");
+    user.cocker("boot t").fails(1, &["8080"]);
+    assert_eq!(carriers(&user), 0);
+    drop(taken);
+    user.cocker("boot t").ok();
+    destroy(&user, "t");
+    // Below this the kernel gives ports to root alone.
+    user.cocker("create -m test -c t --net BRIDGE --port-mapping 80:80")
+        .ok();
+    user.cocker("boot t")
+        .fails(1, &["80", "ip_unprivileged_port_start"]);
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
