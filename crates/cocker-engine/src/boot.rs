@@ -11,12 +11,13 @@ use crate::pasta::Pasta;
 use crate::plan::{c_string, stop_signal};
 use crate::request::BootRequest;
 use crate::resolv_conf;
+use crate::rootless::FOR_A_USER;
 use crate::state::Record;
 use cocker_image::Name;
 use cocker_network::{HostSide, NetworkPlan};
 use cocker_protocol::{ClientReply, InitReport};
 use cocker_sandbox::{Descriptor, Supervisor};
-use cocker_sys::namespace::is_below_the_host;
+use cocker_sys::namespace::stands_for_a_user;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
@@ -116,7 +117,7 @@ impl Engine {
 
     /// None for a container that has no network of cocker's making.
     fn network_to_be(&self, container: &Container) -> Result<Option<NetworkToBe>, NetworkFailure> {
-        Ok(match is_below_the_host() {
+        Ok(match stands_for_a_user() {
             true => self.pasta(container)?.map(NetworkToBe::Pasta),
             false => self
                 .network_plan(container)?
@@ -251,10 +252,7 @@ impl Engine {
                 c_string(container.name.as_str().as_bytes())?,
                 c_string(stop_signal.to_string().as_bytes())?,
             ],
-            environment: vec![
-                self.variable("COCKER_HOME", self.store.home().as_os_str().as_bytes())?,
-                self.variable("COCKER_CGROUP", self.settings.cgroup_parent.as_bytes())?,
-            ],
+            environment: self.supervisors_environment()?,
             descriptors: vec![
                 Descriptor::Given(lock),
                 Descriptor::Given(control),
@@ -267,6 +265,18 @@ impl Engine {
             ],
         };
         Ok((ours, supervisor))
+    }
+
+    /// For what it executes at its end.
+    fn supervisors_environment(&self) -> Result<Vec<CString>, BootError> {
+        let mut environment = vec![
+            self.variable("COCKER_HOME", self.store.home().as_os_str().as_bytes())?,
+            self.variable("COCKER_CGROUP", self.settings.cgroup_parent.as_bytes())?,
+        ];
+        if stands_for_a_user() {
+            environment.push(self.variable(FOR_A_USER, b"1")?);
+        }
+        Ok(environment)
     }
 
     fn variable(&self, key: &str, value: &[u8]) -> Result<CString, BootError> {

@@ -43,13 +43,17 @@ pub(crate) fn range(slot: u32) -> IdRange {
             count: own.min(COUNT),
         };
     }
-    let first = match slot < COUNT {
+    IdRange {
+        first: HostId(first(slot)),
+        count: COUNT,
+    }
+}
+
+/// Where the range of a slot begins, in the host's ids.
+fn first(slot: u32) -> u32 {
+    match slot < COUNT {
         true => FIRST + slot * COUNT,
         false => slot,
-    };
-    IdRange {
-        first: HostId(first),
-        count: COUNT,
     }
 }
 
@@ -124,9 +128,11 @@ pub(crate) fn path(slot: u32) -> String {
 /// Takes the first free slot for a container of a name that is free itself. `None` when all are taken.
 pub(crate) fn take(store: &Store, container: &Name, offer: &Offer) -> Result<Option<u32>, Errno> {
     let mut taken = taken(store)?;
+    // Where all have the same ids, a slot is but a number.
+    let are_shared = cocker_sys::namespace::is_below_the_host();
     for &slot in &offer.slots {
         // What was given once may lie across what the files say now.
-        let others: Vec<u32> = overlapping(&taken, slot).collect();
+        let others: Vec<u32> = overlapping(&taken, slot, are_shared).collect();
         let mut is_free = true;
         for other in others {
             let owner = &taken[&other];
@@ -149,13 +155,14 @@ pub(crate) fn take(store: &Store, container: &Name, offer: &Offer) -> Result<Opt
 }
 
 /// The slots that are registered and whose ranges have an id in common with this one's.
-fn overlapping(taken: &BTreeMap<u32, String>, slot: u32) -> impl Iterator<Item = u32> {
-    let start = range(slot).first.0;
-    // Where all have the same ids, a slot is but a number.
-    let is_shared = range(slot).is_unchanged();
-    let overlaps = move |other: &u32| match is_shared {
+fn overlapping(
+    taken: &BTreeMap<u32, String>,
+    slot: u32,
+    are_shared: bool,
+) -> impl Iterator<Item = u32> {
+    let overlaps = move |other: &u32| match are_shared {
         true => *other == slot,
-        false => range(*other).first.0.abs_diff(start) < COUNT,
+        false => first(*other).abs_diff(first(slot)) < COUNT,
     };
     taken.keys().copied().filter(overlaps)
 }
@@ -298,7 +305,7 @@ mod tests {
         assert!(is_slot(0) && is_slot(COUNT) && is_slot(SLOTS - 1));
         assert!(!is_slot(SLOTS) && !is_slot(COUNT - 1) && !is_slot(u32::MAX));
         let taken = BTreeMap::from([(1, "a".to_string()), (200_000, "b".to_string())]);
-        let overlapping = |slot| overlapping(&taken, slot).collect::<Vec<_>>();
+        let overlapping = |slot| overlapping(&taken, slot, false).collect::<Vec<_>>();
         assert!(overlapping(0).is_empty());
         assert_eq!(overlapping(1), [1]);
         assert_eq!(overlapping(FIRST + COUNT + 5), [1]);

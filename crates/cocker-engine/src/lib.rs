@@ -66,7 +66,7 @@ pub use cocker_protocol::{ModeTracker, Modes};
 pub use cocker_sandbox::{
     CpuTime, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
-pub use cocker_sys::namespace::is_below_the_host as is_rootless;
+pub use cocker_sys::namespace::{stand_for_a_user, stands_for_a_user};
 pub use command::Running;
 pub use confinement::{
     Capabilities, CapabilityName, ConfinementError, ConfinementRequest, ConfinementSettings,
@@ -100,7 +100,7 @@ pub use request::{
     SearchRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest, Variable,
     VolumeAccess, VolumeIds, VolumeRequest, VolumeSetId, Which, WhileBooted, Who, WindowSize,
 };
-pub use rootless::become_root;
+pub use rootless::{FOR_A_USER, become_root};
 pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};
 pub use terminals::{MOST_TYPED, Session, SessionEntry, Shown, ShownBefore};

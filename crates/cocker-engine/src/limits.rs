@@ -563,8 +563,7 @@ fn failed(container: &Name, source: SettingsError) -> EngineError {
     }
 }
 
-/// Whatever starts other programs there: the root process, and cockerinit where it is not that one. Its supervisor is not
-/// done with it while we hold the container, so the number is its own.
+/// Who starts programs in a booted container.
 #[derive(Clone, Copy)]
 struct RootAndInit {
     root_process: Pid,
@@ -572,6 +571,8 @@ struct RootAndInit {
     owner: Option<u32>,
 }
 
+/// Limits whatever starts other programs there: the root process, and cockerinit where it is not that one. Its supervisor is not
+/// done with it while we hold the container, so the number is its own.
 fn limit_open_files(
     cgroup: &Cgroup,
     RootAndInit {
@@ -601,7 +602,12 @@ fn limit_open_files(
         let name = std::fs::read_to_string(name).unwrap_or_default();
         *pid == root_process || name.trim_end() == "cockerinit"
     };
-    let members = cgroup.members().map_err(failed)?;
+    let mut members = cgroup.members().map_err(failed)?;
+    if members.is_empty() {
+        // It has no cgroup, as an ordinary user's may not.
+        members = children_of(root_process);
+        members.push(root_process);
+    }
     for pid in members.into_iter().filter(is_init) {
         let given = prlimit(Some(pid), Resource::Nofile, limit).map(drop);
         let given = match (given, owner) {
@@ -615,6 +621,15 @@ fn limit_open_files(
         }
     }
     Ok(())
+}
+
+/// Those of its only thread, or of its first one (proc_pid_task_tid(5), "children").
+fn children_of(process: Pid) -> Vec<Pid> {
+    let pid = process.as_raw_nonzero();
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let text = text.unwrap_or_default();
+    let pids = text.split_whitespace().filter_map(|pid| pid.parse().ok());
+    pids.filter_map(Pid::from_raw).collect()
 }
 
 /// Limits one process, by a child that has become `owner`.

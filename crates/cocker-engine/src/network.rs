@@ -15,7 +15,7 @@ use cocker_network::{
     LINK_PREFIX, NetworkError, NetworkPlan, Obstacle, PinError, PortMapping,
 };
 use cocker_sandbox::{IdRange, Namespaces, NetworkNamespace, SandboxError};
-use cocker_sys::namespace::is_below_the_host;
+use cocker_sys::namespace::stands_for_a_user;
 use rustix::fd::BorrowedFd;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -163,7 +163,7 @@ impl Engine {
         &self,
         container: &Container,
     ) -> Result<Option<Aftermath>, NetworkFailure> {
-        if is_below_the_host() {
+        if stands_for_a_user() {
             pasta::end(container, &self.pid_file(&container.name))?;
             return Ok(None);
         }
@@ -293,7 +293,7 @@ fn link_prefix(settings: &ContainerSettings) -> String {
 /// Makes the namespace of a container of CUSTOM, owned by the container's user namespace, so that root inside can
 /// configure it.
 pub(crate) fn pin_new(container: &Container) -> Result<(), NetworkFailure> {
-    if is_below_the_host() {
+    if stands_for_a_user() {
         return Err(NetworkFailure::CustomNeedsRoot);
     }
     let namespaces = Namespaces::make(id_range(container), true)?;

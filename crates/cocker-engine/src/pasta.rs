@@ -44,8 +44,11 @@ impl PastaError {
                 "install package passt, create the container with --net HOST, or run cocker as root: sudo.".into(),
             ),
             PastaError::Execute { .. } | PastaError::End { .. } => None,
-            PastaError::Refused { .. } => Some(
+            PastaError::Refused { words } if words.contains("port") => Some(
                 "an ordinary user may map ports from net.ipv4.ip_unprivileged_port_start on that nobody else listens on.".into(),
+            ),
+            PastaError::Refused { .. } => Some(
+                "pasta needs a default route on the host (ip route) and /dev/net/tun open to everybody; without: --net HOST.".into(),
             ),
         }
     }
@@ -64,11 +67,17 @@ pub(crate) struct Pasta {
 impl Pasta {
     /// Starts it for the root process `pid`; returns when packets pass.
     pub(crate) fn start(&self, pid: i32) -> Result<(), PastaError> {
-        let output = Command::new(PROGRAM)
+        let failed = |source| PastaError::Execute { source };
+        // It stays as long as the container, and what the user has left open must not.
+        cocker_sys::execution::close_on_exec_from(3).map_err(|errno| failed(errno.into()))?;
+        let mut pasta = Command::new(PROGRAM);
+        // Until it is in the background, nobody else could find it.
+        cocker_sys::execution::dies_with_us(&mut pasta);
+        let output = pasta
             .args(self.arguments(pid))
             .stdin(Stdio::null())
             .output()
-            .map_err(|source| PastaError::Execute { source })?;
+            .map_err(failed)?;
         if output.status.success() {
             return Ok(());
         }
@@ -139,12 +148,20 @@ pub(crate) fn end(container: &Container, pid_file: &Path) -> Result<(), PastaErr
         let length = rustix::io::read(&file, &mut text)?;
         let pid = std::str::from_utf8(&text[..length]).ok();
         let pid = pid.and_then(|pid| pid.trim().parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            end_process(pid, pid_file)?;
+        match pid.and_then(Pid::from_raw) {
+            Some(pid) => end_process(pid, pid_file)?,
+            // It was made, and not written to yet.
+            None => all_processes().try_for_each(|pid| end_process(pid, pid_file))?,
         }
         rustix::fs::unlinkat(&container.folder, PID_FILE, AtFlags::empty())
     };
     ended().map_err(|source| PastaError::End { source })
+}
+
+fn all_processes() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(Pid::from_raw)
 }
 
 /// Ends the process `pid` where its command line names `pid_file`: anybody else that has the number by now is left alone.

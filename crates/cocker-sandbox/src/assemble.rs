@@ -262,7 +262,8 @@ fn leave_keyring() -> Result<(), Errno> {
 /// sandbox's root, with every capability in the sandbox's namespaces and none outside. A privileged one stays the host's
 /// root.
 fn become_root(has_own_ids: bool) -> Result<(), Errno> {
-    if has_own_ids {
+    // An ordinary user's root is that user, without the other groups that it is in.
+    if has_own_ids || cocker_sys::namespace::is_below_the_host() {
         cocker_sys::credentials::become_user(0, 0)?;
     }
     // The client's umask is the user's and has no part in what is made inside.

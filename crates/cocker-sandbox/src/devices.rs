@@ -1,5 +1,6 @@
 //! `/dev`, made outside as one small file system that has no name yet: device nodes can only be made by the host's root,
-//! and made here they can be nothing else than what they are called, whatever the image holds.
+//! and made here they can be nothing else than what they are called, whatever the image holds. An ordinary user's are the host's
+//! own, mounted in their places.
 
 use crate::cgroup::{DeviceKind, DeviceRule, DeviceUse};
 use crate::failure::SandboxError;

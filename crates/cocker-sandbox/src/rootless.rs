@@ -21,6 +21,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Ids of a sandbox beside the user's own.
 const MOST: u32 = 65_535;
@@ -45,6 +46,12 @@ struct Kind {
 pub enum RootlessError {
     #[error("`{}` gives `{user}` no ids", file.display())]
     NoIds { file: PathBuf, user: String },
+    #[error("`{}` gives `{user}` no more than {count} ids in one piece", file.display())]
+    FewIds {
+        file: PathBuf,
+        user: String,
+        count: u32,
+    },
     #[error("cannot read `{}`", file.display())]
     Read {
         file: PathBuf,
@@ -78,7 +85,7 @@ impl RootlessError {
     /// What the user, or who administers the host, can do.
     pub fn hint(&self) -> String {
         match self {
-            RootlessError::NoIds { user, .. } => format!(
+            RootlessError::NoIds { user, .. } | RootlessError::FewIds { user, .. } => format!(
                 "give the user 65,536 ids: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (as root, with numbers that are free); or run cocker as root: sudo."
             ),
             RootlessError::Execute { source, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -86,6 +93,9 @@ impl RootlessError {
             }
             RootlessError::Make { .. } => {
                 "this host may keep ordinary users from user namespaces: see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns; or run cocker as root: sudo.".into()
+            }
+            RootlessError::Refused { .. } => {
+                "cocker takes the group of the login (leave newgrp and sg), and newuidmap and newgidmap as package uidmap installs them, with rights of root; or run cocker as root: sudo.".into()
             }
             _ => "run cocker as root: sudo.".into(),
         }
@@ -95,12 +105,17 @@ impl RootlessError {
 /// Joins the user namespace that `root_process`, that of a booted sandbox, was booted in, with mounts of its own.
 ///
 /// The caller must be an ordinary user of the host with a single thread.
-pub fn join(root_process: Pid) -> Result<(), RootlessError> {
+/// `is_still_it` says whether the number is still that process's, once its namespace is open.
+pub fn join(root_process: Pid, is_still_it: impl Fn() -> bool) -> Result<(), RootlessError> {
     let joined = || {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let own = rustix::fs::open("/proc/self/ns/user", flags, Mode::empty())?;
         let path = format!("/proc/{}/ns/user", root_process.as_raw_nonzero());
         let mut namespace = rustix::fs::open(path, flags, Mode::empty())?;
+        let cgroup = parent_of(root_process).and_then(cgroup_of);
+        if !is_still_it() {
+            return Err(Errno::SRCH);
+        }
         // Its own is one below, if it has one.
         loop {
             let above = cocker_sys::namespace::parent(namespace.as_fd())?;
@@ -111,19 +126,22 @@ pub fn join(root_process: Pid) -> Result<(), RootlessError> {
         }
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
         cocker_sys::process::unshare_mount_namespace()?;
+        if let Some(cgroup) = cgroup {
+            _ = JOINED.set(cgroup);
+        }
         keep_mounts()
     };
     joined().map_err(|source| RootlessError::Join { source })
 }
 
-/// Makes a user namespace with the user's ids and enters it, with mounts of its own. `user` is what the files of ids may call
+/// Makes a user namespace with the user's ids and enters it, with mounts of its own. `names` are what the files of ids may call
 /// the caller, beside its number.
 ///
 /// The caller must be an ordinary user of the host with a single thread.
-pub fn enter(user: &str) -> Result<(), RootlessError> {
+pub fn enter(names: &[String]) -> Result<(), RootlessError> {
     let making = |source| RootlessError::Make { source };
-    let users = subordinate(&USERS, user)?;
-    let groups = subordinate(&GROUPS, user)?;
+    let users = subordinate(&USERS, names)?;
+    let groups = subordinate(&GROUPS, names)?;
     let (uid, gid, pid) = (geteuid().as_raw(), getegid().as_raw(), getpid());
     let (go, went) = pipe_with(PipeFlags::CLOEXEC).map_err(making)?;
     let (words, said) = pipe_with(PipeFlags::CLOEXEC).map_err(making)?;
@@ -131,6 +149,8 @@ pub fn enter(user: &str) -> Result<(), RootlessError> {
         // Who stays outside may ask for ids; who is inside already may not.
         Birth::Child => {
             drop((went, words));
+            // What the user has left open is none of those programs' business.
+            let _ = cocker_sys::execution::close_on_exec_from(3);
             let mut byte = [0u8; 1];
             let answer = match rustix::io::read(&go, &mut byte) {
                 Ok(1) => map(&USERS, pid, uid, users).and_then(|()| map(&GROUPS, pid, gid, groups)),
@@ -148,9 +168,13 @@ pub fn enter(user: &str) -> Result<(), RootlessError> {
             rustix::io::write(&went, &[0]).map_err(making)?;
             let mut answer = String::new();
             let read = fs::File::from(words).read_to_string(&mut answer);
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            let ended = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
             read.map_err(|_| making(Errno::IO))?;
             heard(&answer)?;
+            let status = ended.map_err(making)?.and_then(|ended| ended.exit_status());
+            if status != Some(0) {
+                return Err(making(Errno::CHILD));
+            }
             keep_mounts().map_err(making)
         }
     }
@@ -167,8 +191,8 @@ fn is_same(one: &OwnedFd, other: &OwnedFd) -> Result<bool, Errno> {
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// The user's range in one of the files: `name:first:count` lines, of which the first is taken (subuid(5)).
-fn subordinate(kind: &Kind, user: &str) -> Result<IdRange, RootlessError> {
+/// The user's largest range in one of the files, of `name:first:count` lines (subuid(5)).
+fn subordinate(kind: &Kind, names: &[String]) -> Result<IdRange, RootlessError> {
     let file = PathBuf::from(kind.file);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
@@ -176,17 +200,21 @@ fn subordinate(kind: &Kind, user: &str) -> Result<IdRange, RootlessError> {
         Err(source) => return Err(RootlessError::Read { file, source }),
     };
     let number = geteuid().as_raw().to_string();
-    let range = text.lines().find_map(|line| range_of(line, user, &number));
-    range.ok_or_else(|| RootlessError::NoIds {
-        file,
-        user: user.into(),
-    })
+    let is_ours = |owner: &str| owner == number || names.iter().any(|name| name == owner);
+    let ranges = text.lines().filter_map(|line| range_of(line, is_ours));
+    let user = names.first().cloned().unwrap_or(number.clone());
+    match ranges.max_by_key(|range| range.count) {
+        None => Err(RootlessError::NoIds { file, user }),
+        Some(IdRange { count, .. }) if count < MOST => {
+            Err(RootlessError::FewIds { file, user, count })
+        }
+        Some(range) => Ok(range),
+    }
 }
 
-fn range_of(line: &str, user: &str, number: &str) -> Option<IdRange> {
+fn range_of(line: &str, is_ours: impl Fn(&str) -> bool) -> Option<IdRange> {
     let mut fields = line.split(':');
-    let owner = fields.next()?;
-    if owner != user && owner != number {
+    if !is_ours(fields.next()?) {
         return None;
     }
     let first = fields.next()?.trim().parse().ok()?;
@@ -260,11 +288,34 @@ pub fn user_name() -> String {
     name.unwrap_or(number)
 }
 
-/// The folder of this process in v2, from the root of the hierarchy; `None` on a host without one.
-pub fn own_cgroup() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+/// Where cocker itself is in a cgroup that was delegated to it, once that gives controllers on.
+pub(crate) const ASIDE: &str = "cocker.outside";
+
+/// The cgroup of the supervisor whose namespace was joined.
+static JOINED: OnceLock<PathBuf> = OnceLock::new();
+
+/// The folders in v2 that may have been delegated to the user, from the root of the hierarchy: that of this process, and that of the
+/// supervisor whose namespace it has joined.
+pub(crate) fn delegated_cgroups() -> Vec<PathBuf> {
+    let own = cgroup_of(getpid());
+    own.into_iter().chain(JOINED.get().cloned()).collect()
+}
+
+fn cgroup_of(process: Pid) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", process.as_raw_nonzero())).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(PathBuf::from(line))
+    let folder = match line.strip_suffix(ASIDE) {
+        Some(above) => above.trim_end_matches('/'),
+        None => line,
+    };
+    // The root of the hierarchy is nothing that is delegated.
+    (!folder.is_empty()).then(|| PathBuf::from(folder))
+}
+
+fn parent_of(process: Pid) -> Option<Pid> {
+    let text = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    Pid::from_raw(line.trim().parse().ok()?)
 }
 
 #[cfg(test)]
@@ -273,7 +324,8 @@ mod tests {
 
     #[test]
     fn the_first_range_of_a_user_is_its_own() {
-        let range = |line| range_of(line, "ada", "1000").map(|it| (it.first.0, it.count));
+        let is_ours = |owner: &str| owner == "ada" || owner == "1000";
+        let range = |line| range_of(line, is_ours).map(|it| (it.first.0, it.count));
         assert_eq!(range("ada:100000:65536"), Some((100_000, 65_535)));
         assert_eq!(range("1000:100000:10"), Some((100_000, 10)));
         for line in [

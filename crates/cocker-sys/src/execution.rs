@@ -1,5 +1,6 @@
 //! Executing programs: by path, and by descriptor without any path.
 
+use crate::namespace::stands_for_a_user;
 use crate::process::{checked, last_errno};
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -41,8 +42,11 @@ pub fn execute_descriptor(
 }
 
 /// Has a program started as the user that root of this user namespace is outside: with that one's own ids and no rights of root
-/// here, as programs expect that look their user up. In the host's own namespace, nothing is changed.
+/// here, as programs expect that look their user up. Where this process does not stand for a user, nothing is changed.
 pub fn as_outside(command: &mut Command) -> Result<(), Errno> {
+    if !stands_for_a_user() {
+        return Ok(());
+    }
     let (Some(uid), Some(gid)) = (outside("uid_map")?, outside("gid_map")?) else {
         return Ok(());
     };
@@ -62,6 +66,22 @@ pub fn as_outside(command: &mut Command) -> Result<(), Errno> {
     // SAFETY: between fork and execution the closure makes system calls with what was prepared before, and takes no memory.
     unsafe { command.pre_exec(enter) };
     Ok(())
+}
+
+/// Has a program killed when this process ends, for as long as it has not gone into the background (PR_SET_PDEATHSIG of prctl(2);
+/// a fork does not hand it on).
+pub fn dies_with_us(command: &mut Command) {
+    let us = rustix::process::getpid();
+    let tie = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // It may have ended before.
+        match rustix::process::getppid() == Some(us) {
+            true => Ok(()),
+            false => Err(std::io::Error::from(Errno::CHILD)),
+        }
+    };
+    // SAFETY: between fork and execution the closure makes system calls only.
+    unsafe { command.pre_exec(tie) };
 }
 
 fn unshare_user() -> Result<(), Errno> {

@@ -3,6 +3,7 @@
 use crate::process::checked;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `NSFS_MAGIC` of linux/magic.h: the file system whose files are the namespaces.
 const NSFS: u64 = 0x6e73_6673;
@@ -58,6 +59,20 @@ pub fn own_ids() -> u32 {
 /// Says whether this process is in a user namespace below the host's, where it is root of some ids only.
 pub fn is_below_the_host() -> bool {
     own_ids() != u32::MAX
+}
+
+/// Whether this process stands for an ordinary user, who has become root of a namespace of its own for this. Root of another
+/// one, as in a container, does not.
+static STANDS_FOR_A_USER: AtomicBool = AtomicBool::new(false);
+
+/// Says whether [`stand_for_a_user`] was called.
+pub fn stands_for_a_user() -> bool {
+    STANDS_FOR_A_USER.load(Ordering::Relaxed)
+}
+
+/// Notes that whatever is done from here on is done for an ordinary user of the host.
+pub fn stand_for_a_user() {
+    STANDS_FOR_A_USER.store(true, Ordering::Relaxed);
 }
 
 fn mapped(map: &str) -> u32 {

@@ -18,6 +18,12 @@ pub fn reset_all() -> Result<(), Errno> {
     set_mask(0)
 }
 
+/// Has ended children wait for us, as they do unless somebody has this signal ignored: then none can be asked how it ended.
+pub fn keep_children() {
+    // SAFETY: SIG_DFL installs no function of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Blocks every signal that can be blocked: all but KILL and STOP (signal(7)).
 pub fn block_all() -> Result<(), Errno> {
     set_mask(u64::MAX)

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::residents;
-use cocker_engine::{Engine, Name, Settings, is_rootless};
+use cocker_engine::{Engine, Name, Settings, stand_for_a_user, stands_for_a_user};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,11 @@ pub fn engine() -> Result<Engine, Failure> {
 pub fn engine_about(container: Option<&Name>) -> Result<Engine, Failure> {
     if !rustix::process::geteuid().is_root() {
         let home = home(said("COCKER_HOME"))?;
-        cocker_engine::become_root(&home, container)?;
+        let names = ["USER", "LOGNAME"].iter().flat_map(env::var).collect();
+        cocker_engine::become_root(&home, container, names)?;
+    } else if said(cocker_engine::FOR_A_USER).is_some() {
+        // What a supervisor executes at its end is there already.
+        stand_for_a_user();
     }
     debug_assert_eq!(
         thread_count(),
@@ -92,7 +96,7 @@ fn home(said: Option<OsString>) -> Result<PathBuf, Failure> {
 
 /// The host's root has one place; everybody else one below the home folder (XDG Base Directory Specification).
 fn default_home() -> Result<PathBuf, Failure> {
-    if rustix::process::geteuid().is_root() && !is_rootless() {
+    if rustix::process::geteuid().is_root() && !stands_for_a_user() {
         return Ok(DEFAULT_HOME.into());
     }
     let absolute = |variable| {

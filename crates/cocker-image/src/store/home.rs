@@ -4,7 +4,7 @@
 //! else can come near them: the 0700 of the home is what keeps them away.
 
 use super::StoreError;
-use cocker_sys::namespace::is_below_the_host;
+use cocker_sys::namespace::stands_for_a_user;
 use rustix::fs::{Dir, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
@@ -179,7 +179,7 @@ fn is_trusted(owner: u32) -> bool {
 }
 
 fn is_the_hosts_root(id: u32) -> bool {
-    id == 0 || (id == NOBODY && is_below_the_host())
+    id == 0 || (id == NOBODY && stands_for_a_user())
 }
 
 /// Whether others may put something else in the place of what lies in a folder.

@@ -123,10 +123,9 @@ impl Hierarchies {
     /// Who is not the host's root has what was given to it: the folder that this process is in, where that may be written
     /// to (cgroup-v2, "Delegation"); nothing of v1.
     fn delegated() -> Hierarchies {
-        let own = rootless::own_cgroup();
-        let folder = own.and_then(|own| {
-            let (root, _) = mounted()?;
-            let folder = super::open_folder(root.as_fd(), &own).ok()?;
+        let root = mounted().map(|(root, _)| root);
+        let folder = rootless::delegated_cgroups().iter().find_map(|own| {
+            let folder = super::open_folder(root.as_ref()?.as_fd(), own).ok()?;
             let access = rustix::fs::Access::WRITE_OK;
             let flags = rustix::fs::AtFlags::EACCESS;
             rustix::fs::accessat(&folder, "cgroup.procs", access, flags).ok()?;

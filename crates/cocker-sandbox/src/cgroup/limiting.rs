@@ -6,6 +6,7 @@ use super::{Cgroup, Legacy};
 use super::{make_below, make_by_path, open_folder, read_at, read_file, write_file};
 use crate::limits::Limits;
 use crate::plan::HostId;
+use crate::rootless::ASIDE;
 use cocker_sys::namespace::is_below_the_host;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid};
@@ -18,8 +19,6 @@ const ALWAYS: [Controller; 3] = [Controller::Memory, Controller::Pids, Controlle
 /// How an ordinary user gets cgroups.
 const DELEGATE: &str = "or boot it in a cgroup that is delegated to you: systemd-run --user --scope -p Delegate=yes cocker boot …; or run cocker as root: sudo.";
 
-/// Where cocker itself is in a cgroup that was delegated to it.
-const ASIDE: &str = "cocker.outside";
 const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 /// How many cgroups root inside may make below a sandbox's own: far more than there are services.

@@ -22,6 +22,9 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         images_go_through_the_users_own_ssh,
         what_cannot_be_had_is_said_with_its_remedy,
         a_delegated_cgroup_is_used,
+        open_files_are_limited_without_a_cgroup,
+        what_the_user_has_open_stays_outside,
+        ids_are_found_by_every_name_and_in_the_largest_range,
         nobody_else_can_use_the_store,
     ];
     trials.extend(in_a_lab![
@@ -433,6 +436,45 @@ fn a_delegated_cgroup_is_used(host: &Host) {
         fs::remove_dir(entry.path()).expect("nobody is in it");
     }
     fs::remove_dir(&folder).expect("nobody is in it");
+}
+
+fn open_files_are_limited_without_a_cgroup(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "--userns host");
+    user.cocker("boot t").ok();
+    user.cocker("set-limits t --nofile 500:500").ok();
+    assert_eq!(user.inside("t", "ulimit -n"), "500");
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+/// A lock that a command was started with must not be held on by what stays.
+fn what_the_user_has_open_stays_outside(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    let line = "exec 9>lock && flock -n 9 && cocker boot t && exec 9>&- && flock -n lock echo free";
+    let told = user.shell(line).succeeds().stdout();
+    assert_eq!(told, "OK\nfree\n");
+    destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+fn ids_are_found_by_every_name_and_in_the_largest_range(host: &Host) {
+    let few = User::new(host, Ids::Few);
+    let refused = few.cocker("images").fails(1, &["/etc/subuid", "100 ids"]);
+    assert!(refused.stderr.contains("usermod"), "{refused}");
+    let user = User::new(host, Ids::InTwoPieces);
+    with_container(&user, "");
+    user.cocker("boot t").ok();
+    assert_eq!(
+        user.inside("t", "touch /f && chown 60000 /f && stat -c %u /f"),
+        "60000"
+    );
+    destroy(&user, "t");
+    user.nothing_is_left();
+    // Whoever ignores the ends of children hands that down.
+    let line = "trap '' CHLD; exec cocker images";
+    user.shell(line).succeeds();
 }
 
 fn nobody_else_can_use_the_store(host: &Host) {

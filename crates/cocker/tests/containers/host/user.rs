@@ -29,6 +29,10 @@ pub enum Ids {
     Many,
     /// The administrator has given it none.
     One,
+    /// The administrator has given it a hundred.
+    Few,
+    /// A hundred, and then as many as usual.
+    InTwoPieces,
 }
 
 /// A user; its processes are ended, and its files removed, by drop.
@@ -121,9 +125,14 @@ impl<'a> User<'a> {
             ("passwd", format!("u{id}:x:{id}:{id}::{home}:/bin/sh\n")),
             ("group", format!("u{id}:x:{id}:\n")),
         ];
-        if ids == Ids::Many {
-            lines.extend([("subuid", besides.clone()), ("subgid", besides)]);
-        }
+        let few = format!("u{id}:{}:100\n", FIRST_BESIDES - BESIDES);
+        let given = match ids {
+            Ids::Many => besides,
+            Ids::One => String::new(),
+            Ids::Few => few,
+            Ids::InTwoPieces => few + &besides,
+        };
+        lines.extend([("subuid", given.clone()), ("subgid", given)]);
         for (name, line) in lines {
             let file = fs::File::options().append(true).open(cover(name));
             let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
