@@ -11,7 +11,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Whoever renames without end stops nobody for longer.
 const MOST_TRIES: usize = 1000;
@@ -147,7 +147,9 @@ fn check_ids(account: &Account, isolation: Isolation) -> Result<(), TalkError> {
     Ok(())
 }
 
-fn resolve(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+/// Opens a path of the container as a place, inside its root, whatever links lead.
+pub(crate) fn resolve(root: &OwnedFd, path: impl AsRef<Path>) -> Result<OwnedFd, Errno> {
+    let path = path.as_ref();
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let mut opened = Err(Errno::AGAIN);

@@ -1,5 +1,6 @@
 //! A container's settings become the plan of its sandbox. Nothing is done to the container here.
 
+use crate::account;
 use crate::confinement;
 use crate::container::{
     CONTAINERS, Container, ContainerSettings, NOTHING, NetworkSettings, UPPER, WORK,
@@ -15,7 +16,6 @@ use cocker_sandbox::{
     RootProcess, SIGRTMIN_PLUS_3, Source, Subtree, stack_alone, usual_devices,
 };
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::ffi::{CString, OsString};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -142,9 +142,7 @@ fn candidates(name: &str) -> impl Iterator<Item = PathBuf> {
 
 /// The name of what a path inside leads to in the end; none where there is nothing.
 fn last_name(root: &OwnedFd, path: &Path) -> Option<OsString> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = rustix::fs::openat2(root, path, flags, Mode::empty(), inside).ok()?;
+    let file = account::resolve(root, path).ok()?;
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
     let path = std::fs::read_link(link).ok()?;
     path.file_name().map(OsString::from)

@@ -86,8 +86,17 @@ pub(crate) fn open(
     path: &Path,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
+    const ATTEMPTS: usize = 128;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+    let mut opened = Err(Errno::AGAIN);
+    // Where a `..` is on the way and something was renamed or mounted anywhere meanwhile (openat2(2), EAGAIN).
+    for _ in 0..ATTEMPTS {
+        opened = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+        if !matches!(opened, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+    }
+    opened
 }
 
 /// Makes the missing parts of `path` one by one, each inside the folder that was just opened.
