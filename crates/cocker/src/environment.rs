@@ -2,13 +2,15 @@
 
 use crate::failure::Failure;
 use crate::residents;
-use cocker_engine::{Engine, Name, Settings, stand_for_a_user, stands_for_a_user};
+use cocker_engine::{Engine, EngineError, Name, Settings, stand_for_a_user, stands_for_a_user};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Component, Path, PathBuf};
 
 const DEFAULT_HOME: &str = "/var/cocker";
+/// What helps whoever cannot open a store.
+const NOT_YOURS: &str = "an ordinary user's store is below the home folder unless COCKER_HOME says otherwise; for root's: sudo.";
 const DEFAULT_CGROUP: &str = "cocker";
 /// What a container's programs are told of the terminal when we know nothing: only plain lines.
 const DEFAULT_TERM: &str = "dumb";
@@ -23,7 +25,12 @@ pub fn engine_about(container: Option<&Name>) -> Result<Engine, Failure> {
     if !rustix::process::geteuid().is_root() {
         let home = home(said("COCKER_HOME"))?;
         let names = ["USER", "LOGNAME"].iter().flat_map(env::var).collect();
-        cocker_engine::become_root(&home, container, names)?;
+        let entered = cocker_engine::become_root(&home, container, names);
+        entered.map_err(|error| {
+            let is_of_the_store = matches!(error, EngineError::Image(_));
+            let hint = is_of_the_store.then(|| NOT_YOURS.into());
+            Failure::from(error).with_hint(hint)
+        })?;
     } else if said(cocker_engine::FOR_A_USER).is_some() {
         // What a supervisor executes at its end is there already.
         stand_for_a_user();

@@ -17,7 +17,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         wrong_usage_exits_2,
         two_commands_at_once_do_not_both_make_the_same_container,
         two_boots_at_once_make_one_booted_container,
-        only_root_may,
+        nobody_else_may_use_roots_store,
         a_store_that_others_may_write_is_refused,
         a_store_of_another_user_is_refused,
     ];
@@ -277,7 +277,7 @@ fn two_boots_at_once_make_one_booted_container(host: &Host) {
     assert_eq!(host.inside("web", "echo works"), "works");
 }
 
-fn only_root_may(host: &Host) {
+fn nobody_else_may_use_roots_store(host: &Host) {
     host.cocker("-a create -m test -c web").ok();
     for line in [
         "-s images",
@@ -290,7 +290,7 @@ fn only_root_may(host: &Host) {
         let outcome = host.shell(&format!(
             "setpriv --reuid 65534 --regid 65534 --clear-groups cocker {line}"
         ));
-        let outcome = outcome.fails(1, &["root"]);
+        let outcome = outcome.fails(1, &["Permission denied"]);
         assert!(outcome.stderr.contains("sudo"), "{outcome}");
         assert_eq!(listings(host), before);
     }
