@@ -1,5 +1,5 @@
 //! The last act of a container's supervisor: it executes `cocker release WAITSTATUS done|under-way` with the lock at descriptor 3, the
-//! container's folder at 9, its network's socket at 10, and the clients that wait for the end above.
+//! socket that clients come to at 4, the container's folder at 9, its network's socket at 10, and the clients that wait for the end above.
 
 use crate::container::Container;
 use crate::control;
@@ -15,6 +15,8 @@ use rustix::io::Errno;
 
 /// Where the supervisor leaves them: docs/design/0001-boot.md.
 const LOCK: i32 = 3;
+/// Clients may wait here whom the supervisor has not heard of any more.
+const LISTENER: i32 = 4;
 const FOLDER: i32 = 9;
 /// A socket to the table of packets that boot used, only to be closed late; or /dev/null.
 const NETWORK: i32 = 10;
@@ -30,6 +32,7 @@ impl Engine {
         let container = self.named(&folder)?;
 
         let kept = inherited_descriptor(NETWORK).ok();
+        let latecomers = inherited_descriptor(LISTENER).ok();
         let before = state.read().map_err(failed("cannot read its record"))?;
         // From here on nobody takes it for booted, and puts back what is removed now.
         let ending = Record {
@@ -63,6 +66,7 @@ impl Engine {
         let aftermath = detached.as_ref().ok().and_then(Option::as_ref);
         close_from(NETWORK + 1, aftermath.map(AsFd::as_fd))
             .map_err(failed("cannot let the clients go"))?;
+        drop(latecomers);
         if let Ok(size) = measure_upper(&folder) {
             let record = Record { size, ..record };
             state

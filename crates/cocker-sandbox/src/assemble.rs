@@ -6,7 +6,8 @@
 //! the sandbox itself mounts, no link is followed at all.
 
 use crate::limits::OpenFiles;
-use crate::masks::{self, Covers};
+use crate::locked::Passage;
+use crate::masks::{self, Originals};
 use crate::plan::{Access, CoreDumps, Mount, Program, RootProcess, SIGRTMIN_PLUS_3, Source};
 use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
@@ -106,15 +107,16 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     leave_keyring().map_err(at(Phase::Keyring))?;
 
     let root = &inside.prepared.root;
+    // Only while the host's own proc is in sight does the kernel make one without masks for a user namespace.
+    let proc = make_proc(inside)?;
     attach_root(root).map_err(at(Phase::Root))?;
-    let terminals = place_all(inside, Phase::Mount)?;
+    let terminals = place_all(inside, Phase::Mount, None)?;
     let terminals = terminals.ok_or(Errno::NOTTY).map_err(at(Phase::Console))?;
     let (master, console) = make_console(root, &terminals).map_err(at(Phase::Console))?;
     rustix::system::sethostname(plan.hostname.as_bytes()).map_err(at(Phase::Hostname))?;
     enter_root(root).map_err(at(Phase::Pivot))?;
-    conceal(inside)?;
-    // Only now: what is locked must not have a volume of the user's on it.
-    place_all(inside, Phase::Volume)?;
+    let masked = conceal(inside, proc)?;
+    place_all(inside, Phase::LateMount, Some(&masked))?;
     if let Some(names) = &plan.names {
         // A sandbox whose file is not as we expect it has made it so: it boots all the same.
         let _ = crate::hosts::keep(root.as_fd(), names);
@@ -125,8 +127,36 @@ fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
     Ok(Assembled { console })
 }
 
-/// Mounts the volumes, or everything else, and returns the devpts if it was among them.
-fn place_all(inside: &Inside<'_>, phase: Phase) -> Result<Option<OwnedFd>, Failure> {
+/// The instance of proc that shows the sandbox's own processes; none where the plan has no place for it.
+fn make_proc(inside: &Inside<'_>) -> Result<Option<OwnedFd>, Failure> {
+    let mounts = &inside.prepared.plan.mounts;
+    let place = mounts.iter().position(|mount| mount.source == Source::Proc);
+    let made = place.map(|number| {
+        make_inside(&mounts[number]).map_err(|errno| Failure {
+            phase: Phase::Mount,
+            object: number as u32,
+            errno,
+        })
+    });
+    made.transpose()
+}
+
+/// Proc and sysfs as they will be mounted; none stands for what was prepared.
+#[derive(Default)]
+struct Kernels {
+    proc: Option<OwnedFd>,
+    sysfs: Option<OwnedFd>,
+    /// Waited for when all else is done.
+    _passage: Option<Passage>,
+}
+
+/// Mounts one half of the plan, and returns the devpts if it was among it. What the kernel shows of itself, and what is the
+/// user's, comes when the root is entered: the one is masked then, and the other must not be locked with it.
+fn place_all(
+    inside: &Inside<'_>,
+    phase: Phase,
+    kernels: Option<&Kernels>,
+) -> Result<Option<OwnedFd>, Failure> {
     let Prepared {
         plan,
         root,
@@ -135,11 +165,20 @@ fn place_all(inside: &Inside<'_>, phase: Phase) -> Result<Option<OwnedFd>, Failu
     } = &inside.prepared;
     let mut terminals = None;
     for (number, mount) in plan.mounts.iter().enumerate() {
-        let is_volume = matches!(mount.source, Source::Bind { .. });
-        if is_volume != (phase == Phase::Volume) {
+        let is_late = matches!(
+            mount.source,
+            Source::Proc | Source::Sysfs | Source::Cgroup | Source::Bind { .. }
+        );
+        if is_late != (phase == Phase::LateMount) {
             continue;
         }
-        let mounted = place(root, mount, sources[number].as_ref()).map_err(|errno| Failure {
+        let of_kernel = kernels.and_then(|kernels| match mount.source {
+            Source::Proc => kernels.proc.as_ref(),
+            Source::Sysfs => kernels.sysfs.as_ref(),
+            _ => None,
+        });
+        let source = of_kernel.or(sources[number].as_ref());
+        let mounted = place(root, mount, source).map_err(|errno| Failure {
             phase,
             object: number as u32,
             errno,
@@ -151,35 +190,64 @@ fn place_all(inside: &Inside<'_>, phase: Phase) -> Result<Option<OwnedFd>, Failu
     Ok(terminals)
 }
 
-/// Puts the masks on /proc and /sys. Among ids of its own, root inside could take them off again, so there they are locked.
-fn conceal(inside: &Inside<'_>) -> Result<(), Failure> {
+/// Puts the masks on proc and sysfs. Among ids of its own, root inside could take them off again, so there they are locked.
+fn conceal(inside: &Inside<'_>, proc: Option<OwnedFd>) -> Result<Kernels, Failure> {
     let Prepared {
         plan,
         root,
         sources,
-        empty_folder,
+        stage,
         ..
     } = &inside.prepared;
-    let masks = &plan.confinement.masks;
-    let is_devices = |mount: &Mount| mount.source == Source::Devices;
-    let devices = plan.mounts.iter().position(is_devices);
-    let devices = devices.and_then(|place| sources[place].as_ref());
-    let (Some(folder), Some(devices)) = (empty_folder, devices) else {
-        return Ok(());
+    let of = |source: Source| {
+        let place = plan
+            .mounts
+            .iter()
+            .position(|mount| mount.source == source)?;
+        sources[place].as_ref()
     };
-    let covers = Covers {
-        folder: folder.as_fd(),
+    let is_proc = |mount: &Mount| mount.source == Source::Proc;
+    let place = plan.mounts.iter().position(is_proc);
+    let (Some(stage), Some(proc), Some(sysfs), Some(devices), Some(place)) = (
+        stage.as_ref(),
+        proc.as_ref(),
+        of(Source::Sysfs),
+        of(Source::Devices),
+        place,
+    ) else {
+        return Ok(Kernels {
+            proc,
+            ..Kernels::default()
+        });
+    };
+    let originals = Originals {
+        proc: proc.as_fd(),
+        sysfs: sysfs.as_fd(),
+        stage: stage.as_fd(),
         devices: devices.as_fd(),
     };
-    masks::put_on(root.as_fd(), masks, &covers).map_err(|(number, errno)| Failure {
-        phase: Phase::Conceal,
-        object: number as u32,
+    let failed = |failed: masks::Failed| Failure {
+        phase: match failed.mask {
+            Some(_) => Phase::Conceal,
+            None => Phase::LockConcealed,
+        },
+        object: failed.mask.unwrap_or(0) as u32,
+        errno: failed.errno,
+    };
+    let mount = &plan.mounts[place];
+    let target = target::of(root, mount, proc).map_err(|errno| Failure {
+        phase: Phase::LateMount,
+        object: place as u32,
         errno,
     })?;
-    if plan.ids.is_some() {
-        masks::lock(root.as_fd(), &["/proc", "/sys"]).map_err(at(Phase::LockConcealed))?;
-    }
-    Ok(())
+    let masks = &plan.confinement.masks;
+    let place = (target.as_fd(), mount.target.as_path());
+    let masked = masks::put_on(&originals, masks, place, plan.ids.is_some()).map_err(failed)?;
+    Ok(Kernels {
+        proc: Some(masked.proc),
+        sysfs: Some(masked.sysfs),
+        _passage: masked.passage,
+    })
 }
 
 /// The keys of the user who boots are not for a sandbox. A kernel without keys has none to leave.

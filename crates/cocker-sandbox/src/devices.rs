@@ -22,13 +22,13 @@ pub(crate) const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-const LINKS: [(&str, &str); 6] = [
+/// (Not `core`, which elsewhere leads to /proc/kcore: that is hidden.)
+const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
 ];
 
 const FOLDERS: [&str; 3] = ["pts", "shm", "mqueue"];

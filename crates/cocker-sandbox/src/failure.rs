@@ -98,6 +98,13 @@ pub enum SandboxError {
         #[source]
         source: Errno,
     },
+    #[error("cannot map the ids of volume `{}` (file system: {file_system})", path.display())]
+    MapVolume {
+        path: PathBuf,
+        file_system: String,
+        #[source]
+        source: Errno,
+    },
     #[error("cannot stack the layers (file system: {file_system})")]
     StackLayers {
         file_system: String,
@@ -192,6 +199,11 @@ impl SandboxError {
                 "put `{}` on ext4, xfs or btrfs (now: {file_system}), or use --privileged.",
                 path.display()
             )),
+            SandboxError::MapVolume { .. } => Some(
+                "say `:raw` behind the volume, which shows its files with the host's ids, or put it, and what is mounted \
+                 below it, on ext4, xfs, btrfs or tmpfs."
+                    .into(),
+            ),
             SandboxError::StackLayers { file_system, .. }
             | SandboxError::ReadOnlyRoot { file_system } => Some(format!(
                 "put COCKER_HOME on ext4, xfs or btrfs (now: {file_system})."

@@ -34,7 +34,8 @@ pub(crate) fn lock(mounts: &[OwnedFd], place: &Path) -> Result<Vec<OwnedFd>, Err
         for (name, mount) in names.iter().zip(mounts) {
             attach(mount, name)?;
         }
-        pass_through(&names)
+        let (locked, _passage) = pass_through(&names)?;
+        Ok(locked)
     })
 }
 
@@ -50,9 +51,18 @@ fn attach(mount: &OwnedFd, name: &str) -> Result<(), Errno> {
     rustix::mount::move_mount(mount, "", CWD, name, flags)
 }
 
-/// Gives back clones of what is mounted at `places`, locked. The child has no identity in its user namespace and needs none: it
-/// opens what lies before it and hands it out.
-pub(crate) fn pass_through(places: &[impl AsRef<Path>]) -> Result<Vec<OwnedFd>, Errno> {
+/// The child that makes the passage. Dropping this waits for its end, which may come a little later than what it hands out.
+pub(crate) struct Passage(OwnedFd);
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        let _ = waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+/// Gives back clones of what is mounted at `places` below the working folder, locked. The child has no identity in its user
+/// namespace and needs none: it opens what lies before it and hands it out.
+pub(crate) fn pass_through(places: &[impl AsRef<Path>]) -> Result<(Vec<OwnedFd>, Passage), Errno> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -73,9 +83,9 @@ pub(crate) fn pass_through(places: &[impl AsRef<Path>]) -> Result<Vec<OwnedFd>, 
         }
         Birth::Parent { pidfd, .. } => {
             drop(theirs);
-            let locked = places.iter().map(|_| take_back(&ours)).collect();
-            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
-            locked
+            let passage = Passage(pidfd);
+            let locked = places.iter().map(|_| take_back(&ours));
+            Ok((locked.collect::<Result<_, _>>()?, passage))
         }
     }
 }

@@ -7,16 +7,17 @@
 //!  writable     of what is read-only, a part lies over itself as it was
 //! ```
 //!
-//! Root inside may take off whatever it or its equals have mounted. So /proc and /sys make one passage through a user
-//! namespace below the sandbox's own ([`crate::locked`]), and what comes back has every mask on them locked. And since the
+//! Root inside may take off whatever it or its equals have mounted. So proc and sysfs get their masks on a small stage, make one
+//! passage from there through a user namespace below the sandbox's own ([`crate::locked`]), and what comes back, with every
+//! mask on it locked, is what is mounted. The stage goes with all on it. And since the
 //! kernel lets nobody in a user namespace mount proc or sysfs anew where the instances in sight have something locked over them
 //! (`mount_too_revealing` in fs/namespace.c), there is no second way to look, not even from namespaces below.
 
-use crate::locked;
+use crate::locked::{self, Passage};
 use crate::target::{self, NO_LINKS};
 use cocker_sys::mount::MountChange;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -68,26 +69,10 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// What belongs to the sandbox's own namespaces of messages and names, and of users below its own.
-const OWN: [&str; 16] = [
-    "/proc/sys/fs/mqueue",
-    "/proc/sys/kernel/auto_msgmni",
-    "/proc/sys/kernel/domainname",
-    "/proc/sys/kernel/hostname",
-    "/proc/sys/kernel/msg_next_id",
-    "/proc/sys/kernel/msgmax",
-    "/proc/sys/kernel/msgmnb",
-    "/proc/sys/kernel/msgmni",
-    "/proc/sys/kernel/sem",
-    "/proc/sys/kernel/sem_next_id",
-    "/proc/sys/kernel/shm_next_id",
-    "/proc/sys/kernel/shm_rmid_forced",
-    "/proc/sys/kernel/shmall",
-    "/proc/sys/kernel/shmmax",
-    "/proc/sys/kernel/shmmni",
-    "/proc/sys/user",
-];
-
+/// What a sandbox may set of its own. Settings of messages and shared memory are its own too, but are not among them: their
+/// places are other ones to whoever has made an ipc namespace, and a mount on such a place cannot be reached from there,
+/// which programs that mount everything anew do not get over.
+const OWN: &str = "/proc/sys/user";
 const OWN_NETWORK: &str = "/proc/sys/net";
 
 /// Whose namespaces the settings in /proc/sys are.
@@ -95,7 +80,7 @@ const OWN_NETWORK: &str = "/proc/sys/net";
 pub enum OwnSettings {
     /// None may be changed.
     None,
-    /// Those of messages and names.
+    /// Those of user namespaces below.
     WithoutNetwork,
     /// Those and the network's.
     WithNetwork,
@@ -111,8 +96,8 @@ pub fn usual_masks(own: OwnSettings) -> Vec<Mask> {
     };
     let own: &[&'static str] = match own {
         OwnSettings::None => &[],
-        OwnSettings::WithoutNetwork => &OWN,
-        OwnSettings::WithNetwork => &[&[OWN_NETWORK], &OWN[..]].concat(),
+        OwnSettings::WithoutNetwork => &[OWN],
+        OwnSettings::WithNetwork => &[OWN_NETWORK, OWN],
     };
     [
         all(MaskKind::Hidden, &HIDDEN),
@@ -133,88 +118,160 @@ impl fmt::Display for Mask {
     }
 }
 
-/// Makes the empty folder that hides others: read-only, and of the host's root, so that nobody inside may change it.
-pub(crate) fn empty_folder() -> Result<OwnedFd, Errno> {
+/// What is on a stage: where proc and sysfs get their masks, and the folder that hides others.
+const ON_STAGE: [&str; 3] = [PROC, SYSFS, NOTHING];
+const PROC: &str = "proc";
+const SYSFS: &str = "sys";
+const NOTHING: &str = "nothing";
+
+/// Makes the stage: read-only, and of the host's root, so that nobody inside may change what hides others.
+pub(crate) fn stage() -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in [("mode", "555"), ("size", "4k"), ("nr_inodes", "2")] {
+    for (key, value) in [("mode", "555"), ("size", "4k"), ("nr_inodes", "4")] {
         rustix::mount::fsconfig_set_string(context.as_fd(), key, value)?;
     }
     rustix::mount::fsconfig_create(context.as_fd())?;
-    rustix::mount::fsmount(
+    let stage = rustix::mount::fsmount(
         context.as_fd(),
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
+        MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-    )
+    )?;
+    let folder = Mode::from_raw_mode(0o555);
+    for name in ON_STAGE {
+        rustix::fs::mkdirat(&stage, name, folder)?;
+        // The user's umask has no part in it.
+        rustix::fs::chmodat(&stage, name, folder, AtFlags::empty())?;
+    }
+    let change = MountChange {
+        read_only: true,
+        ..MountChange::default()
+    };
+    cocker_sys::mount::change(stage.as_fd(), change)?;
+    Ok(stage)
 }
 
-/// What lies over what is hidden.
-pub(crate) struct Covers<'a> {
-    pub folder: BorrowedFd<'a>,
+/// What is to be masked, and by what.
+pub(crate) struct Originals<'a> {
+    pub proc: BorrowedFd<'a>,
+    pub sysfs: BorrowedFd<'a>,
+    pub stage: BorrowedFd<'a>,
     /// The sandbox's `/dev`, as it was made outside and is mounted now.
     pub devices: BorrowedFd<'a>,
 }
 
-/// Puts the masks on, in a sandbox whose root this process has entered and in which nothing else runs yet. Returns the place
-/// that could not be covered with why.
-pub(crate) fn put_on(
-    root: BorrowedFd<'_>,
-    masks: &[Mask],
-    covers: &Covers<'_>,
-) -> Result<(), (usize, Errno)> {
-    // Opened before they are covered: what becomes writable again is taken from there.
-    let mut folder_is_used = false;
-    let mut originals = Vec::new();
-    for (number, mask) in masks.iter().enumerate() {
-        let place = match target::open(root, Path::new(mask.place), NO_LINKS) {
-            Err(Errno::NOENT) => continue,
-            other => other.map_err(|errno| (number, errno))?,
-        };
-        originals.push((number, mask, place));
+/// Proc and sysfs with their masks on, and whoever has to be waited for.
+pub(crate) struct Masked {
+    pub proc: OwnedFd,
+    pub sysfs: OwnedFd,
+    pub passage: Option<Passage>,
+}
+
+/// What could not be done: a mask by its number, or something else.
+pub(crate) struct Failed {
+    pub mask: Option<usize>,
+    pub errno: Errno,
+}
+
+impl From<Errno> for Failed {
+    fn from(errno: Errno) -> Failed {
+        Failed { mask: None, errno }
     }
-    for (number, mask, place) in originals {
-        let cover = match mask.kind {
-            MaskKind::Hidden => hidden(&place, covers, &mut folder_is_used),
-            MaskKind::ReadOnly => itself(&place, true),
-            MaskKind::Writable => itself(&place, false),
+}
+
+/// Puts the masks on, in a sandbox whose root this process has entered and in which nothing else runs yet; with `is_locked`
+/// so that nobody inside takes them off. `place` is a folder below that root, and its path; it is covered meanwhile.
+pub(crate) fn put_on(
+    originals: &Originals<'_>,
+    masks: &[Mask],
+    place: (BorrowedFd<'_>, &Path),
+    is_locked: bool,
+) -> Result<Masked, Failed> {
+    let stage = originals.stage;
+    attach(stage, place.0)?;
+    for (name, tree) in [(PROC, originals.proc), (SYSFS, originals.sysfs)] {
+        attach(tree, open(stage, Path::new(name))?.as_fd())?;
+    }
+    cover(originals, masks)?;
+    rustix::process::fchdir(stage)?;
+    let (mut trees, passage) = match is_locked {
+        true => {
+            let (trees, passage) = locked::pass_through(&[PROC, SYSFS])?;
+            (trees, Some(passage))
+        }
+        false => {
+            let flags = CLONE | OpenTreeFlags::AT_RECURSIVE;
+            let clone = |name| rustix::mount::open_tree(stage, name, flags);
+            (vec![clone(PROC)?, clone(SYSFS)?], None)
+        }
+    };
+    rustix::process::chdir("/")?;
+    // Nothing may be left below that root inside could uncover.
+    rustix::mount::unmount(place.1, UnmountFlags::DETACH)?;
+    match (trees.pop(), trees.pop()) {
+        (Some(sysfs), Some(proc)) => Ok(Masked {
+            proc,
+            sysfs,
+            passage,
+        }),
+        _ => Err(Errno::PIPE.into()),
+    }
+}
+
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
+
+fn cover(originals: &Originals<'_>, masks: &[Mask]) -> Result<(), Failed> {
+    let at = |number| {
+        move |errno| Failed {
+            mask: Some(number),
+            errno,
+        }
+    };
+    let stage = originals.stage;
+    // All opened before any is covered: what becomes writable again is taken from there.
+    let mut places = Vec::with_capacity(masks.len());
+    for (number, mask) in masks.iter().enumerate() {
+        let below = mask.place.strip_prefix('/').unwrap_or(mask.place);
+        match open(stage, Path::new(below)) {
+            Err(Errno::NOENT) => {}
+            opened => places.push((number, mask, below, opened.map_err(at(number))?)),
+        }
+    }
+    for (number, mask, below, place) in places {
+        let put = || match mask.kind {
+            MaskKind::Hidden => attach(hider(&place, originals)?.as_fd(), place.as_fd()),
+            MaskKind::ReadOnly => attach(itself(&place, true)?.as_fd(), place.as_fd()),
+            // Its place lies on what was covered meanwhile.
+            MaskKind::Writable => {
+                let now = open(stage, Path::new(below))?;
+                attach(itself(&place, false)?.as_fd(), now.as_fd())
+            }
         };
-        // Looked up anew: a part of what is covered now lies on its cover.
-        let put = cover.and_then(|cover| {
-            let target = target::open(root, Path::new(mask.place), NO_LINKS)?;
-            let flags =
-                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-            rustix::mount::move_mount(cover, "", target, "", flags)
-        });
-        put.map_err(|errno| (number, errno))?;
+        put().map_err(at(number))?;
     }
     Ok(())
 }
 
-fn hidden(
-    place: &OwnedFd,
-    covers: &Covers<'_>,
-    folder_is_used: &mut bool,
-) -> Result<OwnedFd, Errno> {
+fn open(stage: BorrowedFd<'_>, place: &Path) -> Result<OwnedFd, Errno> {
+    target::open(stage, place, NO_LINKS)
+}
+
+fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", place, "", flags)
+}
+
+fn hider(place: &OwnedFd, originals: &Originals<'_>) -> Result<OwnedFd, Errno> {
     let is_folder = FileType::from_raw_mode(rustix::fs::fstat(place)?.st_mode).is_dir();
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     match is_folder {
-        false => rustix::mount::open_tree(covers.devices, "null", clone),
-        // Only what is attached somewhere can be cloned, so the first one is the folder itself.
-        true if !std::mem::replace(folder_is_used, true) => rustix::io::dup(covers.folder),
-        true => {
-            let flags = clone | OpenTreeFlags::AT_EMPTY_PATH;
-            rustix::mount::open_tree(covers.folder, "", flags)
-        }
+        true => rustix::mount::open_tree(originals.stage, NOTHING, CLONE),
+        false => rustix::mount::open_tree(originals.devices, "null", CLONE),
     }
 }
 
 fn itself(place: &OwnedFd, read_only: bool) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let clone = rustix::mount::open_tree(place, "", flags)?;
+    let clone = rustix::mount::open_tree(place, "", CLONE | OpenTreeFlags::AT_EMPTY_PATH)?;
     if read_only {
         let change = MountChange {
             read_only: true,
@@ -223,18 +280,4 @@ fn itself(place: &OwnedFd, read_only: bool) -> Result<OwnedFd, Errno> {
         cocker_sys::mount::change(clone.as_fd(), change)?;
     }
     Ok(clone)
-}
-
-/// Puts locked copies in the places of `mounts`, whatever lies on those included.
-pub(crate) fn lock(root: BorrowedFd<'_>, mounts: &[&str]) -> Result<(), Errno> {
-    let locked = locked::pass_through(mounts)?;
-    for (place, mount) in mounts.iter().zip(locked) {
-        // Nothing may be left below that root inside could uncover.
-        rustix::mount::unmount(*place, UnmountFlags::DETACH)?;
-        let target = target::open(root, Path::new(place), NO_LINKS)?;
-        let flags =
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(mount, "", target, "", flags)?;
-    }
-    Ok(())
 }

@@ -29,8 +29,8 @@ pub struct Prepared {
     pub(crate) root: OwnedFd,
     /// For each mount of the plan the descriptor of what was made outside.
     pub(crate) sources: Vec<Option<OwnedFd>>,
-    /// What hides folders, where any are to be hidden.
-    pub(crate) empty_folder: Option<OwnedFd>,
+    /// Where /proc and /sys get their masks, if they get any.
+    pub(crate) stage: Option<OwnedFd>,
     /// The resident init, sealed.
     pub(crate) init: OwnedFd,
 }
@@ -82,9 +82,9 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         .map(|mount| source(mount, &plan, &namespaces))
         .collect::<Result<Vec<_>, _>>()?;
     let sources = lock_volumes(&plan, sources)?;
-    let empty_folder = match plan.confinement.masks.is_empty() {
+    let stage = match plan.confinement.masks.is_empty() {
         true => None,
-        false => Some(masks::empty_folder().map_err(|source| SandboxError::MakeMask { source })?),
+        false => Some(masks::stage().map_err(|source| SandboxError::MakeMask { source })?),
     };
     let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
     let cgroup = make_cgroup(&plan, cgroup, asking)?;
@@ -96,7 +96,7 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         cgroup,
         root,
         sources,
-        empty_folder,
+        stage,
         init,
     })
 }
@@ -289,7 +289,14 @@ fn clone_volume(
         recursive: true,
         ..MountChange::default()
     };
-    change_mount(&tree, host, change)?;
+    cocker_sys::mount::change(tree.as_fd(), change).map_err(|source| {
+        let error = SandboxError::MapVolume {
+            path: host.to_path_buf(),
+            file_system: file_system_name(host),
+            source,
+        };
+        or_too_old(error, source, "id-mapped mounts", "5.12")
+    })?;
     Ok(tree)
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Phase {
     Pivot,
     Conceal,
     LockConcealed,
-    Volume,
+    LateMount,
     Handover,
     /// No failure: everything stands, only the word to go is missing.
     Assembled,
@@ -71,7 +71,7 @@ const ALL: [Phase; 27] = [
     Phase::Pivot,
     Phase::Conceal,
     Phase::LockConcealed,
-    Phase::Volume,
+    Phase::LateMount,
     Phase::Handover,
     Phase::Assembled,
     Phase::FirstChild,

@@ -402,7 +402,7 @@ fn meaning(plan: &Plan, report: Report) -> SandboxError {
         Phase::LateNamespaces => "make the cgroup and ipc namespaces".into(),
         Phase::Keyring => "leave the caller's keys behind".into(),
         Phase::Root => "attach the root file system".into(),
-        Phase::Mount | Phase::Volume => match plan.mounts.get(report.object as usize) {
+        Phase::Mount | Phase::LateMount => match plan.mounts.get(report.object as usize) {
             Some(mount) => format!("mount {mount}"),
             None => "mount".into(),
         },

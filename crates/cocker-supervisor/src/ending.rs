@@ -7,7 +7,7 @@ use linux_raw_sys::general::{SIGKILL, SIGTERM};
 use crate::console::Output;
 use crate::raw::{self, Errno, Signals};
 use crate::watch::{Slot, State};
-use crate::{BROKEN, FIRST_FREE, FOLDER, LOCK, NETWORK, PROGRAM, ROOT, Supervisor};
+use crate::{BROKEN, FIRST_FREE, FOLDER, LISTENER, LOCK, NETWORK, PROGRAM, ROOT, Supervisor};
 
 /// How much longer than it was given the container may take.
 const GRACE_MS: u64 = 500;
@@ -135,13 +135,16 @@ impl Supervisor {
     }
 
     /// Everything closes at the exec but the lock, the folder, the network's and the clients that wait for the end: their
-    /// connections go above the folder, wherever they were, and close when `release` lets them go.
+    /// connections go above the folder, wherever they were, and close when `release` lets them go. Whoever has come too late
+    /// to be heard of waits for the same: one whose connection closed here would take the container for released.
     fn keep_for_release(&mut self) {
         raw::keep_on_exec(LOCK);
         raw::keep_on_exec(FOLDER);
         raw::keep_on_exec(NETWORK);
+        raw::keep_on_exec(LISTENER);
         for index in 0..self.watch.client_count() {
-            if self.watch.client(index).state == State::AwaitsEnd
+            let state = self.watch.client(index).state;
+            if matches!(state, State::AwaitsEnd | State::New)
                 && let Some(client) = self.watch.client_fd(index)
             {
                 raw::copy_for_exec(client, FIRST_FREE);

@@ -248,7 +248,7 @@ fn a_shutdown_ends_in_a_release() {
     // The standard streams, the lock, the folder and the network's. The command's connection had number 7, and nobody
     // waits for more on it; the one that waits was put above all these, where `release` lets go of everything.
     let kept: Vec<_> = lines[1..lines.len() - 2].to_vec();
-    assert_eq!(kept, ["0", "1", "2", "3", "9", "10", "11"]);
+    assert_eq!(kept, ["0", "1", "2", "3", "4", "9", "10", "11"]);
     assert_eq!(lines[lines.len() - 2], "SigBlk: 0000000000000000");
     assert_eq!(lines[lines.len() - 1], "SigIgn: 0000000000000000");
 }

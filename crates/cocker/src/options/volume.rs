@@ -69,12 +69,20 @@ pub fn parse(said: &OsStr, current_folder: &Path) -> Result<VolumeRequest, Failu
     })
 }
 
-/// A volume over /proc or /sys would uncover what is hidden there, one over /dev bring devices and terminals of its own.
+/// A volume over /proc or /sys would uncover what is hidden there, one over /dev bring devices and terminals of its own. What
+/// else lies in /dev, as the socket of a log does, is the container's affair.
 fn is_the_kernels(container: &Path) -> bool {
-    let is_shared_memory = container.starts_with("/dev/shm");
-    ["/proc", "/sys", "/dev"]
-        .iter()
-        .any(|place| container.starts_with(place) && !is_shared_memory)
+    const DEVICES: [&str; 15] = [
+        "console", "core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "stderr",
+        "stdin", "stdout", "tty", "urandom", "zero",
+    ];
+    let device = |rest: &Path| match rest.components().next() {
+        None => true,
+        Some(first) => DEVICES.iter().any(|name| first.as_os_str() == *name),
+    };
+    container.starts_with("/proc")
+        || container.starts_with("/sys")
+        || container.strip_prefix("/dev").is_ok_and(device)
 }
 
 fn path(bytes: &[u8]) -> &Path {
@@ -97,6 +105,31 @@ mod tests {
             (host.into(), container.into(), access),
             "{said}"
         );
+    }
+
+    #[test]
+    fn what_the_kernel_shows_is_no_place_for_a_volume() {
+        for place in [
+            "/proc",
+            "//proc/",
+            "/proc/sys",
+            "/sys/fs",
+            "/dev",
+            "/dev/",
+            "/dev/pts/0",
+            "/dev/./null",
+        ] {
+            assert!(read(&format!("/data:{place}")).is_err(), "{place}");
+        }
+        for place in [
+            "/process",
+            "/srv/proc",
+            "/dev/log",
+            "/dev/shm/x",
+            "/dev/nullable",
+        ] {
+            assert!(read(&format!("/data:{place}")).is_ok(), "{place}");
+        }
     }
 
     #[test]

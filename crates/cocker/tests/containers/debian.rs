@@ -11,6 +11,10 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_daemon_started_by_run_goes_into_the_background,
         files_changed_by_hand_are_as_left_after_shutdown_and_boot,
         users_of_the_container_are_users,
+        what_gives_rights_gives_them_under_the_usual_isolation,
+        packages_are_installed_under_the_usual_isolation,
+        logins_and_timers_work_under_the_usual_isolation,
+        sandboxes_in_the_container_work_under_the_usual_isolation,
     ]
 }
 
@@ -163,4 +167,130 @@ fn users_of_the_container_are_users(host: &Host) {
     );
     let id = host.inside("vps", "su nobody -s /bin/sh -c /usr/local/bin/id-of-root");
     assert!(id.contains("euid=0(root)"), "{id}");
+}
+
+/// One that has a network of its own, and so needs nobody outside: a user with a password and one without.
+#[track_caller]
+fn booted_with_users(host: &Host) {
+    host.add_image_debian();
+    host.cocker("create -m debian -c vps --net CUSTOM -b").ok();
+    host.inside(
+        "vps",
+        "useradd --create-home --shell /bin/bash calvin && echo calvin:secret | chpasswd && useradd --create-home hobbes \
+         && echo 'calvin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/calvin && chmod 440 /etc/sudoers.d/calvin",
+    );
+}
+
+#[track_caller]
+fn as_calvin(host: &Host, line: &str) -> String {
+    let words = ["run", "vps", "--user", "calvin", "--", "bash", "-c", line];
+    let outcome = host.cocker_words(&words);
+    outcome.succeeds().stdout().trim_end().to_string()
+}
+
+fn what_gives_rights_gives_them_under_the_usual_isolation(host: &Host) {
+    booted_with_users(host);
+    assert_eq!(host.inside("vps", "su calvin -c 'id -un'"), "calvin");
+    assert_eq!(
+        host.inside("vps", "su - calvin -c 'id -un; pwd'"),
+        "calvin\n/home/calvin"
+    );
+    assert_eq!(
+        as_calvin(host, "sudo -n id -u; sudo -n -u hobbes id -un"),
+        "0\nhobbes"
+    );
+    assert_eq!(
+        as_calvin(host, "echo secret | su calvin -c 'id -un' 2>/dev/null"),
+        "calvin"
+    );
+    assert_eq!(
+        as_calvin(host, "ping -c 1 -W 5 127.0.0.1 | grep -c ' 0% packet loss'"),
+        "1"
+    );
+    assert_eq!(
+        as_calvin(host, "cat /etc/shadow 2>/dev/null || echo closed"),
+        "closed"
+    );
+}
+
+fn packages_are_installed_under_the_usual_isolation(host: &Host) {
+    booted_with_users(host);
+    // A source of packages in the container itself, with one package.
+    host.inside(
+        "vps",
+        "mkdir -p /tmp/p/DEBIAN /tmp/p/usr/bin /srv/repo && cd /srv/repo \
+         && printf 'Package: greeter\\nVersion: 1\\nArchitecture: all\\nMaintainer: n\\nDescription: greets\\n' > /tmp/p/DEBIAN/control \
+         && printf '#!/bin/sh\\nadduser --system --quiet greeter\\n' > /tmp/p/DEBIAN/postinst && chmod 755 /tmp/p/DEBIAN/postinst \
+         && printf '#!/bin/sh\\necho hello\\n' > /tmp/p/usr/bin/greet && chmod 755 /tmp/p/usr/bin/greet \
+         && dpkg-deb --root-owner-group -b /tmp/p greeter.deb \
+         && { cat /tmp/p/DEBIAN/control; echo Filename: ./greeter.deb; echo Size: $(stat -c %s greeter.deb); \
+              echo SHA256: $(sha256sum greeter.deb | cut -d' ' -f1); echo; } > Packages \
+         && echo 'deb [trusted=yes] file:/srv/repo ./' > /etc/apt/sources.list",
+    );
+    host.inside(
+        "vps",
+        "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install greeter 2>&1",
+    );
+    assert_eq!(
+        host.inside("vps", "greet; id -un greeter"),
+        "hello\ngreeter"
+    );
+    host.inside(
+        "vps",
+        "DEBIAN_FRONTEND=noninteractive apt-get -qq purge greeter 2>&1",
+    );
+    host.cocker("run vps -- greet").exits(127);
+}
+
+fn logins_and_timers_work_under_the_usual_isolation(host: &Host) {
+    booted_with_users(host);
+    // What starts when cron does, so that nobody waits for a whole minute.
+    host.inside(
+        "vps",
+        "echo '@reboot id -un > /home/calvin/by-cron' | crontab -u calvin -",
+    );
+    host.cocker("run vps -- cron").succeeds();
+    host.inside(
+        "vps",
+        "mkdir -p /run/sshd && ssh-keygen -A > /dev/null && ip link set lo up",
+    );
+    host.cocker("run vps -- /usr/sbin/sshd -p 2222").succeeds();
+    as_calvin(
+        host,
+        "mkdir -m 700 -p ~/.ssh && ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id && cat ~/.ssh/id.pub > ~/.ssh/authorized_keys",
+    );
+    let login = "ssh -i ~/.ssh/id -p 2222 -o StrictHostKeyChecking=no -o LogLevel=ERROR calvin@127.0.0.1 'id -un; sudo -n id -u'";
+    assert_eq!(as_calvin(host, login), "calvin\n0");
+    eventually("cron has run what it was to run", || {
+        host.inside("vps", "cat /home/calvin/by-cron 2>/dev/null; true") == "calvin"
+    });
+}
+
+fn sandboxes_in_the_container_work_under_the_usual_isolation(host: &Host) {
+    booted_with_users(host);
+    assert_eq!(as_calvin(host, "unshare --user --map-root-user id -u"), "0");
+    let bwrap = "bwrap --ro-bind / / --dev /dev --tmpfs /tmp --unshare-all --die-with-parent";
+    assert_eq!(
+        as_calvin(
+            host,
+            &format!(
+                "{bwrap} sh -c 'id -un; touch /tmp/x && ls /tmp; touch /etc/x 2>/dev/null || echo closed'"
+            )
+        ),
+        "calvin\nx\nclosed"
+    );
+    // Root uses it too.
+    assert_eq!(host.inside("vps", &format!("{bwrap} id -u")), "0");
+    // One thing that does not: a proc of its own would be one without masks.
+    let outcome = host.cocker_words(&[
+        "run",
+        "vps",
+        "--user",
+        "calvin",
+        "--",
+        "bash",
+        "-c",
+        &format!("{bwrap} --proc /proc true"),
+    ]);
+    assert!(!outcome.status.success(), "{outcome}");
 }

@@ -101,9 +101,18 @@ fn a_file_system_that_cannot_map_ids_is_named(host: &Host) {
         .ok();
     host.cocker("-a boot -c web").fails(
         1,
-        &["cannot map the ids of `/proc/sys/net`", "proc", "Hint: "],
+        &[
+            "cannot map the ids of volume `/proc/sys/net`",
+            "proc",
+            "Hint: ",
+            ":raw",
+        ],
     );
     is_stopped_with_nothing_left(host, "web");
+    host.cocker("set-volume web --volume /proc/sys/net:/data:raw:ro")
+        .ok();
+    host.cocker("-a boot -c web").ok();
+    assert!(host.inside("web", "ls /data").contains("ipv4"));
 }
 
 fn a_settings_file_that_is_damaged_is_named_and_can_be_removed(host: &Host) {

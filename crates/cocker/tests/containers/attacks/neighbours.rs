@@ -113,7 +113,7 @@ fn who_assembles_a_container_is_out_of_reach(host: &Host) {
             }
             found
         });
-        for _ in 0..super::tries(40) {
+        for _ in 0..super::tries(25) {
             host.cocker("boot web").ok();
             host.cocker("kill web").ok();
         }

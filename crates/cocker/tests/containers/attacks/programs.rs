@@ -42,12 +42,12 @@ fn no_program_of_the_host_is_had_through_a_process(host: &Host) {
         let before = programs(host, name);
         let mut attack = Attacker::inside(host, name, &format!("handles {}", tries(1_000)));
         attack.until_prints("begun");
-        for _ in 0..tries(40) {
+        for _ in 0..tries(25) {
             host.cocker(&format!("run {name} -- true")).succeeds();
             host.cocker(&format!("run {name} --detach -- true"))
                 .succeeds();
         }
-        for _ in 0..tries(5) {
+        for _ in 0..tries(3) {
             let mut terminal = host.terminal(&format!("attach {name}"));
             terminal.expect("] ");
             terminal.type_line("exit");
@@ -320,11 +320,6 @@ fn no_command_maps_a_file_of_a_container(host: &Host) {
     }
     // Control: a shell of the host's whose root the container's files are loads the container's libraries.
     let root = format!("/proc/{}/root", host.root_process("mighty"));
-    let shell = PathBuf::from(format!("{root}/bin/sh"));
-    let shell = fs::canonicalize(format!("{root}/bin"))
-        .unwrap_or_else(|_| shell.clone())
-        .join("sh");
-    assert!(shell.starts_with("/"), "{}", shell.display());
     let mut inside = host.command("chroot");
     inside.args([&root, "/bin/sh", "-c", "echo begun; read line"]);
     let mut inside = host.started(inside, "a shell in the container's root".into());

@@ -194,19 +194,9 @@ fn a_name_leads_to_no_other_folder(host: &Host) {
         outcome.fails(1, &["COCKER_CGROUP"]);
     }
     let upwards = format!("../../..{}", outside.display());
-    for (command, option) in [
-        ("create -m test -c", ""),
-        ("rm-image", ""),
-        ("destroy", ""),
-        ("logs", ""),
-        ("root", ""),
-    ] {
-        for name in [upwards.as_str(), "../web", "a/../web", "web/", "web\0"] {
-            if name.contains('\0') {
-                continue; // no program can be given one
-            }
-            let line = format!("{command} {name} {option}");
-            let outcome = host.cocker(&line);
+    for command in ["create -m test -c", "rm-image", "destroy", "logs", "root"] {
+        for name in [upwards.as_str(), "../web", "a/../web", "web/"] {
+            let outcome = host.cocker(&format!("{command} {name}"));
             let code = outcome.status.code();
             assert!([Some(1), Some(2)].contains(&code), "{outcome}");
         }
@@ -224,14 +214,6 @@ fn a_name_leads_to_no_other_folder(host: &Host) {
     host.cocker("boot web").ok();
     assert_eq!(picture(&outside), before);
     // Control: joined to a path without a look at it, the same name does lead there.
-    let naive = host
-        .home()
-        .join("images/test/_")
-        .join(format!("../../../{}", upwards.trim_start_matches("../")));
-    let _ = naive;
-    let naive = host
-        .home()
-        .join("layers")
-        .join(outside.display().to_string());
+    let naive = host.home().join("layers").join(&outside);
     assert!(naive.join("tree/secret").exists());
 }

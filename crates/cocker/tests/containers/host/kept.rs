@@ -59,7 +59,7 @@ pub fn keep_debian() -> Result<(), String> {
 
 /// What the tests need beside the smallest Debian, as a container or as the host in a box.
 const PACKAGES: &str = "openssh-server,cron,procps,iproute2,less,vim-tiny,nftables,netcat-openbsd,\
-                        systemd,systemd-sysv,dbus";
+                        systemd,systemd-sysv,dbus,sudo,iputils-ping,bubblewrap";
 
 /// Whether it is there, with everything that the tests need now.
 fn is_complete(debian: &Path) -> bool {
