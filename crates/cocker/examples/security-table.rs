@@ -136,6 +136,17 @@ impl Scan {
         self.answering.get(interface).cloned().unwrap_or_default()
     }
 
+    /// By name; those of i386 end with [`NARROW`].
+    fn named_answers(&self) -> BTreeSet<String> {
+        let all = self.answering.iter();
+        let named = all.flat_map(|(interface, numbers)| {
+            let end = if interface == "32" { NARROW } else { "" };
+            let numbers = numbers.iter();
+            numbers.map(move |number| name(interface, *number) + end)
+        });
+        named.collect()
+    }
+
     fn over_the_host(&self) -> usize {
         if self.has_own_ids { 0 } else { self.held.len() }
     }
@@ -153,125 +164,93 @@ fn place(path: &str) -> String {
     }
 }
 
-/// Why a row may be more open here than elsewhere. Rows of calls are named by the call.
-const REASONS: &[(&str, &[&str])] = &[
-    (
-        "A host sets the names, messages, semaphores, shared memory and users' limits of its own namespaces: these settings \
-         are counted by namespaces, and the kernel takes them from root of these namespaces alone.",
-        &["/proc/sys/kernel", "/proc/sys/user", "/proc/sys/fs"],
-    ),
-    (
-        "A host sets its own network: files of the container's own network namespace.",
-        &["/proc/sys/net"],
-    ),
-    (
-        "A host has all capabilities over itself. None counts against the machine: the row below.",
-        &["capabilities held"],
-    ),
-    (
-        "A host mounts, and its mounts are in a mount namespace and of a user namespace of its own: nothing but what any user \
-         may mount in such a namespace (bwrap, flatpak) can be mounted.",
-        &[
-            "mount",
-            "umount",
-            "umount2",
-            "pivot_root",
-            "chroot",
-            "fsopen",
-            "fsconfig",
-            "fsmount",
-            "fspick",
-            "move_mount",
-            "open_tree",
-            "open_tree_attr",
-            "mount_setattr",
-            "statmount",
-            "listmount",
-        ],
-    ),
-    (
-        "A host makes and enters namespaces (containers inside, `bwrap`, sandboxes of browsers and of systemd's services), which \
-         are below its own user namespace. `--hardened` forbids it.",
-        &["unshare", "setns", "clone3"],
-    ),
-    (
-        "A host has names, terminals that hang up, and an end: reboot(2) ends the container's own first process.",
-        &["sethostname", "setdomainname", "vhangup", "reboot"],
-    ),
-    (
-        "A host's root watches files of its own mounts, looks at its own processes and reads handles of its own files (udisks, \
-         systemd, debuggers); the kernel asks for rights over these very objects.",
-        &[
-            "fanotify_init",
-            "fanotify_mark",
-            "name_to_handle_at",
-            "kcmp",
-            "process_vm_readv",
-            "process_vm_writev",
-            "ptrace",
-            "pidfd_getfd",
-            "process_madvise",
-            "lsm_get_self_attr",
-            "lsm_set_self_attr",
-            "lsm_list_modules",
-        ],
-    ),
-    (
-        "Of the calling process's own memory only; what is placed where asks for nothing of others.",
-        &[
-            "get_mempolicy",
-            "set_mempolicy",
-            "mbind",
-            "set_mempolicy_home_node",
-            "memfd_secret",
-            "mseal",
-            "map_shadow_stack",
-            "remap_file_pages",
-            "modify_ldt",
-            "mlock2",
-            "mlockall",
-        ],
-    ),
-    (
-        "Newer than the other's list of calls, and the same as what that allows in an older form.",
-        &[
-            "cachestat",
-            "fchmodat2",
-            "futex_wake",
-            "futex_wait",
-            "futex_requeue",
-            "futex_waitv",
-            "setxattrat",
-            "getxattrat",
-            "listxattrat",
-            "removexattrat",
-            "file_getattr",
-            "file_setattr",
-            "process_mrelease",
-            "landlock_create_ruleset",
-            "landlock_add_rule",
-            "landlock_restrict_self",
-            "epoll_pwait2",
-            "close_range",
-            "openat2",
-            "faccessat2",
-            "pidfd_open",
-            "pidfd_send_signal",
-            "quotactl_fd",
-            "uretprobe",
-            "uprobe",
-        ],
-    ),
+/// Why something may be more open here than elsewhere.
+struct Reason {
+    /// The row of the calls that it is about; empty where there are none.
+    title: &'static str,
+    why: &'static str,
+    /// Names of rows, or of calls.
+    of: &'static [&'static str],
+}
+
+// Several names a line.
+#[rustfmt::skip]
+const REASONS: &[Reason] = &[
+    Reason {
+        title: "",
+        why: "A host sets how many namespaces and watches its own users have. The kernel counts these by user namespace, below what the \
+              namespaces around it allow, and lets root of that one set them.",
+        of: &["/proc/sys/user"],
+    },
+    Reason {
+        title: "",
+        why: "A host has all capabilities over itself. None counts against the machine: see the row below.",
+        of: &["capabilities held"],
+    },
+    Reason {
+        title: "mounts",
+        why: "A host mounts. What it mounts is of its own mount namespace and user namespace, where the kernel mounts only what any user \
+              may mount in such namespaces. Of these `--hardened` leaves mount(2) and its kind.",
+        of: &["mount", "umount", "umount2", "pivot_root", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree",
+              "open_tree_attr", "mount_setattr", "statmount", "listmount"],
+    },
+    Reason {
+        title: "namespaces",
+        why: "A host makes namespaces and enters them: bwrap, sandboxes of browsers, services of systemd. All lie below the container's own, and \
+              give nothing that it does not have. clone3 is how C libraries start processes today.",
+        of: &["unshare", "setns", "clone3"],
+    },
+    Reason {
+        title: "names, the end",
+        why: "A host has a name and shuts down: both are of the container's own namespaces, where reboot(2) ends the container's first process.",
+        of: &["sethostname", "setdomainname", "reboot"],
+    },
+    Reason {
+        title: "its own processes and files watched",
+        why: "A host's root traces its own processes, watches its own files and has handles of them (gdb, strace, CRIU, systemd). The kernel \
+              asks for rights over each of these objects, which end at the container's ids.",
+        of: &["process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise", "process_mrelease", "fanotify_mark",
+              "name_to_handle_at"],
+    },
+    Reason {
+        title: "placement of a process's own memory",
+        why: "Databases and virtual machines place and lock their memory. These calls are about the caller's own pages, within its limits.",
+        of: &["get_mempolicy", "set_mempolicy", "set_mempolicy_home_node", "mbind", "memfd_secret", "mseal", "modify_ldt", "mlock", "mlock2",
+              "mlockall", "munlock", "munlockall", "pkey_alloc", "pkey_free", "pkey_mprotect"],
+    },
+    Reason {
+        title: "newer than the other's list",
+        why: "What these do, the others' lists allow in an older form; or they only take rights away from the caller (Landlock).",
+        of: &["cachestat", "fchmodat2", "futex_wake", "futex_wait", "futex_requeue", "futex_waitv", "io_pgetevents",
+              "io_pgetevents_time64", "setxattrat", "getxattrat", "listxattrat", "removexattrat",
+              "file_getattr", "file_setattr", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "lsm_get_self_attr",
+              "lsm_set_self_attr", "lsm_list_modules"],
+    },
+    Reason {
+        title: "clocks asked",
+        why: "chrony and ntpd ask how a clock is disciplined. Setting it needs CAP_SYS_TIME over the machine, which nobody inside has.",
+        of: &["adjtimex", "clock_adjtime", "clock_adjtime64"],
+    },
+    Reason {
+        title: "old forms",
+        why: "Whoever runs a 32-bit program of long ago has a host for it. The kernel does the same for them as for the forms of today.",
+        of: &["oldstat", "oldlstat", "oldfstat", "olduname", "oldolduname", "readdir", "signal", "sigaction", "sigsuspend", "sigpending"],
+    },
 ];
 
 fn reason(row: &str) -> Option<usize> {
-    REASONS.iter().position(|(_, rows)| rows.contains(&row))
+    let row = row.trim_end_matches(NARROW);
+    REASONS.iter().position(|reason| reason.of.contains(&row))
 }
 
 struct Report {
     text: String,
+    /// By reason: the calls that it was needed for.
+    explained: BTreeMap<usize, BTreeSet<String>>,
     without_reason: Vec<String>,
 }
+
+const NARROW: &str = " (i386)";
 
 /// Where is said, too, why a column is empty.
 const FIRST_ROW: &str = "user namespace of its own";
@@ -283,6 +262,7 @@ impl Report {
     fn of(columns: &[Column]) -> Report {
         let mut report = Report {
             text: String::new(),
+            explained: BTreeMap::new(),
             without_reason: Vec::new(),
         };
         report.line("from inside", columns, |column| column.heading.clone());
@@ -346,7 +326,10 @@ impl Report {
 
     fn mark(&mut self, row: &str) -> String {
         match reason(row) {
-            Some(number) => format!(" ({})", letter(number)),
+            Some(number) => {
+                self.explained.entry(number).or_default();
+                format!(" ({})", letter(number))
+            }
             None => {
                 self.without_reason.push(row.into());
                 " (**!**)".into()
@@ -399,38 +382,54 @@ impl Report {
                     format!("{} / {}", count(&scan.forbidden), count(&scan.missing)),
                 )
             });
-            let Some(ours) = ours.map(|scan| scan.answers(interface)) else {
-                continue;
+        }
+        let Some(ours) = ours else {
+            return;
+        };
+        let less = |scan: &Scan| {
+            scan.named_answers()
+                .difference(&ours.named_answers())
+                .count()
+        };
+        let more = |scan: &Scan| -> BTreeSet<String> {
+            let theirs = scan.named_answers();
+            ours.named_answers().difference(&theirs).cloned().collect()
+        };
+        self.row(
+            "calls that answer here and not in cocker",
+            columns,
+            |scan| (0, less(scan).to_string()),
+        );
+        self.row(
+            "calls that answer in cocker and not here",
+            columns,
+            |scan| (0, more(scan).len().to_string()),
+        );
+        let peers = columns.iter().filter(|column| column.is_peer());
+        let scans = peers.filter_map(|column| column.scan.as_ref().ok());
+        let mut groups: BTreeMap<Option<usize>, BTreeSet<String>> = BTreeMap::new();
+        for call in scans.flat_map(more) {
+            groups.entry(reason(&call)).or_default().insert(call);
+        }
+        for (number, calls) in groups {
+            let answering = |scan: &Scan| {
+                let count = scan.named_answers().intersection(&calls).count();
+                (count, count.to_string())
             };
-            let more = |scan: &Scan| -> BTreeSet<usize> {
-                ours.difference(&scan.answers(interface)).copied().collect()
-            };
-            let less = |scan: &Scan| -> usize { scan.answers(interface).difference(&ours).count() };
-            self.row(
-                &format!("{title} calls that answer in cocker, not here"),
-                columns,
-                |scan| (0, more(scan).len().to_string()),
-            );
-            self.row(
-                &format!("{title} calls that answer here, not in cocker"),
-                columns,
-                |scan| (0, less(scan).to_string()),
-            );
-            let peers = columns.iter().filter(|column| column.is_peer());
-            let all: BTreeSet<usize> = peers
-                .filter_map(|column| column.scan.as_ref().ok())
-                .flat_map(more)
-                .collect();
-            for number in all {
-                let name = name(interface, number);
-                let shown = format!("{title}: {name}");
-                self.row_shown_as(&shown, &name, columns, |scan| {
-                    let answers = scan.answers(interface).contains(&number);
-                    (
-                        usize::from(answers),
-                        if answers { "answers" } else { "no" }.into(),
-                    )
-                });
+            match number {
+                Some(number) => {
+                    let title = REASONS[number].title;
+                    let shown = format!("of these {}: {title}", calls.len());
+                    let known = calls.first().expect("no group is empty");
+                    self.row_shown_as(&shown, known, columns, answering);
+                    self.explained.insert(number, calls.clone());
+                }
+                None => calls.iter().for_each(|call| {
+                    self.row(call, columns, |scan| {
+                        let answers = scan.named_answers().contains(call);
+                        (usize::from(answers), usize::from(answers).to_string())
+                    });
+                }),
             }
         }
     }
@@ -438,6 +437,7 @@ impl Report {
     fn rights(&mut self, columns: &[Column]) {
         let list = |set: &BTreeSet<String>| match set.len() {
             0 => "none".into(),
+            12.. => set.len().to_string(),
             _ => set.iter().map(String::as_str).collect::<Vec<_>>().join(" "),
         };
         self.row("capabilities held", columns, |scan| {
@@ -482,10 +482,23 @@ impl Report {
 
     fn reasons(&mut self) {
         self.text.push('\n');
-        for (number, (text, _)) in REASONS.iter().enumerate() {
-            let mark = format!(" ({}) |", letter(number));
-            if self.text.contains(&mark) {
-                let _ = writeln!(self.text, "- ({}) {text}", letter(number));
+        for (number, calls) in &self.explained {
+            let _ = write!(
+                self.text,
+                "- ({}) {}",
+                letter(*number),
+                REASONS[*number].why
+            );
+            // Said once where both interfaces have it.
+            let has_both = |call: &str| calls.contains(call.trim_end_matches(NARROW));
+            let calls: Vec<&str> = calls
+                .iter()
+                .map(String::as_str)
+                .filter(|call| !call.ends_with(NARROW) || !has_both(call))
+                .collect();
+            match calls.is_empty() {
+                true => self.text.push('\n'),
+                false => _ = writeln!(self.text, " Calls: {}.", calls.join(", ")),
             }
         }
     }

@@ -42,7 +42,7 @@ pub const GROUPS: &[Group] = &[
         calls: &[
             "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2",
             "pwritev2", "open", "openat", "openat2", "creat", "close", "close_range", "lseek", "_llseek",
-            "sendfile", "sendfile64", "splice", "tee", "vmsplice", "copy_file_range", "dup", "dup2", "dup3",
+            "sendfile", "sendfile64", "splice", "tee", "copy_file_range", "dup", "dup2", "dup3",
             "fcntl", "fcntl64", "flock", "pipe", "pipe2", "readahead", "fadvise64", "fadvise64_64",
             "arm_fadvise64_64", "sync", "syncfs", "fsync", "fdatasync", "sync_file_range",
             "arm_sync_file_range", "ftruncate", "ftruncate64", "truncate", "truncate64", "fallocate",
@@ -207,7 +207,7 @@ pub const GROUPS: &[Group] = &[
         // What attacks on the kernel have been built with, and programs can do without.
         verdict: Forbid,
         calls: &[
-            "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register",
+            "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "vmsplice",
         ],
     },
     Group {
