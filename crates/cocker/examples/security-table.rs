@@ -20,6 +20,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let columns = columns(Path::new(&folder));
+    if let Some(Err(why)) = columns.first().map(|column| &column.scan) {
+        eprintln!("nothing of ours was scanned: {why}");
+        return ExitCode::FAILURE;
+    }
     let report = Report::of(&columns);
     print!("{}", report.text);
     for row in &report.without_reason {
@@ -124,7 +128,7 @@ impl Scan {
         };
         let interface = interface.to_string();
         let number = number.parse().expect("a number of a call");
-        // A filter that kills answers no less than one that says EPERM.
+        // A filter that kills forbids no less than one that answers EPERM.
         match answer {
             "-1" | "signal 31" => *self.forbidden.entry(interface).or_default() += 1,
             "-38" => *self.missing.entry(interface).or_default() += 1,
@@ -188,38 +192,38 @@ const REASONS: &[Reason] = &[
         of: &["capabilities held"],
     },
     Reason {
-        title: "mounts",
+        title: "to mount",
         why: "A host mounts. What it mounts is of its own mount namespace and user namespace, where the kernel mounts only what any user \
               may mount in such namespaces. Of these `--hardened` leaves mount(2) and its kind.",
         of: &["mount", "umount", "umount2", "pivot_root", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree",
               "open_tree_attr", "mount_setattr", "statmount", "listmount"],
     },
     Reason {
-        title: "namespaces",
+        title: "to make and enter namespaces",
         why: "A host makes namespaces and enters them: bwrap, sandboxes of browsers, services of systemd. All lie below the container's own, and \
               give nothing that it does not have. clone3 is how C libraries start processes today.",
         of: &["unshare", "setns", "clone3"],
     },
     Reason {
-        title: "names, the end",
+        title: "to be named and to end",
         why: "A host has a name and shuts down: both are of the container's own namespaces, where reboot(2) ends the container's first process.",
         of: &["sethostname", "setdomainname", "reboot"],
     },
     Reason {
-        title: "its own processes and files watched",
+        title: "to watch its own processes and files",
         why: "A host's root traces its own processes, watches its own files and has handles of them (gdb, strace, CRIU, systemd). The kernel \
               asks for rights over each of these objects, which end at the container's ids.",
         of: &["process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "process_madvise", "process_mrelease", "fanotify_mark",
               "name_to_handle_at"],
     },
     Reason {
-        title: "placement of a process's own memory",
+        title: "to place its own memory",
         why: "Databases and virtual machines place and lock their memory. These calls are about the caller's own pages, within its limits.",
         of: &["get_mempolicy", "set_mempolicy", "set_mempolicy_home_node", "mbind", "memfd_secret", "mseal", "modify_ldt", "mlock", "mlock2",
               "mlockall", "munlock", "munlockall", "pkey_alloc", "pkey_free", "pkey_mprotect"],
     },
     Reason {
-        title: "newer than the other's list",
+        title: "newer than the others' lists",
         why: "What these do, the others' lists allow in an older form; or they only take rights away from the caller (Landlock).",
         of: &["cachestat", "fchmodat2", "futex_wake", "futex_wait", "futex_requeue", "futex_waitv", "io_pgetevents",
               "io_pgetevents_time64", "setxattrat", "getxattrat", "listxattrat", "removexattrat",
@@ -227,12 +231,12 @@ const REASONS: &[Reason] = &[
               "lsm_set_self_attr", "lsm_list_modules"],
     },
     Reason {
-        title: "clocks asked",
+        title: "to ask about clocks",
         why: "chrony and ntpd ask how a clock is disciplined. Setting it needs CAP_SYS_TIME over the machine, which nobody inside has.",
         of: &["adjtimex", "clock_adjtime", "clock_adjtime64"],
     },
     Reason {
-        title: "old forms",
+        title: "old forms of others",
         why: "Whoever runs a 32-bit program of long ago has a host for it. The kernel does the same for them as for the forms of today.",
         of: &["oldstat", "oldlstat", "oldfstat", "olduname", "oldolduname", "readdir", "signal", "sigaction", "sigsuspend", "sigpending"],
     },
@@ -401,7 +405,7 @@ impl Report {
             |scan| (0, less(scan).to_string()),
         );
         self.row(
-            "calls that answer in cocker and not here",
+            "calls that answer in cocker and not here, in sum",
             columns,
             |scan| (0, more(scan).len().to_string()),
         );
@@ -419,7 +423,7 @@ impl Report {
             match number {
                 Some(number) => {
                     let title = REASONS[number].title;
-                    let shown = format!("of these {}: {title}", calls.len());
+                    let shown = format!("{title}: answer, of {} such calls", calls.len());
                     let known = calls.first().expect("no group is empty");
                     self.row_shown_as(&shown, known, columns, answering);
                     self.explained.insert(number, calls.clone());
