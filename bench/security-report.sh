@@ -180,9 +180,9 @@ fi
 cat <<EOF
 # What is open to root inside
 
-A program in a container made without a word, of each engine on the same root file system, opens every file below /proc and /sys for
-writing, makes every system call with arguments that are none, tries what only the machine's root may do, and opens and makes devices.
-\`make security-report\` does it again and prints this, and ends with an error where cocker leaves more open than the strictest
+A program in a container made without a word, of each engine on the same root file system, opens for writing all files of /proc and
+/sys that can be written, makes every system call with arguments that are none, tries what only the machine's root may do, and opens and
+makes devices. \`make security-report\` does it again and prints this, and ends with an error where cocker leaves more open than the strictest
 of the others and no reason is written down. Linux $(uname -r). A row with a letter is one in which cocker is not the strictest;
 why a virtual host needs that stands below. \`cocker --privileged\` is what the scan finds where nothing keeps it off.
 
