@@ -6,6 +6,7 @@
 #   make test        every test; needs root (or sudo), installs what is missing from Debian's packages
 #   make test-vm     of these, the ones in a virtual machine: Debian's own kernel, cgroup v2 alone
 #   make bench       what the commands cost on this machine
+#   make security-report   what is open to root inside, beside docker's, podman's and systemd-nspawn's defaults
 #   make fuzz        any bytes as an archive, as a message, as what a session shows and as what an SFTP server says, each for
 #                    FUZZ_SECONDS (60); needs root, a nightly compiler and cargo-fuzz
 #   make ci          what must hold before a change is taken: format, lints, tests; with every program that images are exchanged with
@@ -13,12 +14,14 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
+RUSTC   ?= rustc
 FUZZ_SECONDS ?= 60
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TRIPLE     := x86_64-unknown-linux-gnu
 COCKER     := $(TARGET_DIR)/$(TRIPLE)/release/cocker
 RESIDENTS  := $(TARGET_DIR)/residents
+SCANNER    := $(TARGET_DIR)/scanner
 # As crates/cocker/build.rs builds them: static, at a fixed address, without an unwinder.
 RESIDENT_FLAGS := -Ctarget-feature=+crt-static -Crelocation-model=static -Cpanic=abort
 
@@ -39,8 +42,11 @@ TEST_NEEDS  := $(BUILD_NEEDS) newuidmap=uidmap pasta=passt setfattr=attr deboots
 INTEROP_NEEDS := skopeo=skopeo podman=podman crun=crun buildah=buildah umoci=umoci xz=xz-utils zstd=zstd
 BENCH_NEEDS := $(BUILD_NEEDS) hyperfine=hyperfine unshare=util-linux ip=iproute2 iptables=iptables \
                /usr/bin/time=time zstd=zstd ssh=openssh-client sshd=openssh-server
+# Whose containers are looked at from inside, beside ours.
+REPORT_NEEDS := $(BUILD_NEEDS) unshare=util-linux ip=iproute2 dockerd=docker.io docker=docker.io podman=podman crun=crun newuidmap=uidmap \
+               systemd-nspawn=systemd-container
 
-.PHONY: all build residents install uninstall demo test test-vm bench fuzz ci interop-programs format lint clean
+.PHONY: all build residents install uninstall demo test test-vm bench security-report fuzz ci interop-programs format lint clean
 
 all: build
 
@@ -87,6 +93,14 @@ bench:
 	$(AS_ROOT) bench/repository.sh $(COCKER)
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench mappings
 	$(AS_ROOT) $(CARGO) bench --locked -p cocker --bench sessions
+
+# Only the report itself goes to standard output: `make -s security-report >docs/security-report.md`.
+security-report:
+	@.ci/install-missing $(REPORT_NEEDS) >&2
+	@$(MAKE) build >&2
+	@$(CARGO) build --locked -p cocker --example security-table >&2
+	@$(RUSTC) --edition=2024 -Copt-level=1 -Ctarget-feature=+crt-static -o $(SCANNER) crates/cocker/tests/containers/isolation/attacker.rs
+	@$(AS_ROOT) bench/security-report.sh $(COCKER) $(SCANNER) $(TARGET_DIR)/$(TRIPLE)/debug/examples/security-table
 
 # Nothing is installed here: what fuzzing needs is no Debian package. Leaks are not looked for, since a decoder's thread may
 # still be about to end when they are counted; memory is bounded all the same.

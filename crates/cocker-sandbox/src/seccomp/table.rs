@@ -42,7 +42,7 @@ pub const GROUPS: &[Group] = &[
         calls: &[
             "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2",
             "pwritev2", "open", "openat", "openat2", "creat", "close", "close_range", "lseek", "_llseek",
-            "sendfile", "sendfile64", "splice", "tee", "vmsplice", "copy_file_range", "dup", "dup2", "dup3",
+            "sendfile", "sendfile64", "splice", "tee", "copy_file_range", "dup", "dup2", "dup3",
             "fcntl", "fcntl64", "flock", "pipe", "pipe2", "readahead", "fadvise64", "fadvise64_64",
             "arm_fadvise64_64", "sync", "syncfs", "fsync", "fdatasync", "sync_file_range",
             "arm_sync_file_range", "ftruncate", "ftruncate64", "truncate", "truncate64", "fallocate",
@@ -55,7 +55,7 @@ pub const GROUPS: &[Group] = &[
         calls: &[
             "access", "faccessat", "faccessat2", "stat", "stat64", "lstat", "lstat64", "fstat", "fstat64",
             "fstatat", "fstatat64", "newfstatat", "oldstat", "oldlstat", "oldfstat", "statx", "statfs",
-            "statfs64", "fstatfs", "fstatfs64", "ustat", "getdents", "getdents64", "readdir", "getcwd", "chdir",
+            "statfs64", "fstatfs", "fstatfs64", "getdents", "getdents64", "readdir", "getcwd", "chdir",
             "fchdir", "mkdir", "mkdirat", "rmdir", "mknod", "mknodat", "link", "linkat", "symlink", "symlinkat",
             "readlink", "readlinkat", "unlink", "unlinkat", "rename", "renameat", "renameat2", "chmod",
             "fchmod", "fchmodat", "fchmodat2", "chown", "chown32", "fchown", "fchown32", "fchownat", "lchown",
@@ -127,7 +127,7 @@ pub const GROUPS: &[Group] = &[
         verdict: Allow,
         calls: &[
             "kill", "tkill", "tgkill", "signal", "sigaction", "sigprocmask", "sigpending", "sigsuspend",
-            "sigreturn", "sgetmask", "ssetmask", "sigaltstack", "rt_sigaction", "rt_sigprocmask",
+            "sigreturn", "sigaltstack", "rt_sigaction", "rt_sigprocmask",
             "rt_sigpending", "rt_sigsuspend", "rt_sigreturn", "rt_sigtimedwait", "rt_sigtimedwait_time64",
             "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pause", "restart_syscall",
         ],
@@ -207,7 +207,7 @@ pub const GROUPS: &[Group] = &[
         // What attacks on the kernel have been built with, and programs can do without.
         verdict: Forbid,
         calls: &[
-            "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register",
+            "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "vmsplice",
         ],
     },
     Group {
@@ -239,12 +239,13 @@ pub const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        // Of kernels long gone, or never there.
+        // Of kernels long gone, or never there; and what only programs of that time call.
         verdict: Missing,
         calls: &[
             "_sysctl", "afs_syscall", "bdflush", "break", "create_module", "get_kernel_syms", "query_module", "getpmsg",
             "putpmsg", "nfsservctl", "security", "sysfs", "tuxcall", "uselib", "vserver", "epoll_ctl_old",
-            "epoll_wait_old", "ftime", "gtty", "stty", "idle", "lock", "mpx", "prof", "profil", "ulimit",
+            "epoll_wait_old", "ftime", "gtty", "stty", "idle", "lock", "mpx", "prof", "profil", "ulimit", "ustat", "sgetmask",
+            "ssetmask",
         ],
     },
 ];

@@ -5,10 +5,13 @@
 //! attacker 64|32|x32 NUMBER [ARGUMENT…]     one system call; prints what it answers
 //! attacker open r|w PATH…                   prints each PATH that can be opened
 //! attacker capabilities                     prints the sets of this process
+//! attacker scan                             prints all that is open, see `scan.rs`
 //! ```
 //!
 //! An ARGUMENT is a number, `s:TEXT` for the address of a text, or `b:LENGTH` for that of so many zero bytes; both lie
 //! below 4 GiB, where 32-bit calls find them.
+
+mod scan;
 
 use std::arch::asm;
 use std::process::ExitCode;
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
             let sets = status.lines().filter(|line| line.starts_with("Cap"));
             sets.for_each(|line| println!("{line}"));
         }
+        ["scan"] => scan::everything(),
         _ => {
             eprintln!("how is said in the source");
             return ExitCode::from(2);

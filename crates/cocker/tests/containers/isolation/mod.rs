@@ -4,6 +4,7 @@ mod devices;
 mod ids;
 mod kernel;
 mod nested;
+mod open;
 mod program;
 mod system_calls;
 
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         ids::trials(),
         kernel::trials(),
         nested::trials(),
+        open::trials(),
         system_calls::trials(),
     ]
     .into_iter()

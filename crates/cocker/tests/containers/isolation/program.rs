@@ -6,7 +6,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-const SOURCE: &str = include_str!("attacker.rs");
+const SOURCES: [(&str, &str); 2] = [
+    ("attacker.rs", include_str!("attacker.rs")),
+    ("scan.rs", include_str!("scan.rs")),
+];
 
 /// How a container is made that has it.
 pub fn with_attacker(host: &Host) -> String {
@@ -19,7 +22,9 @@ pub fn path(host: &Host) -> PathBuf {
     let program = PROGRAM.get_or_init(|| {
         let folder = host.folder("build");
         let (source, program) = (folder.join("attacker.rs"), folder.join("attacker"));
-        fs::write(&source, SOURCE).expect("the folder is ours");
+        for (name, text) in SOURCES {
+            fs::write(folder.join(name), text).expect("the folder is ours");
+        }
         let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
         rustc.args([
             "--edition=2024",

@@ -46,6 +46,7 @@ const FORBIDDEN: &[(&str, Option<u32>, Option<u32>, &str)] = &[
     ("io_uring_setup", Some(425), Some(425), "0 0"),
     ("io_uring_enter", Some(426), Some(426), "-1 0 0 0"),
     ("io_uring_register", Some(427), Some(427), "-1 0 0 0"),
+    ("vmsplice", Some(278), Some(316), "-1 0 0 0"),
     ("settimeofday", Some(164), Some(79), "0 0"),
     ("clock_settime", Some(227), Some(264), "0 0"),
     ("clock_settime64", None, Some(404), "0 0"),
