@@ -53,7 +53,7 @@ fn every_command_has_help_of_its_own() {
         let page = output(&arguments);
         assert!(page.status.success(), "{page:?}");
         assert!(
-            text(&page.stdout).contains("--volume <HOST[:CONTAINER][:ro]>"),
+            text(&page.stdout).contains("--volume <HOST[:CONTAINER][:ro][:raw][:nosuid]>"),
             "{page:?}"
         );
     }
@@ -213,10 +213,7 @@ fn who_has_no_store_is_told_and_anybody_gets_help() {
     assert_eq!(refused.status.code(), Some(1));
     let error = text(&refused.stderr);
     assert!(error.starts_with("Error: cannot "), "{error}");
-    assert!(
-        error.contains("\nHint: ") && error.contains("sudo"),
-        "{error}"
-    );
+    assert!(error.contains("\nHint: "), "{error}");
     let run = as_nobody(&["run", "a", "--", "b"]).unwrap();
     assert_eq!(run.status.code(), Some(125), "{run:?}");
     assert_eq!(as_nobody(&["-a", "boot"]).unwrap().status.code(), Some(2));

@@ -309,7 +309,7 @@ pub struct Create {
     #[command(flatten)]
     pub options: CreateOptions,
     /// Boot it at once
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = None)]
     pub boot: bool,
     #[command(flatten)]
     pub boot_options: BootOptions,
@@ -387,10 +387,10 @@ pub struct SetIsolation {
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct BootOptions {
     /// Open a terminal at once
-    #[arg(short = 't', long)]
+    #[arg(short = 't', long, help_heading = None)]
     pub attach: bool,
     /// The root process, instead of cockerinit
-    #[arg(short, long, value_name = "PROGRAM ARGS", allow_hyphen_values = true)]
+    #[arg(short, long, help_heading = None, value_name = "PROGRAM ARGS", allow_hyphen_values = true)]
     pub exec: Option<OsString>,
     #[command(flatten)]
     pub limits: LimitOptions,
