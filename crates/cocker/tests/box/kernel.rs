@@ -37,6 +37,7 @@ const MODULES: &[&str] = &[
     "nft_chain_nat",
     "nft_fib_inet",
     "nft_reject_inet",
+    "nft_meta_bridge",
     "nft_limit",
     "nft_log",
     "nft_numgen",
