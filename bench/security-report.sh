@@ -152,9 +152,15 @@ nspawn_scan() {
     fi
     local version
     version=$(systemd-nspawn --version | head -n 1 | cut -d ' ' -f 2)
+    # It makes cgroups below the one that it finds itself in, and leaves them.
+    local folder=$unified
+    mountpoint -q $unified || folder=/sys/fs/cgroup
+    folder=$folder/$COCKER_CGROUP/nspawn
+    mkdir -p "$folder"
     # No systemd need run here to register with; that changes nothing inside.
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2016
     scan 7-nspawn 'systemd-nspawn' "$version" \
+        bash -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$folder" \
         systemd-nspawn --quiet --register=no --keep-unit --pipe -D "$root" /scanner scan
 }
 
