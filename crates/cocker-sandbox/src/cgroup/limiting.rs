@@ -150,13 +150,11 @@ impl Cgroup {
     pub(crate) fn leave_roots(&self) -> Result<Vec<OwnedFd>, Errno> {
         let all = self.hierarchies.all_legacy().iter();
         let rest = all.filter(|legacy| !limits_something(legacy));
-        rest.map(|legacy| self.make_door(legacy)).collect()
-    }
-
-    fn make_door(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
-        let folder = self.make_legacy(legacy)?;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty())
+        let door = |legacy| {
+            self.make_legacy(legacy)?;
+            self.door(legacy)
+        };
+        rest.map(door).collect()
     }
 
     /// Lets `to` hold where `from` did. While somebody lives in it, at once.
