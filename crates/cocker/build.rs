@@ -44,7 +44,24 @@ fn main() {
         copy_if_changed(&built, &out.join(program));
     }
     println!("cargo:rustc-env=COCKER_BUILD_TIME={}", build_time());
+    pack_relocations();
     tell_what_is_watched(crates);
+}
+
+/// Half of a position-independent program's start is relocation. In the form of DT_RELR (System V gABI, dynamic section) the
+/// list for it is a hundredth as long. The C library, which is in the program, must understand that: glibc does from 2.36 on.
+fn pack_relocations() {
+    let version = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let version = version.map(|said| String::from_utf8_lossy(&said.stdout).into_owned());
+    let understands = version.is_ok_and(|said| {
+        let number = said.trim().strip_prefix("glibc 2.");
+        number
+            .and_then(|number| number.parse().ok())
+            .is_some_and(|minor: u32| minor >= 36)
+    });
+    if understands {
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
 }
 
 fn build_residents(crates: &Path, out: &Path) {

@@ -13,6 +13,7 @@ use crate::config::NetworkConfig;
 use crate::container::{Container, NetworkSettings};
 use cocker_image::{Name, Store};
 use cocker_network::{Bridge, Subnet4};
+use cocker_sys::fault;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -144,6 +145,25 @@ pub(crate) fn take(
     Ok(address)
 }
 
+/// Takes the addresses out of the register whose container is not there: whoever made or removed it was killed. The caller
+/// holds the lock on names.
+pub(crate) fn sweep(store: &Store) -> Result<(), Errno> {
+    let folder = match open(store) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    for address in taken(&folder)? {
+        let Some(owner) = owner(&folder, address)? else {
+            continue;
+        };
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        if let Err(Errno::NOENT) = rustix::fs::statat(store.containers_folder(), &owner, flags) {
+            remove(&folder, address)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives an address of this container back.
 pub(crate) fn give_back(store: &Store, container: &Name, address: Ipv4Addr) -> Result<(), Errno> {
     let folder = folder(store)?;
@@ -177,6 +197,18 @@ pub(crate) fn registered_for(store: &Store, address: Ipv4Addr) -> Result<Option<
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
+}
+
+/// Registers an address, which nobody has, for the container that has it.
+pub(crate) fn register_for(
+    store: &Store,
+    container: &Name,
+    address: Ipv4Addr,
+) -> Result<(), String> {
+    let entered = folder(store)
+        .map_err(register)
+        .and_then(|folder| enter(store, &folder, container, address));
+    entered.map_err(|error| error.to_string())
 }
 
 /// Takes an address out of the register, whoever it is registered for.
@@ -245,8 +277,12 @@ fn enter(
     address: Ipv4Addr,
 ) -> Result<(), AddressError> {
     loop {
-        match rustix::fs::symlinkat(container.as_str(), folder, address.to_string()) {
-            Ok(()) => return rustix::fs::fsync(folder).map_err(register),
+        let link = || rustix::fs::symlinkat(container.as_str(), folder, address.to_string());
+        match fault::step("address.take", link) {
+            Ok(()) => {
+                let sync = || rustix::fs::fsync(folder);
+                return fault::step("address.sync", sync).map_err(register);
+            }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(register(errno)),
         }
@@ -296,7 +332,8 @@ pub(crate) fn open(store: &Store) -> Result<OwnedFd, Errno> {
 fn folder(store: &Store) -> Result<OwnedFd, Errno> {
     match open(store) {
         Err(Errno::NOENT) => {
-            match rustix::fs::mkdirat(store.folder(), FOLDER, Mode::RWXU) {
+            let make = || rustix::fs::mkdirat(store.folder(), FOLDER, Mode::RWXU);
+            match fault::step("address.folder", make) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
@@ -326,7 +363,8 @@ fn owner(folder: &OwnedFd, address: Ipv4Addr) -> Result<Option<String>, Errno> {
 }
 
 fn remove(folder: &OwnedFd, address: Ipv4Addr) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(folder, address.to_string(), AtFlags::empty()) {
+    let unlink = || rustix::fs::unlinkat(folder, address.to_string(), AtFlags::empty());
+    match fault::step("address.give_back", unlink) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }

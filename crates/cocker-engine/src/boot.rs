@@ -9,6 +9,7 @@ use crate::failure::{BootError, CleanUpError, EngineError};
 use crate::network::{NetworkFailure, Warning, warning};
 use crate::pasta::Pasta;
 use crate::plan::{c_string, stop_signal};
+use crate::release::measure_upper;
 use crate::request::BootRequest;
 use crate::resolv_conf;
 use crate::rootless::FOR_A_USER;
@@ -20,10 +21,14 @@ use cocker_sandbox::{Descriptor, Supervisor};
 use cocker_sys::namespace::stands_for_a_user;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long the processes of a boot that is over may take to go.
+const CLEAN_UP_TIME: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Boots a stopped container; returns when its init is ready, with what may keep its network from being of use.
@@ -48,33 +53,67 @@ impl Engine {
         request: &BootRequest,
     ) -> Result<Vec<Warning>, BootError> {
         let (mut container, _work) = Container::open_for_work(&self.store, name)?;
+        if container.booted_pid().is_err() {
+            // Who waits to do the same has been overtaken.
+            self.expect_nothing(&container)?;
+        }
+        self.boot_held(&mut container, request)
+    }
+
+    /// Boots a container that the caller holds for work.
+    pub(crate) fn boot_held(
+        &self,
+        container: &mut Container,
+        request: &BootRequest,
+    ) -> Result<Vec<Warning>, BootError> {
+        let name = container.name.clone();
         let record = container.hold_stopped()?;
-        self.clean_up_after_crash(&container, record)
+        self.clean_up_after_crash(container, record)
             .map_err(|source| BootError::CleanUp { source })?;
         let starting = Record {
             pid: 0,
             started: seconds_since_epoch(),
             oom_kills: 0,
             is_ending: false,
+            // From now on the container writes to its files.
+            measured: None,
             ..record
         };
-        recorded(&container, starting)?;
-        let is_changed =
-            choose_root_process(&mut container, request)? | choose_limits(&mut container, request)?;
+        // Nothing of ours is there yet. Should we be killed before there is a root process, our own pid says that there may be.
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let begun = Record {
+            pid,
+            is_ending: true,
+            ..starting
+        };
+        recorded(container, begun)?;
+        let before = container.settings.clone();
+        let is_changed = choose_root_process(container, request)?
+            | choose_limits(container, request)?
+            | choose_restart(container, request);
+        // From here on it is only looked at.
+        let container = &*container;
+        let remember = || match is_changed {
+            true => container.write_settings(&container.settings),
+            false => Ok(()),
+        };
 
-        let booted = self.boot_stopped(&container, starting);
+        let booted = self.boot_stopped(container, starting, &remember);
         match booted {
-            // Only what has booted is worth remembering.
-            Ok(warnings) if is_changed => container
-                .write_settings(&container.settings)
-                .map(|()| warnings)
-                .map_err(|source| BootError::Record { source }),
             Ok(warnings) => Ok(warnings),
             Err(error) => {
+                // Only what has booted is worth remembering.
+                if is_changed && let Err(errno) = container.write_settings(&before) {
+                    tracing::warn!("`{name}` remembers what has not booted: {errno}");
+                }
                 // The first error stays the one that is told.
-                let _ = control::remove(&container);
+                let _ = control::remove(container);
+                // Where the supervisor was killed, what it watched over may be there still.
+                if let Err(left) = self.cgroup_of(container).remove() {
+                    tracing::warn!("the cgroup of `{name}` is not removed: {left}");
+                }
                 // A pid in the record says that there may be something left.
-                if let Err(left) = self.detach_network(&container) {
+                if let Err(left) = self.detach_network(container) {
                     tracing::warn!("the network of `{name}` is not taken away: {left}");
                 } else {
                     let _ = container.state.write(starting);
@@ -90,6 +129,7 @@ impl Engine {
         &self,
         container: &Container,
         starting: Record,
+        remember: &dyn Fn() -> Result<(), Errno>,
     ) -> Result<Vec<Warning>, BootError> {
         resolv_conf::supply(container).map_err(|source| BootError::Open {
             what: resolv_conf::FILE,
@@ -112,6 +152,7 @@ impl Engine {
             starting,
             boot_socket,
             attachment,
+            remember,
         )
     }
 
@@ -138,6 +179,7 @@ impl Engine {
     }
 
     /// Spawns, attaches the network while the inside is being assembled, says go and waits for init.
+    #[allow(clippy::too_many_arguments)]
     fn spawn(
         &self,
         container: &Container,
@@ -146,6 +188,7 @@ impl Engine {
         starting: Record,
         boot_socket: OwnedFd,
         mut attachment: Option<Attachment>,
+        remember: &dyn Fn() -> Result<(), Errno>,
     ) -> Result<Vec<Warning>, BootError> {
         let mut message = [0u8; 64];
         let length = InitReport::Console
@@ -180,6 +223,8 @@ impl Engine {
         written.map_err(|source| BootError::Record { source })?;
         let obstacles = attached?;
         tracing::debug!("assembled; root process {:?}", spawned.root_process());
+        // Before it runs: should we be killed in between, what was asked for holds at the next boot.
+        remember().map_err(|source| BootError::Record { source })?;
         spawned.go()?;
         wait_until_ready(&boot_socket)?;
         let bridge = match attachment {
@@ -196,21 +241,38 @@ impl Engine {
         container: &Container,
         record: Record,
     ) -> Result<(), CleanUpError> {
+        self.clean_up_within(container, record, CLEAN_UP_TIME)
+    }
+
+    /// The same for whoever has less time for it.
+    pub(crate) fn clean_up_within(
+        &self,
+        container: &Container,
+        record: Record,
+        patience: Duration,
+    ) -> Result<(), CleanUpError> {
         if record.pid == 0 {
             return Ok(());
         }
         tracing::debug!("the last supervisor of `{}` was killed", container.name);
-        self.cgroup_of(container)
-            .remove()
-            .map_err(|source| CleanUpError::Cgroup { source })?;
+        let cgroup = self.cgroup_of(container);
+        cgroup
+            .remove_within(patience)
+            .map_err(|source| CleanUpError::of_cgroup(&cgroup, source))?;
         let _aftermath = self.detach_network(container)?;
+        control::remove(container).map_err(|source| CleanUpError::Socket { source })?;
+        let stopped = Record {
+            pid: 0,
+            is_ending: false,
+            ..record
+        };
+        let stopped = match measure_upper(&container.folder) {
+            Ok(size) => stopped.with_size(size),
+            Err(_) => stopped,
+        };
         container
             .state
-            .write(Record {
-                pid: 0,
-                is_ending: false,
-                ..record
-            })
+            .write(stopped)
             .map_err(|source| CleanUpError::Record { source })
     }
 
@@ -268,13 +330,17 @@ impl Engine {
     }
 
     /// For what it executes at its end.
-    fn supervisors_environment(&self) -> Result<Vec<CString>, BootError> {
+    pub(crate) fn supervisors_environment(&self) -> Result<Vec<CString>, BootError> {
         let mut environment = vec![
             self.variable("COCKER_HOME", self.store.home().as_os_str().as_bytes())?,
             self.variable("COCKER_CGROUP", self.settings.cgroup_parent.as_bytes())?,
         ];
         if stands_for_a_user() {
             environment.push(self.variable(FOR_A_USER, b"1")?);
+        }
+        #[cfg(debug_assertions)]
+        if let Some(control) = cocker_sys::fault::control_path() {
+            environment.push(self.variable(cocker_sys::fault::VARIABLE, control.as_bytes())?);
         }
         Ok(environment)
     }
@@ -313,7 +379,7 @@ fn wait_until_ready(boot_socket: &OwnedFd) -> Result<(), BootError> {
 }
 
 /// A wait status in words.
-fn how_ended(wait_status: i32) -> String {
+pub(crate) fn how_ended(wait_status: i32) -> String {
     match wait_status & 0x7f {
         0 => format!("exit status {}", (wait_status >> 8) & 0xff),
         signal => format!("killed by signal {signal}"),
@@ -325,6 +391,16 @@ fn recorded(container: &Container, record: Record) -> Result<(), BootError> {
         .state
         .write(record)
         .map_err(|source| BootError::Record { source })
+}
+
+/// The policy holds for the end of this boot already. Says whether that changes the settings.
+fn choose_restart(container: &mut Container, request: &BootRequest) -> bool {
+    let before = container.settings.restart;
+    let Some(policy) = request.restart.filter(|policy| *policy != before) else {
+        return false;
+    };
+    container.settings.restart = policy;
+    true
 }
 
 /// A root process that was given holds at the next boot until another one is given; `cockerinit` or nothing goes back

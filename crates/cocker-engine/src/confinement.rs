@@ -8,10 +8,12 @@
 
 use crate::container::{Container, ContainerSettings, NetworkSettings};
 use crate::request::Isolation;
+use cocker_image::{Afterwards, Rename};
 use cocker_sandbox::{
     Capability, CapabilitySet, Circumstances, Confinement, CoreDumps, DeviceNode, Filter, Label,
     LabelError, OwnSettings, ProfileError, usual_masks,
 };
+use cocker_sys::fault;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -252,21 +254,46 @@ pub(crate) fn check(
 }
 
 impl CheckedConfinement {
-    /// Writes the profile into the container's folder, or takes away what is there. Made durable by whoever writes the
-    /// settings.
+    /// Writes the profile into the folder of a new container. Made durable by whoever writes the settings.
     pub(crate) fn keep(&self, folder: BorrowedFd<'_>) -> Result<(), ConfinementError> {
         let kept = match &self.profile {
             Some(profile) => replace(folder, PROFILE, &profile.text)
                 .and_then(|()| replace(folder, FILTER, &profile.kept())),
-            None => remove(folder, PROFILE).and_then(|()| remove(folder, FILTER)),
+            None => Ok(()),
         };
-        kept.map_err(|source| ConfinementError::KeepProfile {
+        kept.map_err(|source| self.failed(source))
+    }
+
+    /// Writes the profile into the folder of a container that may have another one, still without a name; returns the names
+    /// that go and come, seen from the home, once the settings that say so are written. `container` is the folder's path.
+    pub(crate) fn stage(
+        &self,
+        folder: BorrowedFd<'_>,
+        container: &str,
+    ) -> Result<Vec<Afterwards>, ConfinementError> {
+        let at = |name: &str| format!("{container}/{name}");
+        let Some(profile) = &self.profile else {
+            return Ok([PROFILE, FILTER]
+                .map(|name| Afterwards::Unlink(at(name)))
+                .into());
+        };
+        let mut follows = Vec::new();
+        for (name, bytes) in [(PROFILE, &profile.text), (FILTER, &profile.kept())] {
+            let staged = staged_name(name);
+            write(folder, &staged, bytes).map_err(|source| self.failed(source))?;
+            follows.push(Afterwards::Replace(Rename::new(at(&staged), at(name))));
+        }
+        Ok(follows)
+    }
+
+    fn failed(&self, source: Errno) -> ConfinementError {
+        ConfinementError::KeepProfile {
             file: match &self.profile {
                 Some(profile) => profile.file.clone(),
                 None => PROFILE.into(),
             },
             source,
-        })
+        }
     }
 }
 
@@ -307,6 +334,7 @@ pub(crate) fn confinement(container: &Container) -> Result<Confinement, Confinem
         filters: hardening.into_iter().chain(filter).collect(),
         capabilities: capabilities(said, settings.isolation),
         no_new_privileges: said.no_new_privs,
+        own_abstract_sockets: !is_privileged && settings.network == NetworkSettings::Host,
         masks: match is_privileged {
             true => Vec::new(),
             false => usual_masks(own_settings(settings)),
@@ -444,23 +472,27 @@ fn read_bounded(folder: BorrowedFd<'_>, file: &Path) -> Result<Vec<u8>, Errno> {
 
 /// Written new, on disk, and renamed: whoever reads sees the old one or the new one.
 fn replace(folder: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> Result<(), Errno> {
-    let staged = format!(".new-{name}");
+    let staged = staged_name(name);
+    write(folder, &staged, bytes)?;
+    let rename = || rustix::fs::renameat(folder, &staged, folder, name);
+    fault::step("profile.rename", rename)
+}
+
+fn staged_name(name: &str) -> String {
+    format!(".new-{name}")
+}
+
+/// Writes a file, and to disk.
+fn write(folder: BorrowedFd<'_>, staged: &str, bytes: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, &staged, flags, Mode::RUSR | Mode::WUSR)?;
+    let make = || rustix::fs::openat(folder, staged, flags, Mode::RUSR | Mode::WUSR);
+    let file = fault::step("profile.make", make)?;
     let mut rest = bytes;
     while !rest.is_empty() {
         let written = rustix::io::write(&file, rest)?;
         rest = &rest[written..];
     }
-    rustix::fs::fdatasync(&file)?;
-    rustix::fs::renameat(folder, &staged, folder, name)
-}
-
-fn remove(folder: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other,
-    }
+    fault::step("profile.sync", || rustix::fs::fdatasync(&file))
 }
 
 #[cfg(test)]

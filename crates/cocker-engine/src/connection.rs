@@ -4,6 +4,7 @@ use crate::container::Container;
 use crate::control;
 use crate::failure::{EngineError, TalkError};
 use cocker_protocol::{ClientReply, ClientRequest, DecodeError, MAX_MESSAGE, Refusal};
+use cocker_sys::fault;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
@@ -50,7 +51,10 @@ impl Connection {
                 SocketFlags::CLOEXEC,
                 None,
             )?;
-            rustix::net::connect(&socket, &control::address(&container.folder)?)?;
+            let address = control::address(&container.folder)?;
+            fault::step("connection.open", || {
+                rustix::net::connect(&socket, &address)
+            })?;
             Ok(socket)
         };
         match connect() {
@@ -61,7 +65,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request; `descriptors` are lent to it.
+    /// Sends a request; `descriptors` are lent to it. Where the supervisor has closed, its last word is there to be received.
     pub(crate) fn send(
         &self,
         request: &ClientRequest<'_>,
@@ -78,10 +82,6 @@ impl Connection {
             Err(TalkError::Connect {
                 source: Errno::AGAIN,
             }) => Ok(false),
-            // The ending is there to be received.
-            Err(TalkError::Connect {
-                source: Errno::PIPE | Errno::CONNRESET,
-            }) => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -106,10 +106,10 @@ impl Connection {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
         let parts = [IoSlice::new(&buffer[..length])];
-        match rustix::io::retry_on_intr(|| {
-            rustix::net::sendmsg(&self.socket, &parts, &mut ancillary, flags)
-        }) {
-            Ok(_) => Ok(()),
+        let mut send = || rustix::net::sendmsg(&self.socket, &parts, &mut ancillary, flags);
+        let send = || rustix::io::retry_on_intr(&mut send);
+        match fault::step("connection.send", send) {
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
             Err(Errno::MSGSIZE) => Err(TalkError::TooLong { most: MAX_MESSAGE }),
             Err(source) => Err(TalkError::Connect { source }),
         }

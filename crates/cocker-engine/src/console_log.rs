@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::time::SystemTime;
 use times::Times;
 
-const LOG: &str = "console.log";
+pub(crate) const LOG: &str = "console.log";
 const OLD_LOG: &str = "console.log.1";
 
 /// How much is looked at at once where lines are counted, in bytes.

@@ -4,17 +4,29 @@ use crate::confinement::ConfinementSettings;
 use crate::failure::ContainerError;
 use crate::limits::LimitSettings;
 use crate::request::{Isolation, VolumeRequest};
+use crate::restart::RestartPolicy;
 use crate::state::{Record, Standing, StateFile};
 use cocker_image::{LayerId, Name, Store, Version};
 use cocker_network::PortMapping;
+use cocker_sys::fault;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use std::time::Instant;
 
 /// File names in a container's folder.
 pub(crate) const SETTINGS: &str = "container.json";
+/// As which records are written before they have their names; see [`sweep_staged`].
+pub(crate) const STAGED_SETTINGS: &str = ".new-container.json";
+const STAGED: [&str; 5] = [
+    STAGED_SETTINGS,
+    ".new-seccomp.json",
+    ".new-seccomp.bpf",
+    ".new-resolv.conf",
+    ".new-resolv.conf.supplied",
+];
 pub(crate) const CONTROL: &str = "control";
 pub(crate) const UPPER: &str = "files/upper";
 pub(crate) const WORK: &str = "files/work";
@@ -55,6 +67,12 @@ pub(crate) struct ContainerSettings {
     /// What it may use, as it was said at a boot or since.
     #[serde(default, skip_serializing_if = "is_unlimited")]
     pub limits: LimitSettings,
+    /// What is done when it has ended by itself.
+    #[serde(default, skip_serializing_if = "RestartPolicy::is_no")]
+    pub restart: RestartPolicy,
+    /// Missing where it is not booted with the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<Enabled>,
     /// The version of the image whose own layer became the writable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted_from: Option<Version>,
@@ -72,6 +90,14 @@ fn is_usual(confinement: &ConfinementSettings) -> bool {
 
 fn is_unlimited(limits: &LimitSettings) -> bool {
     *limits == LimitSettings::default()
+}
+
+/// How a container is booted with the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Enabled {
+    /// What is booted before it, where that is enabled too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Name>,
 }
 
 /// The network that a container is in.
@@ -151,33 +177,58 @@ impl WorkLock {
 impl Container {
     /// Looks the container up.
     pub(crate) fn open(store: &Store, name: &Name) -> Result<Container, ContainerError> {
-        let folder = open_folder(store, name)?;
-        let settings = read_settings(&folder, name)?;
-        let state = StateFile::open(folder.as_fd()).map_err(|source| unreadable(name, source))?;
-        Ok(Container {
-            name: name.clone(),
-            folder,
-            settings,
-            state,
-        })
+        Container::open_by(store, name, OFlags::RDONLY)
+    }
+
+    /// The same for whoever only looks, at many: the descriptor of its folder is one that names it and can do no more.
+    pub(crate) fn glance(store: &Store, name: &Name) -> Result<Container, ContainerError> {
+        Container::open_by(store, name, OFlags::PATH)
+    }
+
+    fn open_by(store: &Store, name: &Name, how: OFlags) -> Result<Container, ContainerError> {
+        loop {
+            let folder = open_folder(store, name, how)?;
+            let opened = read_settings(&folder, name).and_then(|settings| {
+                let state = StateFile::open(folder.as_fd());
+                Ok((settings, state.map_err(|source| unreadable(name, source))?))
+            });
+            match opened {
+                Ok((settings, state)) => {
+                    return Ok(Container {
+                        name: name.clone(),
+                        folder,
+                        settings,
+                        state,
+                    });
+                }
+                // Or somebody has just taken its name away, and now its files.
+                Err(error) if is_still(store, name, &folder)? => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Holds the container against other commands, if none works on it; never waits, so it may be called by whoever
     /// holds another container.
     pub(crate) fn try_lock_for_work(&self) -> Option<WorkLock> {
-        self.lock(FlockOperation::NonBlockingLockExclusive).ok()
+        let at_once = Wait::For(FlockOperation::NonBlockingLockExclusive);
+        self.lock(at_once).ok()
     }
 
     /// Says whether no other command holds it for itself.
     pub(crate) fn is_free_to_share(&self) -> bool {
-        self.lock(FlockOperation::NonBlockingLockShared).is_ok()
+        let at_once = Wait::For(FlockOperation::NonBlockingLockShared);
+        self.lock(at_once).is_ok()
     }
 
-    fn lock(&self, operation: FlockOperation) -> Result<WorkLock, Errno> {
+    fn lock(&self, wait: Wait) -> Result<WorkLock, Errno> {
         // An own open file: the lock ends with it, and not with some copy of the folder's descriptor elsewhere.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let lock = rustix::fs::openat(&self.folder, ".", flags, Mode::empty())?;
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, operation))?;
+        match wait {
+            Wait::For(operation) => cocker_sys::lock::flock(&lock, operation)?,
+            Wait::Until(deadline) => cocker_sys::lock::flock_until(&lock, deadline)?,
+        }
         Ok(WorkLock(lock))
     }
 
@@ -186,7 +237,16 @@ impl Container {
         store: &Store,
         name: &Name,
     ) -> Result<(Container, WorkLock), ContainerError> {
-        Container::open_locked(store, name, FlockOperation::LockExclusive)
+        Container::open_locked(store, name, Wait::For(FlockOperation::LockExclusive))
+    }
+
+    /// Looks the container up and holds it against other commands, waiting for them up to a moment.
+    pub(crate) fn open_for_work_until(
+        store: &Store,
+        name: &Name,
+        deadline: Instant,
+    ) -> Result<(Container, WorkLock), ContainerError> {
+        Container::open_locked(store, name, Wait::Until(deadline))
     }
 
     /// Looks the container up and holds it against commands that would change what it is, among them a boot; others that
@@ -195,29 +255,36 @@ impl Container {
         store: &Store,
         name: &Name,
     ) -> Result<(Container, WorkLock), ContainerError> {
-        Container::open_locked(store, name, FlockOperation::LockShared)
+        Container::open_locked(store, name, Wait::For(FlockOperation::LockShared))
     }
 
     fn open_locked(
         store: &Store,
         name: &Name,
-        operation: FlockOperation,
+        wait: Wait,
     ) -> Result<(Container, WorkLock), ContainerError> {
         loop {
             let mut container = Container::open(store, name)?;
             // Waits until no other command works on the container. What was read before may be old by then.
-            let lock = container
-                .lock(operation)
-                .map_err(|source| ContainerError::Lock {
-                    container: name.clone(),
-                    source,
-                })?;
-            // Whoever held it may have destroyed the container and somebody made a new one of that name.
-            let is_same = match open_folder(store, name) {
-                Ok(now) => is_same_file(&now, &container.folder),
-                Err(ContainerError::Unknown { .. }) => false,
-                Err(error) => return Err(error),
+            let lock = match container.lock(wait) {
+                Ok(lock) => lock,
+                // It is gone, and so is its folder.
+                Err(Errno::NOENT) => continue,
+                Err(Errno::TIMEDOUT) => {
+                    return Err(ContainerError::AtWork {
+                        container: name.clone(),
+                        who: who_holds(&container.folder),
+                    });
+                }
+                Err(source) => {
+                    return Err(ContainerError::Lock {
+                        container: name.clone(),
+                        source,
+                    });
+                }
             };
+            // Whoever held it may have destroyed the container and somebody made a new one of that name.
+            let is_same = is_still(store, name, &container.folder)?;
             // Or they died while they gave its files to another name, or took them from there.
             if store.is_changing() {
                 store.lock().map_err(|source| ContainerError::Changing {
@@ -229,19 +296,22 @@ impl Container {
             if is_same {
                 // Or they changed its settings, which must not be written back as they were.
                 container.settings = read_settings(&container.folder, name)?;
+                if !matches!(wait, Wait::For(FlockOperation::LockShared)) {
+                    sweep_staged(&container.folder);
+                }
                 return Ok((container, lock));
             }
         }
     }
 
     /// Takes the lock that says "booted", for work that needs a stopped container. Where the last supervisor is just
-    /// doing its last work, waits for it.
+    /// doing its last work, or its root process has ended and it is about to, waits for it.
     pub(crate) fn hold_stopped(&self) -> Result<Record, ContainerError> {
         let reading = |source| unreadable(&self.name, source);
         match self.state.try_lock() {
             Ok(()) => {}
             Err(Errno::AGAIN) => match self.state.standing().map_err(reading)?.0 {
-                Standing::Booted { pid } => {
+                Standing::Booted { pid } if !has_ended(pid) => {
                     return Err(ContainerError::Booted {
                         container: self.name.clone(),
                         pid,
@@ -253,6 +323,25 @@ impl Container {
             Err(source) => return Err(reading(source)),
         }
         self.state.read().map_err(reading)
+    }
+
+    /// The same, waiting up to a moment.
+    pub(crate) fn hold_stopped_until(&self, deadline: Instant) -> Result<Record, ContainerError> {
+        let reading = |source| unreadable(&self.name, source);
+        if let Standing::Booted { pid } = self.state.standing().map_err(reading)?.0 {
+            return Err(ContainerError::Booted {
+                container: self.name.clone(),
+                pid,
+            });
+        }
+        match self.state.wait_lock_until(deadline) {
+            Err(Errno::TIMEDOUT) => Err(ContainerError::AtWork {
+                container: self.name.clone(),
+                who: who_holds(self.state.as_fd()),
+            }),
+            Err(source) => Err(reading(source)),
+            Ok(()) => self.state.read().map_err(reading),
+        }
     }
 
     /// The pid of the root process, for a command that needs a booted container.
@@ -279,16 +368,45 @@ impl Container {
         format!("{}.{}", self.name, self.settings.id)
     }
 
+    /// What is said where its root process has ended and the supervisor has not said so yet.
+    pub(crate) fn just_ended(&self) -> ContainerError {
+        ContainerError::JustEnded {
+            container: self.name.clone(),
+        }
+    }
+
+    /// Whether its root process has ended, of a container that is still called booted.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.booted_pid().map_or(true, has_ended)
+    }
+
     pub(crate) fn write_settings(&self, settings: &ContainerSettings) -> Result<(), Errno> {
         write_settings(&self.folder, settings)
     }
 }
 
-fn open_folder(store: &Store, name: &Name) -> Result<OwnedFd, ContainerError> {
+/// How long a lock may be waited for.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// As long as it takes, or not at all.
+    For(FlockOperation),
+    Until(Instant),
+}
+
+/// "process 4711 (`cocker put web`)", or "another process" where that cannot be told.
+fn who_holds(file: impl AsFd) -> String {
+    let holders = cocker_sys::lock::holders(file);
+    let mut named = holders
+        .iter()
+        .map(|holder| format!("process {} (`{}`)", holder.pid, holder.command));
+    named.next().unwrap_or_else(|| "another process".into())
+}
+
+fn open_folder(store: &Store, name: &Name, how: OFlags) -> Result<OwnedFd, ContainerError> {
     let opened = rustix::fs::openat2(
         store.containers_folder(),
         name.as_str(),
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        how | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
     );
@@ -300,7 +418,23 @@ fn open_folder(store: &Store, name: &Name) -> Result<OwnedFd, ContainerError> {
     })
 }
 
-fn is_same_file(one: &OwnedFd, other: &OwnedFd) -> bool {
+/// Whether the root process of a container that is still locked has ended: what is left of it has no root any more.
+fn has_ended(pid: i32) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, crate::account::root_path(pid), flags, Mode::empty());
+    matches!(root, Err(Errno::NOENT | Errno::SRCH))
+}
+
+/// Whether this is the folder of that name, and not that of a container that was there before.
+fn is_still(store: &Store, name: &Name, folder: &OwnedFd) -> Result<bool, ContainerError> {
+    match open_folder(store, name, OFlags::PATH) {
+        Ok(now) => Ok(is_same_file(&now, folder)),
+        Err(ContainerError::Unknown { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn is_same_file(one: &OwnedFd, other: &OwnedFd) -> bool {
     match (rustix::fs::fstat(one), rustix::fs::fstat(other)) {
         (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
         _ => false,
@@ -315,10 +449,7 @@ fn unreadable(name: &Name, source: Errno) -> ContainerError {
 }
 
 fn read_settings(folder: &OwnedFd, name: &Name) -> Result<ContainerSettings, ContainerError> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let bytes = rustix::fs::openat(folder, SETTINGS, flags, Mode::empty())
-        .and_then(|file| read_all(&file))
-        .map_err(|source| unreadable(name, source))?;
+    let bytes = read_bytes(folder).map_err(|source| unreadable(name, source))?;
     let damaged = |source| ContainerError::Damaged {
         container: name.clone(),
         source,
@@ -337,33 +468,75 @@ fn read_settings(folder: &OwnedFd, name: &Name) -> Result<ContainerSettings, Con
     serde_json::from_slice(&bytes).map_err(damaged)
 }
 
+fn read_bytes(folder: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(folder, SETTINGS, flags, Mode::empty()).and_then(|file| read_all(&file))
+}
+
 fn read_all(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0u8; rustix::fs::fstat(file)?.st_size as usize];
+    // Most are shorter, and then one read has all.
+    let mut bytes = vec![0u8; 2048];
     let mut length = 0;
-    while length < bytes.len() {
-        match rustix::io::read(file, &mut bytes[length..])? {
-            0 => break,
-            more => length += more,
+    loop {
+        let room = bytes.len() - length;
+        let more = rustix::io::read(file, &mut bytes[length..])?;
+        length += more;
+        if more < room {
+            bytes.truncate(length);
+            return Ok(bytes);
         }
+        bytes.resize(2 * bytes.len(), 0);
     }
-    bytes.truncate(length);
-    Ok(bytes)
 }
 
 /// Writes new, makes it durable, renames: whoever reads sees the old or the new.
 pub(crate) fn write_settings(folder: &OwnedFd, settings: &ContainerSettings) -> Result<(), Errno> {
+    let before = read_bytes(folder).ok();
+    let rename = || rustix::fs::renameat(folder, STAGED_SETTINGS, folder, SETTINGS);
+    stage_settings(folder, settings)
+        .and_then(|()| fault::step("settings.rename", rename))
+        .inspect_err(|_| sweep_staged(folder))?;
+    let synced = fault::step("settings.sync.name", || rustix::fs::fsync(folder));
+    if let (Err(_), Some(before)) = (&synced, before) {
+        // What cannot be brought to disk has not been written.
+        let back = write_staged(folder, &before)
+            .and_then(|_| rustix::fs::renameat(folder, STAGED_SETTINGS, folder, SETTINGS));
+        if let Err(errno) = back {
+            tracing::warn!(%errno, "the settings stay as they were written");
+        }
+    }
+    synced
+}
+
+/// Writes them under the name of a file that is being written, and to disk.
+pub(crate) fn stage_settings(folder: &OwnedFd, settings: &ContainerSettings) -> Result<(), Errno> {
     let json = serde_json::to_vec_pretty(settings).expect("settings are plain data");
-    let staged = ".new-container.json";
+    let file = write_staged(folder, &json)?;
+    fault::step("settings.sync", || rustix::fs::fsync(&file))
+}
+
+/// Removes records that were being written into a container's folder. The caller holds the container against others, so
+/// whoever wrote them is dead or has failed.
+pub(crate) fn sweep_staged(folder: &OwnedFd) {
+    for name in STAGED {
+        match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => tracing::warn!(%errno, name, "cannot sweep a leftover"),
+        }
+    }
+}
+
+fn write_staged(folder: &OwnedFd, json: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, staged, flags, Mode::RUSR | Mode::WUSR)?;
-    let mut rest = json.as_slice();
+    let mode = Mode::RUSR | Mode::WUSR;
+    let make = || rustix::fs::openat(folder, STAGED_SETTINGS, flags, mode);
+    let file = fault::step("settings.make", make)?;
+    let mut rest = json;
     while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest)?;
+        let written = fault::step("settings.write", || rustix::io::write(&file, rest))?;
         rest = &rest[written..];
     }
-    rustix::fs::fsync(&file)?;
-    rustix::fs::renameat(folder, staged, folder, SETTINGS)?;
-    rustix::fs::fsync(folder)
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -384,6 +557,8 @@ pub(crate) mod tests {
             id_slot: 0,
             root_process: None,
             limits: LimitSettings::default(),
+            restart: RestartPolicy::default(),
+            enabled: None,
             converted_from: None,
             environment: vec![],
             image_config: None,

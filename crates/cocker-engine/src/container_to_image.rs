@@ -37,6 +37,7 @@ impl Engine {
         let name = &request.container;
         let (container, _work) = Container::open_for_work(&self.store, name)?;
         let record = container.hold_stopped()?;
+        self.expect_nothing(&container)?;
         self.check_image(&container, request)?;
         let size = known_size(&container, record)?;
         self.clean_up_for_good(&container, record)
@@ -127,10 +128,10 @@ fn version_of(container: &Container, request: &ToImageRequest) -> Version {
     known.cloned().unwrap_or(Version::none())
 }
 
-/// The size that the last release wrote down; after a crash, when nobody did, the files are measured.
+/// The size that the last release wrote down; where nobody did, or the host was started anew since, the files are measured.
 fn known_size(container: &Container, record: Record) -> Result<u64, ConversionError> {
-    if record.pid == 0 {
-        return Ok(record.size);
+    if let Some(size) = record.known_size() {
+        return Ok(size);
     }
     let upper = open_upper(container)?;
     measure_tree(upper.as_fd()).map_err(|source| ConversionError::Measure { source })

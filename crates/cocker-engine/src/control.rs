@@ -1,6 +1,7 @@
 //! The socket on which a booted container's supervisor listens.
 
 use crate::container::{CONTROL, Container};
+use cocker_sys::fault;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -19,20 +20,27 @@ pub(crate) fn listen(container: &Container) -> Result<OwnedFd, Errno> {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
         None,
     )?;
-    rustix::net::bind(&socket, &address(&container.folder)?)?;
+    let address = address(&container.folder)?;
+    fault::step("control.bind", || rustix::net::bind(&socket, &address))?;
     rustix::fs::chmodat(
         &container.folder,
         CONTROL,
         Mode::RUSR | Mode::WUSR,
         AtFlags::empty(),
     )?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    fault::step("control.listen", || rustix::net::listen(&socket, BACKLOG))?;
     Ok(socket)
+}
+
+/// Whether there is a socket, of whoever.
+pub(crate) fn is_there(container: &Container) -> bool {
+    rustix::fs::statat(&container.folder, CONTROL, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Removes the socket, where there is one.
 pub(crate) fn remove(container: &Container) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(&container.folder, CONTROL, AtFlags::empty()) {
+    let unlink = || rustix::fs::unlinkat(&container.folder, CONTROL, AtFlags::empty());
+    match fault::step("control.remove", unlink) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }

@@ -19,6 +19,7 @@ use crate::state::StateFile;
 use cocker_image::staging::StagedFolder;
 use cocker_image::{LayerId, Name, Reference, Store};
 use cocker_network::NetworkError;
+use cocker_sys::fault;
 use rustix::fd::AsFd;
 use rustix::fs::{Access, AtFlags, CWD, Mode};
 use rustix::io::Errno;
@@ -48,6 +49,9 @@ impl Engine {
         // Under the lock: a layer that nobody stands on may leave at any other time.
         let layers = self.pin_layers(&request.images)?;
         self.check_name_free(&request.container.name)?;
+        if let Err(errno) = addresses::sweep(&self.store) {
+            tracing::warn!("addresses of dead containers stay taken: {errno}");
+        }
         let mut staged = self.stage_container()?;
         make_upper(&staged).map_err(writing("files"))?;
         let image = said(&request.images);
@@ -142,6 +146,8 @@ impl Engine {
             id_slot: slot,
             root_process: None,
             limits: LimitSettings::default(),
+            restart: container.restart,
+            enabled: None,
             converted_from: None,
             environment: Vec::new(),
             image_config: None,
@@ -191,7 +197,7 @@ impl Engine {
             NetworkRequest::Host | NetworkRequest::Bridge(_) => return Ok(()),
         }
         let pinned = Container::open_for_work(&self.store, name).map(|(container, _work)| {
-            pin_new(&container).inspect_err(|_| {
+            pin_new(&self.store, &container).inspect_err(|_| {
                 let _ = cocker_network::unpin(&container.settings.netns());
             })
         });
@@ -214,7 +220,16 @@ impl Engine {
                 true => CreateError::NameInUse,
                 false => CreateError::Stage { source },
             })?;
-        rustix::fs::fsync(self.store.containers_folder()).map_err(writing("containers"))
+        let sync = || rustix::fs::fsync(self.store.containers_folder());
+        let synced = fault::step("container.sync.name", sync);
+        if synced.is_err() {
+            // What cannot be brought to disk has not been made.
+            let withdrawn = staged.withdraw(self.store.containers_folder(), name.as_str());
+            if let Err(error) = withdrawn {
+                tracing::warn!("the container stays: {error}");
+            }
+        }
+        synced.map_err(writing("containers"))
     }
 
     /// The layers of all images, lowest first; one that several images bring stands once, where it is needed first.
@@ -271,7 +286,8 @@ pub(crate) fn write_records(
     })?;
     StateFile::make(folder.as_fd(), size).map_err(writing("lock"))?;
     write_settings(&folder, settings).map_err(writing("container.json"))?;
-    rustix::fs::fsync(store.ids_folder()).map_err(writing("ids"))
+    let sync = || rustix::fs::fsync(store.ids_folder());
+    fault::step("ids.sync", sync).map_err(writing("ids"))
 }
 
 /// The writable layer, empty: it is the root of the container's files, so everybody inside may pass through it.
@@ -282,7 +298,8 @@ pub(crate) fn make_upper(staged: &StagedFolder) -> Result<(), Errno> {
 /// Makes a folder of a container; the user's umask has no part in it.
 pub(crate) fn make_folder(staged: &StagedFolder, path: &str, mode: u32) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(mode);
-    rustix::fs::mkdirat(staged.folder(), path, mode)?;
+    let make = || rustix::fs::mkdirat(staged.folder(), path, mode);
+    fault::step("container.folder", make)?;
     rustix::fs::chmodat(staged.folder(), path, mode, AtFlags::empty())
 }
 

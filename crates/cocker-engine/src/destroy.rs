@@ -1,6 +1,6 @@
 //! destroy: a container vanishes by one rename; its files follow.
 
-use crate::addresses::{self, AddressError};
+use crate::addresses;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::{CleanUpError, ContainerError, DestroyError, EngineError, TalkError};
@@ -11,11 +11,15 @@ use crate::state::Record;
 use cocker_image::Name;
 use cocker_image::staging::LeavingFolder;
 use cocker_sandbox::{Cgroup, Hierarchies};
-use std::rc::Rc;
-use std::time::Duration;
+use cocker_sys::fault;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What a container is given to end by itself when it is shut down in order to be destroyed.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(10);
+
+/// How long other commands may take that are at work on it.
+const WORK_TIME: Duration = Duration::from_secs(20);
 
 impl Engine {
     /// Removes a container with its writable layer. Files of volumes are the host's and stay.
@@ -50,11 +54,14 @@ impl Engine {
                 Err(error) => tracing::warn!("going on: {error}"),
             }
         }
-        let (container, work) = match Container::open_for_work(&self.store, name) {
+        let deadline = Instant::now() + WORK_TIME;
+        let opened = Container::open_for_work_until(&self.store, name, deadline);
+        let (container, work) = match opened {
             Err(source) if may_go_on(&source, on_error) => return self.remove_damaged(name),
             other => other?,
         };
-        let record = container.hold_stopped()?;
+        let record = container.hold_stopped_until(deadline)?;
+        self.expect_nothing(&container)?;
         match self.clean_up_for_good(&container, record) {
             Err(source) if on_error == OnError::Stop => {
                 return Err(DestroyError::CleanUp { source });
@@ -69,24 +76,43 @@ impl Engine {
             work.into_folder(),
         )
         .map_err(|source| DestroyError::Rename { source })?;
-        self.forget_pause(name);
-        ids::give_back(&self.store, name, container.settings.id_slot)
-            .map_err(|source| DestroyError::Ids { source })?;
-        forgiven(self.give_back_address(name, &container.settings), on_error)?;
+        // From here on it is gone: nothing may fail that is not told as such.
+        if self.bring_to_disk() {
+            self.forget_pause(name);
+            self.give_back(name, &container.settings);
+        }
         drop(names);
         self.remove_files(leaving, on_error)
     }
 
-    /// A supervisor, or a client in the middle of a boot, may have been killed before it could do this.
+    /// What has lost its name stays without it also after a power cut. Done before its ids and its address are given back, so that
+    /// it never comes back beside another that has the same; where that fails, on a failing disk, they stay taken.
+    fn bring_to_disk(&self) -> bool {
+        let sync = || rustix::fs::fsync(self.store.containers_folder());
+        let synced = fault::step("destroy.sync", sync);
+        if let Err(errno) = synced {
+            tracing::warn!("its ids and its address stay taken: {errno}");
+        }
+        synced.is_ok()
+    }
+
+    /// A supervisor, or a client in the middle of a boot, may have been killed before it could do this. The container is to
+    /// vanish, so it is in nobody's way that its record cannot be written, on a full disk.
     pub(crate) fn clean_up_for_good(
         &self,
         container: &Container,
         record: Record,
     ) -> Result<(), CleanUpError> {
-        self.clean_up_after_crash(container, record)?;
-        self.cgroup_of(container)
+        match self.clean_up_after_crash(container, record) {
+            Err(CleanUpError::Record { source }) => {
+                tracing::debug!("its record stays as it is: {source}");
+            }
+            cleaned => cleaned?,
+        }
+        let cgroup = self.cgroup_of(container);
+        cgroup
             .remove()
-            .map_err(|source| CleanUpError::Cgroup { source })
+            .map_err(|source| CleanUpError::of_cgroup(&cgroup, source))
     }
 
     /// A container whose settings cannot be read any more: all that is known of it is its folder.
@@ -96,17 +122,24 @@ impl Engine {
         let names = self.store.lock()?;
         let leaving = LeavingFolder::begin(self.store.containers_folder(), name.as_str())
             .map_err(|source| DestroyError::Rename { source })?;
+        if !self.bring_to_disk() {
+            drop(names);
+            return self.remove_files(leaving, OnError::GoOn);
+        }
         self.forget_pause(name);
-        ids::give_back_all_of(&self.store, name).map_err(|source| DestroyError::Ids { source })?;
-        addresses::give_back_all_of(&self.store, name)
-            .map_err(|source| NetworkFailure::from(AddressError::Register { source }))?;
+        if let Err(errno) = ids::give_back_all_of(&self.store, name) {
+            tracing::warn!("its ids stay taken: {errno}");
+        }
+        if let Err(errno) = addresses::give_back_all_of(&self.store, name) {
+            tracing::warn!("its address stays taken: {errno}");
+        }
         drop(names);
         self.remove_files(leaving, OnError::GoOn)
     }
 
     /// The folders are called after the container and its id, which is not known any more.
     fn remove_cgroups_of(&self, name: &Name) {
-        let hierarchies = Rc::new(Hierarchies::find());
+        let hierarchies = Arc::new(Hierarchies::find());
         let group = self.group(&hierarchies);
         for cgroup in Cgroup::names_in(&hierarchies, &group) {
             let id = cgroup.strip_prefix(name.as_str());

@@ -5,6 +5,8 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError, TalkError};
 use crate::request::OnError;
+use crate::restart::Expected;
+use crate::stuck::Stuck;
 use cocker_image::Name;
 use cocker_protocol::ClientRequest;
 use cocker_sandbox::SIGRTMIN_PLUS_3;
@@ -46,21 +48,81 @@ impl Engine {
 
     /// `None` is at once.
     pub(crate) fn end(&self, name: &Name, timeout: Option<Duration>) -> Result<(), TalkError> {
-        let container = Container::open(&self.store, name)?;
-        let connection = Connection::open(&container)?;
+        let mut was_expected = false;
+        loop {
+            let container = Container::open(&self.store, name)?;
+            match Connection::open(&container) {
+                Ok(connection) => {
+                    self.end_booted(&container, &connection, timeout)?;
+                    // It may have ended by itself before it heard of this, and be about to come again.
+                    if self.expect_nothing(&container)? == Expected::Nothing {
+                        return Ok(());
+                    }
+                }
+                Err(TalkError::Container(ContainerError::NotBooted { .. })) => {
+                    match (self.expect_nothing(&container)?, was_expected) {
+                        (Expected::Again, _) => {}
+                        (Expected::Nothing, true) => return Ok(()),
+                        (Expected::Nothing, false) => return Err(container.not_booted().into()),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            was_expected = true;
+            self.settle(name)?;
+        }
+    }
+
+    /// Whoever booted it again was broken off, and may have left it booted, or something of it.
+    fn settle(&self, name: &Name) -> Result<(), TalkError> {
+        let deadline = Instant::now() + RELEASE_TIME;
+        let (container, _work) = Container::open_for_work_until(&self.store, name, deadline)?;
+        match container.hold_stopped_until(deadline) {
+            Ok(record) => self
+                .clean_up_after_crash(&container, record)
+                .map_err(|source| TalkError::CleanUp { source }),
+            Err(ContainerError::Booted { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn end_booted(
+        &self,
+        container: &Container,
+        connection: &Connection,
+        timeout: Option<Duration>,
+    ) -> Result<(), TalkError> {
         let Some(timeout) = timeout else {
             connection.send(&ClientRequest::Kill, &[])?;
-            self.thaw_for_the_end(&container);
-            return wait_for_release(&connection, RELEASE_TIME);
+            self.thaw_for_the_end(container);
+            return self.wait_for_end(container, connection, RELEASE_TIME);
         };
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         connection.send(&ClientRequest::Shutdown { timeout_ms }, &[])?;
         // Told first, so that nothing else happens in it any more.
-        self.thaw_for_the_end(&container);
+        self.thaw_for_the_end(container);
         if container.settings.root_process.is_some() {
-            self.hurry_a_deaf_root_process(&container, &connection, timeout)?;
+            self.hurry_a_deaf_root_process(container, connection, timeout)?;
         }
-        wait_for_release(&connection, timeout + RELEASE_TIME)
+        self.wait_for_end(container, connection, timeout + RELEASE_TIME)
+    }
+
+    /// Where it takes too long, says which process is to blame.
+    fn wait_for_end(
+        &self,
+        container: &Container,
+        connection: &Connection,
+        limit: Duration,
+    ) -> Result<(), TalkError> {
+        match wait_for_release(connection, limit) {
+            Err(TalkError::Stuck { seconds }) => {
+                Err(match Stuck::in_cgroup(&self.cgroup_of(container)) {
+                    Some(source) => TalkError::StuckInside { seconds, source },
+                    None => TalkError::Stuck { seconds },
+                })
+            }
+            other => other,
+        }
     }
 
     /// The kernel gives process 1 no signal that it neither has a handler for nor blocks. Such a root process cannot hear TERM,

@@ -5,6 +5,7 @@ use cocker_image::Store;
 use std::path::PathBuf;
 
 /// What the engine needs to know of the world.
+#[derive(Clone)]
 pub struct Settings {
     /// `$COCKER_HOME`.
     pub home: PathBuf,
@@ -24,11 +25,17 @@ pub struct Engine {
 
 impl Engine {
     /// Opens the store, making it where it is missing. A change of several names that is under way is waited for, and one
-    /// that was left half-way is ended, so nobody sees half of one.
+    /// that was left half-way is ended, so nobody sees half of one; but on a disk that cannot be written to any more, where
+    /// what is booted must be seen and shut down.
     pub fn open(settings: Settings) -> Result<Engine, EngineError> {
         let store = Store::open(&settings.home)?;
         if store.is_changing() {
-            drop(store.lock()?);
+            match store.lock() {
+                Err(error) if error.is_read_only() => {
+                    tracing::warn!("a change stays half-way: {error}");
+                }
+                locked => drop(locked?),
+            }
         }
         Ok(Engine { store, settings })
     }

@@ -16,6 +16,7 @@ use crate::config::ConfigError;
 use crate::confinement::ConfinementError;
 use crate::limits::BadLimit;
 use crate::network::NetworkFailure;
+use crate::stuck::Stuck;
 use cocker_image::host_image::HostImageError;
 use cocker_image::removal::RemovalError;
 use cocker_image::repository::Address;
@@ -24,7 +25,7 @@ use cocker_image::staging::StagingError;
 use cocker_image::{Name, Reference, StoreError, Version};
 use cocker_protocol::Stage;
 use cocker_sandbox::rootless::RootlessError;
-use cocker_sandbox::{LimitError, SandboxError};
+use cocker_sandbox::{Cgroup, LimitError, SandboxError};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,10 @@ pub enum ContainerError {
     Paused { container: Name },
     #[error("container `{container}` is not booted")]
     NotBooted { container: Name },
+    #[error("container `{container}` has just ended")]
+    JustEnded { container: Name },
+    #[error("container `{container}` is held by {who}, which is at work on it")]
+    AtWork { container: Name, who: String },
     #[error("cannot read container `{container}`")]
     Read {
         container: Name,
@@ -81,6 +86,9 @@ impl ContainerError {
             }
             ContainerError::Paused { container } => {
                 Some(format!("let it go on first: cocker resume {container}"))
+            }
+            ContainerError::AtWork { .. } => {
+                Some("try again when that has ended, or end it.".into())
             }
             ContainerError::Changing { source, .. } => source.hint(),
             _ => None,
@@ -136,6 +144,8 @@ pub enum CleanUpError {
         #[source]
         source: Errno,
     },
+    #[error("{who}")]
+    Stuck { who: Stuck },
     #[error(transparent)]
     Network(#[from] NetworkFailure),
     #[error("cannot write its record")]
@@ -143,6 +153,51 @@ pub enum CleanUpError {
         #[source]
         source: Errno,
     },
+    #[error("cannot remove its socket")]
+    Socket {
+        #[source]
+        source: Errno,
+    },
+}
+
+impl CleanUpError {
+    /// What was in the way of removing this cgroup.
+    pub(crate) fn of_cgroup(cgroup: &Cgroup, source: Errno) -> CleanUpError {
+        let who = Some(source).filter(|errno| *errno == Errno::BUSY);
+        match who.and_then(|_| Stuck::in_cgroup(cgroup)) {
+            Some(who) => CleanUpError::Stuck { who },
+            None => CleanUpError::Cgroup { source },
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            CleanUpError::Stuck { who } => Some(who.hint()),
+            CleanUpError::Network(source) => source.hint(),
+            CleanUpError::Cgroup { .. }
+            | CleanUpError::Record { .. }
+            | CleanUpError::Socket { .. } => None,
+        }
+    }
+}
+
+/// What stands in the way of booting a container again, or of not doing so.
+#[derive(Debug, thiserror::Error)]
+pub enum RestartError {
+    #[error("cannot note in `restart` whether it is booted again")]
+    Note {
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot wait until it is booted again")]
+    Wait {
+        #[source]
+        source: Errno,
+    },
+    #[error(
+        "process {pid}, which boots it again, has not ended within {seconds} s of being killed"
+    )]
+    Stuck { pid: i32, seconds: u64 },
 }
 
 /// What stands in the way of changing a container's settings.
@@ -152,6 +207,8 @@ pub enum SettingsError {
     Confinement(#[from] ConfinementError),
     #[error(transparent)]
     Container(#[from] ContainerError),
+    #[error(transparent)]
+    Restart(#[from] RestartError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -202,6 +259,8 @@ pub enum BootError {
     BadLimit(#[from] BadLimit),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Restart(#[from] RestartError),
     #[error("cannot open `{what}`")]
     Open {
         what: &'static str,
@@ -231,6 +290,13 @@ pub enum BootError {
 pub enum TalkError {
     #[error(transparent)]
     Container(#[from] ContainerError),
+    #[error(transparent)]
+    Restart(#[from] RestartError),
+    #[error("cannot remove what it has left")]
+    CleanUp {
+        #[source]
+        source: CleanUpError,
+    },
     #[error("cannot reach the supervisor")]
     Connect {
         #[source]
@@ -290,6 +356,12 @@ pub enum TalkError {
     NoSession { session: String },
     #[error("the container does not end: its supervisor has not answered within {seconds} s")]
     Stuck { seconds: u64 },
+    #[error("it is still there after {seconds} s")]
+    StuckInside {
+        seconds: u64,
+        #[source]
+        source: Stuck,
+    },
 }
 
 /// Why a recording cannot be begun.
@@ -341,6 +413,27 @@ pub enum LogError {
     },
 }
 
+/// What stands in the way of having a container booted with the host.
+#[derive(Debug, thiserror::Error)]
+pub enum EnableError {
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("it would come after itself: {way}")]
+    Circle { way: String },
+    #[error("cannot look at the others")]
+    List {
+        #[source]
+        source: Box<EngineError>,
+    },
+    #[error("cannot write `container.json`")]
+    Write {
+        #[source]
+        source: Errno,
+    },
+}
+
 /// What stands in the way of a pause, or of its end.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
@@ -365,6 +458,8 @@ pub enum DestroyError {
     #[error(transparent)]
     Container(#[from] ContainerError),
     #[error(transparent)]
+    Restart(#[from] RestartError),
+    #[error(transparent)]
     Shutdown(#[from] TalkError),
     #[error(transparent)]
     Image(#[from] StoreError),
@@ -379,11 +474,6 @@ pub enum DestroyError {
     CleanUp {
         #[source]
         source: CleanUpError,
-    },
-    #[error("cannot give its ids back")]
-    Ids {
-        #[source]
-        source: Errno,
     },
     #[error("cannot remove its files")]
     Files {
@@ -618,6 +708,24 @@ pub enum EngineError {
         #[source]
         source: Errno,
     },
+    #[error("cannot change whether container `{container}` is booted with the host")]
+    Enable {
+        container: Name,
+        #[source]
+        source: Box<EnableError>,
+    },
+    #[error("cannot boot a container again: {what}")]
+    BootAgain {
+        what: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("cannot boot container `{container}` again")]
+    Restart {
+        container: Name,
+        #[source]
+        source: RestartError,
+    },
     #[error("cannot release the network of container `{container}`")]
     ReleaseNetwork {
         container: Name,
@@ -667,6 +775,7 @@ impl EngineError {
                 BootError::BadLimit(source) => source.hint(),
                 BootError::Confinement(source) => source.hint(),
                 BootError::Sandbox(source) => source.hint(),
+                BootError::CleanUp { source } => source.hint(),
                 _ => None,
             },
             EngineError::Attach { source, container }
@@ -689,15 +798,25 @@ impl EngineError {
                 )),
                 DestroyError::Container(source) => source.hint(),
                 DestroyError::Shutdown(source) => talk_hint(source),
+                DestroyError::CleanUp { source } => source.hint(),
+                DestroyError::Files { .. } => Some(
+                    "the container itself is gone; the next command tries to remove its files again."
+                        .into(),
+                ),
                 _ => None,
             },
             EngineError::Record { source, .. } => record_hint(source),
+            EngineError::Enable { source, container } => enable_hint(source, container),
             EngineError::Prune { source } => Some(prune_hint(source)),
+            EngineError::RemoveLayer { .. } => Some(
+                "the layer itself is gone; the next command tries to remove its files again.".into(),
+            ),
             EngineError::ConsoleLog { .. }
             | EngineError::List { .. }
-            | EngineError::RemoveLayer { .. }
             | EngineError::FreeSpace { .. }
             | EngineError::Release { .. }
+            | EngineError::BootAgain { .. }
+            | EngineError::Restart { .. }
             | EngineError::ReleaseNetwork { .. } => None,
         }
     }
@@ -798,7 +917,9 @@ fn settings_hint(error: &SettingsError) -> Option<String> {
             "only CAP_SYS_RESOURCE may raise a hard limit: say no more than what the container has.".into(),
         ),
         SettingsError::Store(source) => source.hint(),
-        SettingsError::CleanUp { .. } | SettingsError::Write { .. } => None,
+        SettingsError::CleanUp { source } => source.hint(),
+        SettingsError::Restart(_)
+        | SettingsError::Write { .. } => None,
     }
 }
 
@@ -814,6 +935,25 @@ fn record_hint(error: &RecordError) -> Option<String> {
     }
 }
 
+fn enable_hint(error: &EnableError, container: &Name) -> Option<String> {
+    match error {
+        // The one that it is to come after.
+        EnableError::Container(ContainerError::Unknown { container: unknown })
+            if unknown != container =>
+        {
+            Some(format!(
+                "create `{unknown}` first, or say with --forcely that it is still to come."
+            ))
+        }
+        EnableError::Container(source) => source.hint(),
+        EnableError::Store(source) => source.hint(),
+        EnableError::Circle { .. } => {
+            Some("leave one of them out of --after, or disable it.".into())
+        }
+        EnableError::List { .. } | EnableError::Write { .. } => None,
+    }
+}
+
 fn pause_hint(error: &PauseError, container: &Name) -> Option<String> {
     match error {
         PauseError::Container(source) => source.hint(),
@@ -826,6 +966,8 @@ fn talk_hint(error: &TalkError) -> Option<String> {
     match error {
         TalkError::Container(source) => source.hint(),
         TalkError::Record { source } => record_hint(source),
+        TalkError::StuckInside { source, .. } => Some(source.hint()),
+        TalkError::CleanUp { source } => source.hint(),
         TalkError::Stuck { .. } => Some("end it at once: cocker kill".into()),
         TalkError::NoSuchUser { .. } => {
             Some("whoever has no name there is said by number, as in --user 1000.".into())

@@ -10,7 +10,7 @@ use cocker_sandbox::{FigureReader, Figures, Hierarchies};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whose figures are wanted.
@@ -68,7 +68,7 @@ impl Engine {
         };
         names.sort();
         names.dedup();
-        let hierarchies = Rc::new(Hierarchies::find());
+        let hierarchies = Arc::new(Hierarchies::find());
         let group = self.group(&hierarchies);
         let mut reader = FigureReader::open(&hierarchies, &group);
         let mut links = None;

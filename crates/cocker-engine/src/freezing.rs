@@ -88,7 +88,7 @@ impl Drop for Frozen {
 fn thaw_when_alone(pipe: OwnedFd, freeze: OwnedFd) -> ! {
     let prepared = cocker_sys::signal::block_all()
         .and_then(|()| place_descriptors(PIPE, vec![pipe, freeze]))
-        .and_then(|()| close_from(FREEZE + 1, None));
+        .and_then(|()| close_from(FREEZE + 1, &[]));
     let (Ok(()), Ok(pipe), Ok(freeze)) = (
         prepared,
         inherited_descriptor(PIPE),

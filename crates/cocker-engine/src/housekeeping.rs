@@ -11,10 +11,11 @@
 mod check;
 mod leftovers;
 mod prune;
-mod registers;
+pub(crate) mod registers;
 mod usage;
 
-pub use cocker_image::inspection::{Finding, Grade};
+pub(crate) use check::StoreFindings;
+pub use cocker_image::inspection::{Depth, Finding, Grade};
 pub use prune::{Kind as PrunedKind, PruneMode, Pruned};
 pub use usage::{ContainerUsage, ImageUsage, KindUsage, LayerSizes, Usage};
 

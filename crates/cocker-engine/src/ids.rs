@@ -18,6 +18,7 @@ use crate::container::Container;
 use crate::failure::ContainerError;
 use cocker_image::{Name, Store};
 use cocker_sandbox::{HostId, IdRange};
+use cocker_sys::fault;
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 
@@ -120,6 +121,17 @@ fn given(text: &str) -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
+/// What the lines of others give them: who, the first id, and the one behind the last.
+pub(crate) fn given_to_others(text: &str) -> Vec<(String, u32, u32)> {
+    let given = text.lines().filter_map(|line| {
+        let mut parts = line.trim().split(':');
+        let who = parts.next().filter(|who| !OWNER.contains(who))?;
+        let (start, count): (u32, u32) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some((who.into(), start, start.saturating_add(count)))
+    });
+    given.collect()
+}
+
 /// Where it is written down who has a slot, seen from COCKER_HOME.
 pub(crate) fn path(slot: u32) -> String {
     format!("ids/{slot}")
@@ -148,10 +160,31 @@ pub(crate) fn take(store: &Store, container: &Name, offer: &Offer) -> Result<Opt
         if !is_free {
             continue;
         }
-        rustix::fs::symlinkat(container.as_str(), store.ids_folder(), slot.to_string())?;
+        let link =
+            || rustix::fs::symlinkat(container.as_str(), store.ids_folder(), slot.to_string());
+        fault::step("ids.take", link)?;
         return Ok(Some(slot));
     }
     Ok(None)
+}
+
+/// Registers a slot for the container that has it, where no other has any id of it.
+pub(crate) fn register(store: &Store, container: &Name, slot: u32) -> Result<(), String> {
+    let failed = |errno: Errno| errno.to_string();
+    let taken = taken(store).map_err(failed)?;
+    let are_shared = cocker_sys::namespace::is_below_the_host();
+    if let Some(other) = overlapping(&taken, slot, are_shared).next() {
+        return Err(format!("container `{}` has some of them", taken[&other]));
+    }
+    let folder = store.ids_folder();
+    rustix::fs::symlinkat(container.as_str(), folder, slot.to_string())
+        .and_then(|()| rustix::fs::fsync(folder))
+        .map_err(failed)
+}
+
+/// The first host id of a slot and the one behind its last.
+pub(crate) fn span(slot: u32) -> (u32, u32) {
+    (first(slot), first(slot).saturating_add(COUNT))
 }
 
 /// The slots that are registered and whose ranges have an id in common with this one's.
@@ -177,11 +210,14 @@ pub(crate) fn give_back(store: &Store, container: &Name, slot: u32) -> Result<()
 
 /// Takes a slot out of the register, whoever it is registered for.
 pub(crate) fn remove(store: &Store, slot: u32) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(
-        store.ids_folder(),
-        slot.to_string(),
-        rustix::fs::AtFlags::empty(),
-    ) {
+    let unlink = || {
+        rustix::fs::unlinkat(
+            store.ids_folder(),
+            slot.to_string(),
+            rustix::fs::AtFlags::empty(),
+        )
+    };
+    match fault::step("ids.give_back", unlink) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
@@ -295,6 +331,20 @@ mod tests {
         }
         let (_, slots) = offer("root:4294905000:65536", "root:4294905000:65536");
         assert!(slots.is_empty(), "{slots:?}");
+    }
+
+    #[test]
+    fn what_others_are_given_is_read_line_by_line() {
+        let text =
+            "root:1879048192:65536\nada:100000:65536\n# none\nbob:x:1\n0:1:2\nmax:4294967295:9\n";
+        let given = given_to_others(text);
+        let expected = [
+            ("ada".to_string(), 100_000, 165_536),
+            ("max".to_string(), u32::MAX, u32::MAX),
+        ];
+        assert_eq!(given, expected);
+        assert_eq!(span(1), (FIRST + COUNT, FIRST + 2 * COUNT));
+        assert_eq!(span(200_000), (200_000, 200_000 + COUNT));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use cocker_image::staging::StagedFolder;
 use cocker_image::{
     Afterwards, Change, Commit, ImageRecord, LayerId, Rename, StoreLock, copy_tree,
 };
+use cocker_sys::fault;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 
@@ -115,7 +116,8 @@ impl Engine {
             .map_err(writing("files"))?;
         let copied = copy_tree(layer.as_fd(), upper.as_fd())
             .map_err(|source| ConversionError::Copy { source })?;
-        rustix::fs::syncfs(&upper).map_err(writing("files"))?;
+        fault::step("container.sync.files", || rustix::fs::syncfs(&upper))
+            .map_err(writing("files"))?;
         tracing::info!(
             ?copied,
             "layer {} is needed elsewhere: its files were copied",

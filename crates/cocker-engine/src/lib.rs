@@ -17,6 +17,8 @@ mod container_to_image;
 mod control;
 mod create;
 mod destroy;
+mod doctor;
+mod enabling;
 mod end;
 mod engine;
 mod environment;
@@ -40,12 +42,14 @@ mod release;
 mod repository;
 mod request;
 mod resolv_conf;
+mod restart;
 mod rootless;
 mod settings;
 mod size;
 mod stacks;
 mod starting;
 mod state;
+mod stuck;
 mod terminals;
 mod transfer;
 
@@ -66,6 +70,9 @@ pub use cocker_protocol::{ModeTracker, Modes};
 pub use cocker_sandbox::{
     CpuTime, Figures, IoUse, MemoryUse, PidsUse, Pressure, Stall, Throttling,
 };
+#[cfg(debug_assertions)]
+pub use cocker_sys::fault;
+pub use cocker_sys::lock::{Holder, tell_of_waiting};
 pub use cocker_sys::namespace::{stand_for_a_user, stands_for_a_user};
 pub use command::Running;
 pub use confinement::{
@@ -74,12 +81,14 @@ pub use confinement::{
 };
 pub use connection::{Connection, Ending};
 pub use console_log::{ConsoleLog, Follow, LogPiece, LogRequest, Woken};
+pub use doctor::{Diagnosis, DoctorMode, DoctorRequest, Outcome, doctor};
+pub use enabling::BootOrder;
 pub use engine::{Engine, Settings};
 pub use failure::EngineError;
 pub use figures::{ContainerFigures, Traffic, Watched};
 pub use files::{GetRequest, Interrupted, PutRequest};
 pub use housekeeping::{
-    ContainerUsage, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
+    ContainerUsage, Depth, Finding, Grade, ImageUsage, KindUsage, LayerSizes, PruneMode, Pruned,
     PrunedKind, Usage,
 };
 pub use instantiation::{
@@ -92,6 +101,7 @@ pub use limits::{
 pub use listing::{ContainerSummary, Counts, Status};
 pub use network::Warning;
 pub use recordings::{Recording, Title};
+pub use release::End;
 pub use repository::PulledAs;
 pub use request::{
     AttachRequest, Boot, BootRequest, BridgeRequest, CreateRequest, ExportForm, ExportRequest,
@@ -100,6 +110,7 @@ pub use request::{
     SearchRequest, SessionTarget, ToContainerRequest, ToImageRequest, UserRequest, Variable,
     VolumeAccess, VolumeIds, VolumeRequest, VolumeSetId, Which, WhileBooted, Who, WindowSize,
 };
+pub use restart::{BadPolicy, RestartPolicy, Restarts};
 pub use rootless::{FOR_A_USER, become_root};
 pub use size::parse_size;
 pub use stacks::{LayerSummary, StackRequest, TraceSummary};

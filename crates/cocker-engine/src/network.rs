@@ -9,7 +9,7 @@ use crate::ids;
 use crate::pasta::{self, Pasta, PastaError};
 use crate::request::Isolation;
 use crate::state::Standing;
-use cocker_image::Name;
+use cocker_image::{Name, Store};
 use cocker_network::{
     Aftermath, Bridge, Endpoint, FirewallError, ForwardBlock, Holder, HostSide, LINK_DIGITS,
     LINK_PREFIX, NetworkError, NetworkPlan, Obstacle, PinError, PortMapping,
@@ -108,7 +108,7 @@ impl Engine {
             NetworkSettings::Custom => {
                 let name = container.settings.netns();
                 if !cocker_network::is_pinned(&name) {
-                    pin_new(container)?;
+                    pin_new(&self.store, container)?;
                 }
                 NetworkNamespace::Pinned(cocker_network::pin_path(&name))
             }
@@ -204,7 +204,12 @@ impl Engine {
     }
 
     fn holder(&self, container: &Name) -> Holder {
-        Holder::new(container.as_str(), &self.store.home().to_string_lossy())
+        self.holder_called(container.as_str())
+    }
+
+    /// The same for whoever the table names, whether that is a name or not.
+    pub(crate) fn holder_called(&self, container: &str) -> Holder {
+        Holder::new(container, &self.store.home().to_string_lossy())
     }
 
     /// Attaches a new sandbox. What a container that is not booted still holds of the network is taken from it.
@@ -292,14 +297,19 @@ fn link_prefix(settings: &ContainerSettings) -> String {
 
 /// Makes the namespace of a container of CUSTOM, owned by the container's user namespace, so that root inside can
 /// configure it.
-pub(crate) fn pin_new(container: &Container) -> Result<(), NetworkFailure> {
+pub(crate) fn pin_new(store: &Store, container: &Container) -> Result<(), NetworkFailure> {
     if stands_for_a_user() {
         return Err(NetworkFailure::CustomNeedsRoot);
     }
     let namespaces = Namespaces::make(id_range(container), true)?;
     let network = namespaces.network().expect("it was asked for");
     cocker_network::set_loopback_up(network)?;
-    Ok(cocker_network::pin(network, &container.settings.netns())?)
+    let store = store.home().to_string_lossy();
+    Ok(cocker_network::pin(
+        network,
+        &container.settings.netns(),
+        &store,
+    )?)
 }
 
 /// The container's ids; none where it has the host's.

@@ -5,9 +5,10 @@ use crate::engine::Engine;
 use crate::failure::{ContainerError, EngineError, PauseError};
 use cocker_image::Name;
 use cocker_sandbox::{Cgroup, Group, Hierarchies};
+use cocker_sys::fault;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What the notes of paused containers are called, and after it the container.
 pub(crate) const PAUSED: &str = ".paused-";
@@ -70,7 +71,8 @@ impl Engine {
     fn note_pause(&self, name: &Name) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        openat(self.store.containers_folder(), note(name), flags, mode).map(drop)
+        let make = || openat(self.store.containers_folder(), note(name), flags, mode);
+        fault::step("pause.note", make).map(drop)
     }
 
     /// The kernel need not be asked any more. A note that stays costs a listing one question.
@@ -111,7 +113,7 @@ impl Engine {
     }
 
     pub(crate) fn cgroup_of(&self, container: &Container) -> Cgroup {
-        let hierarchies = Rc::new(Hierarchies::find());
+        let hierarchies = Arc::new(Hierarchies::find());
         let place = self.group(&hierarchies).place(&container.cgroup_name());
         Cgroup::below(&hierarchies, &place)
     }

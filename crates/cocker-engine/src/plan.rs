@@ -19,7 +19,7 @@ use rustix::fd::{AsRawFd, OwnedFd};
 use std::ffi::{CString, OsString};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Where a root process that is called by a name alone is looked for.
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -30,7 +30,7 @@ const ROOT_ENVIRONMENT: [&str; 3] = ["HOME=/root", "TERM=linux", "container=cock
 impl Engine {
     pub(crate) fn plan(&self, container: &Container) -> Result<Plan, BootError> {
         let settings = &container.settings;
-        let hierarchies = Rc::new(Hierarchies::find());
+        let hierarchies = Arc::new(Hierarchies::find());
         let cgroup = self.group(&hierarchies).place(&container.cgroup_name());
         let process = match &settings.root_process {
             None => RootProcess::Init,
@@ -282,6 +282,7 @@ mod tests {
                 isolation: Isolation::Contained,
                 confinement: crate::ConfinementRequest::default(),
                 network: NetworkRequest::Host,
+                restart: Default::default(),
             },
         }
     }
@@ -319,6 +320,7 @@ mod tests {
         };
         let masks = usual_masks(OwnSettings::WithoutNetwork);
         let mut confinement: String = masks.iter().map(|mask| format!("{mask}\n")).collect();
+        confinement += "no abstract sockets of others\n";
         if CoreDumps::that_stay_inside() == CoreDumps::Off {
             confinement += "no core dumps\n";
         }

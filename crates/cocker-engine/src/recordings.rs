@@ -19,7 +19,7 @@ use cocker_image::oci::write_timestamp;
 use cocker_recording::Header;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, mkdirat, openat, statat, unlinkat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, mkdirat, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -144,7 +144,7 @@ fn make_folder(container: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 fn lock(file: BorrowedFd<'_>, operation: FlockOperation) -> Result<(), Errno> {
-    rustix::io::retry_on_intr(|| flock(file, operation))
+    cocker_sys::lock::flock(file, operation)
 }
 
 struct Old {

@@ -184,11 +184,13 @@ impl Engine {
         let done = Repository::open(&address, request.prompts)
             .map_err(RepositoryFailure::from)
             .and_then(|repository| work(&repository))
-            .and_then(|done| {
-                if said.is_some() {
-                    remember(&self.store, &address)?;
+            .inspect(|_| {
+                // What is done is done, whether or not the address need be said again.
+                if said.is_some()
+                    && let Err(error) = remember(&self.store, &address)
+                {
+                    tracing::warn!("the repository is not remembered: {error}");
                 }
-                Ok(done)
             });
         done.map_err(|error| (Some(Box::new(address)), Box::new(error)))
     }

@@ -2,6 +2,7 @@
 
 use crate::confinement::ConfinementRequest;
 use crate::limits::LimitChanges;
+use crate::restart::RestartPolicy;
 use cocker_image::archive::Compression;
 use cocker_image::oci::Format;
 use cocker_image::repository::{Address, Form, Prompts};
@@ -109,6 +110,7 @@ pub struct NewContainer {
     pub isolation: Isolation,
     pub confinement: ConfinementRequest,
     pub network: NetworkRequest,
+    pub restart: RestartPolicy,
 }
 
 /// A container from stacked images.
@@ -238,6 +240,8 @@ pub struct BootRequest {
     pub limits: LimitChanges,
     /// A program and its arguments as root process instead of cockerinit. `None`: as at the last boot.
     pub root_process: Option<Vec<OsString>>,
+    /// What is done when it ends by itself, this time and later. `None`: as before.
+    pub restart: Option<RestartPolicy>,
 }
 
 /// How far the client that boots a container has come when the container ends.
@@ -246,6 +250,8 @@ pub enum Boot {
     Done,
     /// It is still at work, and undoes itself what it makes from then on.
     UnderWay,
+    /// It went away, and init was never ready.
+    BrokenOff,
 }
 
 /// A command that is to run in a booted container.

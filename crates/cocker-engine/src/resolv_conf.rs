@@ -8,6 +8,7 @@
 
 use crate::container::{Container, NetworkSettings};
 use cocker_network::{Reach, resolvers};
+use cocker_sys::fault;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -95,11 +96,13 @@ fn write(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let mode = Mode::from_raw_mode(0o644);
-    let file = rustix::fs::openat(folder, &staged, flags, mode)?;
+    let make = || rustix::fs::openat(folder, &staged, flags, mode);
+    let file = fault::step("resolvers.make", make)?;
     // The user's umask has no part in it.
     rustix::fs::fchmod(&file, mode)?;
     File::from(file).write_all(bytes).map_err(errno_of)?;
-    rustix::fs::renameat(folder, &staged, folder, name).inspect_err(|_| {
+    let rename = || rustix::fs::renameat(folder, &staged, folder, name);
+    fault::step("resolvers.rename", rename).inspect_err(|_| {
         let _ = rustix::fs::unlinkat(folder, &staged, AtFlags::empty());
     })
 }

@@ -8,6 +8,7 @@ use cocker_sandbox::rootless::{self, RootlessError};
 use cocker_sys::namespace::stand_for_a_user;
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -25,7 +26,6 @@ pub fn become_root(
     container: Option<&Name>,
     mut names: Vec<String>,
 ) -> Result<(), EngineError> {
-    cocker_sys::signal::keep_children();
     names.insert(0, rootless::user_name());
     let home = Store::open(home)?.home().to_path_buf();
     let named = container.map(|name| OsString::from(name.as_str()));
@@ -47,7 +47,14 @@ pub fn become_root(
 fn join(home: &Path, container: &OsStr) -> Option<Result<(), RootlessError>> {
     let pid = booted(home, container)?;
     let joined = rootless::join(pid, || booted(home, container) == Some(pid));
-    (joined.is_ok() || booted(home, container) == Some(pid)).then_some(joined)
+    match joined {
+        // Its last process has ended, and its supervisor is about to write that down.
+        Err(RootlessError::Join {
+            source: Errno::NOENT | Errno::SRCH,
+        }) => None,
+        Err(_) if booted(home, container) != Some(pid) => None,
+        joined => Some(joined),
+    }
 }
 
 fn any_booted(home: &Path) -> Option<OsString> {

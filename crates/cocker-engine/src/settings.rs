@@ -4,13 +4,17 @@
 use crate::addresses::{self, AddressError};
 use crate::config::NetworkConfig;
 use crate::confinement::{self, ConfinementRequest};
-use crate::container::{Container, ContainerSettings, NetworkSettings};
+use crate::container::{
+    CONTAINERS, Container, ContainerSettings, NetworkSettings, SETTINGS, STAGED_SETTINGS,
+    stage_settings, sweep_staged,
+};
 use crate::create::{check_uplink, check_volume};
 use crate::engine::Engine;
 use crate::failure::{EngineError, SettingsError};
 use crate::network::{NetworkFailure, check_families};
 use crate::request::VolumeRequest;
-use cocker_image::Name;
+use crate::restart::RestartPolicy;
+use cocker_image::{Afterwards, Change, Commit, Name, Rename};
 use cocker_network::PortMapping;
 use rustix::fd::AsFd;
 use std::net::Ipv4Addr;
@@ -24,13 +28,17 @@ impl Engine {
                 other => return Err(not_bridge(container, other)),
             };
             if before == address {
-                return Ok(None);
+                return Ok(Follows::default());
             }
             let config = NetworkConfig::read(&self.store).map_err(NetworkFailure::from)?;
-            let _names = self.store.lock()?;
+            let names = self.store.lock()?;
             addresses::take(&self.store, &config, container, Some(address))
                 .map_err(NetworkFailure::from)?;
-            Ok(Some(before))
+            drop(names);
+            Ok(Follows {
+                changes: vec![Afterwards::Unlink(addresses::path(before))],
+                taken: Some(address),
+            })
         })
     }
 
@@ -46,7 +54,7 @@ impl Engine {
                 }
                 other => return Err(not_bridge(container, other)),
             }
-            Ok(None)
+            Ok(Follows::default())
         })
     }
 
@@ -59,7 +67,7 @@ impl Engine {
                 NetworkSettings::Bridge { ports: now, .. } => *now = ports,
                 other => return Err(not_bridge(container, other)),
             }
-            Ok(None)
+            Ok(Follows::default())
         })
     }
 
@@ -77,7 +85,7 @@ impl Engine {
                 })?;
             }
             settings.volumes = volumes;
-            Ok(None)
+            Ok(Follows::default())
         })
     }
 
@@ -90,18 +98,42 @@ impl Engine {
         self.change_with(container, "isolation", |container| {
             let isolation = container.settings.isolation;
             let checked = confinement::check(request, isolation)?;
-            checked.keep(container.folder.as_fd())?;
+            let path = container_path(&container.name);
+            let changes = checked.stage(container.folder.as_fd(), &path)?;
             container.settings.confinement = checked.settings;
-            Ok(None)
+            Ok(Follows {
+                changes,
+                taken: None,
+            })
         })
     }
 
-    /// `change` returns an address that the container no longer has once the change is written.
+    /// Says anew what is done when the container has ended by itself. Booted or stopped: it holds at the next end, and where the
+    /// container is waiting to be booted again, `no` ends that.
+    pub fn set_restart(&self, container: &Name, policy: RestartPolicy) -> Result<(), EngineError> {
+        let set = || -> Result<(), SettingsError> {
+            let (mut container, _work) = Container::open_for_work(&self.store, container)?;
+            container.settings.restart = policy;
+            container
+                .write_settings(&container.settings)
+                .map_err(|source| SettingsError::Write { source })?;
+            if policy.is_no() && container.booted_pid().is_err() {
+                self.expect_nothing(&container)?;
+            }
+            Ok(())
+        };
+        set().map_err(|source| EngineError::Settings {
+            container: container.clone(),
+            what: "restart policy",
+            source: Box::new(source),
+        })
+    }
+
     fn change(
         &self,
         container: &Name,
         what: &'static str,
-        change: impl FnOnce(&mut ContainerSettings) -> Result<Option<Ipv4Addr>, SettingsError>,
+        change: impl FnOnce(&mut ContainerSettings) -> Result<Follows, SettingsError>,
     ) -> Result<(), EngineError> {
         self.change_with(container, what, |container| change(&mut container.settings))
     }
@@ -110,7 +142,7 @@ impl Engine {
         &self,
         container: &Name,
         what: &'static str,
-        change: impl FnOnce(&mut Container) -> Result<Option<Ipv4Addr>, SettingsError>,
+        change: impl FnOnce(&mut Container) -> Result<Follows, SettingsError>,
     ) -> Result<(), EngineError> {
         self.change_stopped(container, change)
             .map_err(|source| EngineError::Settings {
@@ -123,26 +155,71 @@ impl Engine {
     fn change_stopped(
         &self,
         name: &Name,
-        change: impl FnOnce(&mut Container) -> Result<Option<Ipv4Addr>, SettingsError>,
+        change: impl FnOnce(&mut Container) -> Result<Follows, SettingsError>,
     ) -> Result<(), SettingsError> {
         let (mut container, _work) = Container::open_for_work(&self.store, name)?;
         let record = container.hold_stopped()?;
         // What a killed supervisor has left is found by the settings that the container was booted with.
         self.clean_up_after_crash(&container, record)
             .map_err(|source| SettingsError::CleanUp { source })?;
-        let given_up = change(&mut container)?;
-        let written = container.write_settings(&container.settings);
-        if let Err(source) = written {
-            // An address that was taken for nothing counts as free as soon as nothing else is.
-            return Err(SettingsError::Write { source });
+        let Follows { changes, taken } =
+            change(&mut container).inspect_err(|_| sweep_staged(&container.folder))?;
+        let written = match changes.is_empty() {
+            true => container
+                .write_settings(&container.settings)
+                .map_err(|source| SettingsError::Write { source }),
+            false => self.write_with(&container, changes),
+        };
+        if let (Err(_), Some(address)) = (&written, taken)
+            && let Err(error) = self.give_back_unused(name, address)
+        {
+            tracing::warn!("address {address} stays taken: {error}");
         }
-        if let Some(address) = given_up {
-            let _names = self.store.lock()?;
-            addresses::give_back(&self.store, name, address)
-                .map_err(|source| NetworkFailure::from(AddressError::Register { source }))?;
-        }
-        Ok(())
+        written
     }
+
+    /// Writes the settings and what follows them, all of it or nothing, whenever we die.
+    fn write_with(
+        &self,
+        container: &Container,
+        mut changes: Vec<Afterwards>,
+    ) -> Result<(), SettingsError> {
+        let path = container_path(&container.name);
+        let at = |name: &str| format!("{path}/{name}");
+        let staged = stage_settings(&container.folder, &container.settings)
+            .map_err(|source| SettingsError::Write { source });
+        // By the exchange the old ones have the name of what is being written.
+        changes.push(Afterwards::Unlink(at(STAGED_SETTINGS)));
+        let change = Change {
+            before: Vec::new(),
+            commit: Commit::Exchange(Rename::new(at(STAGED_SETTINGS), at(SETTINGS))),
+            afterwards: changes,
+        };
+        let written = staged
+            .and_then(|()| Ok(self.store.lock()?))
+            .and_then(|names| Ok(self.store.carry_out(&names, &change).map(drop)?));
+        written.inspect_err(|_| sweep_staged(&container.folder))
+    }
+
+    fn give_back_unused(&self, name: &Name, address: Ipv4Addr) -> Result<(), SettingsError> {
+        let _names = self.store.lock()?;
+        addresses::give_back(&self.store, name, address)
+            .map_err(|source| NetworkFailure::from(AddressError::Register { source }).into())
+    }
+}
+
+/// What a change of settings brings with it.
+#[derive(Default)]
+struct Follows {
+    /// Done once the settings are written, and only then.
+    changes: Vec<Afterwards>,
+    /// An address that is given back where they are not.
+    taken: Option<Ipv4Addr>,
+}
+
+/// The folder of a container, seen from the home.
+fn container_path(name: &Name) -> String {
+    format!("{CONTAINERS}/{name}")
 }
 
 fn not_bridge(container: &Name, network: &NetworkSettings) -> SettingsError {
@@ -195,6 +272,7 @@ mod tests {
                 isolation: Isolation::Contained,
                 confinement: ConfinementRequest::default(),
                 network: NetworkRequest::Host,
+                restart: Default::default(),
             },
         };
         engine.create(&request).expect("the container is new");
@@ -335,7 +413,15 @@ mod tests {
         container.state.write(record).expect("the store is ours");
         engine.set_uplink(&name, None).expect("it is stopped");
         let left = container.state.read().expect("the store is ours");
-        assert_eq!(left, Record { pid: 0, ..record });
+        // Its files are measured on the way.
+        assert_eq!(left.known_size(), Some(0));
+        let measured = left.measured;
+        let expected = Record {
+            pid: 0,
+            measured,
+            ..record
+        };
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -59,8 +59,13 @@ impl Command {
         })
     }
 
-    /// The supervisor's word that it did not start.
-    pub(crate) fn not_started(&self, stage: Stage, errno: i32) -> TalkError {
+    /// The supervisor's word that it did not start in this container.
+    pub(crate) fn not_started(&self, container: &Container, stage: Stage, errno: i32) -> TalkError {
+        // There may be no init any more in a container whose root process is another.
+        let init_is_root = container.settings.root_process.is_none();
+        if stage == Stage::InitGone && (init_is_root || container.is_ended()) {
+            return container.just_ended().into();
+        }
         let object = match stage {
             // One that is not required gives way to the root.
             Stage::Directory => self.directory.as_deref().unwrap_or(c"/"),
@@ -70,7 +75,7 @@ impl Command {
             object: object.to_string_lossy().escape_debug().collect(),
             what: what_failed(stage),
             stage,
-            source: Errno::from_raw_os_error(errno),
+            source: errno_of(errno),
         }
     }
 }
@@ -90,9 +95,19 @@ pub(crate) fn start(
     let mut buffer = [0; MOST_REPLY];
     match connection.receive(&mut buffer)? {
         Some(ClientReply::Started { .. }) => Ok(connection),
-        Some(ClientReply::NotStarted { stage, errno }) => Err(command.not_started(stage, errno)),
+        Some(ClientReply::NotStarted { stage, errno }) => {
+            Err(command.not_started(container, stage, errno))
+        }
         Some(_) => Err(TalkError::Confused),
         None => Err(container.not_booted().into()),
+    }
+}
+
+/// As it was said; EIO for what is none.
+fn errno_of(errno: i32) -> Errno {
+    match errno {
+        1..4096 => Errno::from_raw_os_error(errno),
+        _ => Errno::IO,
     }
 }
 

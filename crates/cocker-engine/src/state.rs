@@ -1,22 +1,27 @@
 //! A container's state: the lock that says "booted", and the record in the locked file.
 //!
 //! ```text
-//!   containers/<name>/lock       128 bytes, one line:
+//!   containers/<name>/lock       160 bytes, one line:
 //!   pid=4711 started=1700000000 size=0 exit=-                                         …blanks… \n
 //!                                            └─ then `oom=N` where memory ran out, `ending=1` while the last
-//!                                               supervisor cleans up
+//!                                               supervisor cleans up, `measured=` where the size can be relied on
 //! ```
 //!
 //! *Booted* is whether the lock is held; the supervisor holds it from before the root process exists until everything is
 //! released. The record is for display and clean-up: its pid means something only while the lock is held, and a pid in
 //! the record of a free lock says that the supervisor died without its last work. It is written in one piece and by the
 //! holder of the lock only.
+//!
+//! Nobody brings it to disk, so after a power cut it may be any that there was, and its size that of other files. It is relied on
+//! only in the run of the host in which it was measured, and only until something can write to the files.
 
+use cocker_sys::fault;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use std::sync::OnceLock;
 
-const SIZE: usize = 128;
+const SIZE: usize = 160;
 const FILE: &str = "lock";
 
 /// What the record says.
@@ -28,12 +33,41 @@ pub(crate) struct Record {
     pub started: u64,
     /// Bytes of the writable layer when it was last measured.
     pub size: u64,
+    /// The run of the host in which that was, where nothing can have changed since.
+    pub measured: Option<u32>,
     /// Wait status of the last root process.
     pub exit: Option<i32>,
     /// How many processes were killed because memory ran out, by the end of the last boot.
     pub oom_kills: u64,
-    /// The root process has ended and what it leaves is being removed.
+    /// The root process has ended and what it leaves is being removed; or a boot has begun and there is none yet, and the pid is
+    /// that of the client.
     pub is_ending: bool,
+}
+
+impl Record {
+    /// The same once the writable layer was found to hold `size` bytes and is as it was then.
+    pub(crate) fn with_size(self, size: u64) -> Record {
+        Record {
+            size,
+            measured: this_run(),
+            ..self
+        }
+    }
+
+    /// Bytes of the writable layer, where that can be relied on.
+    pub(crate) fn known_size(&self) -> Option<u64> {
+        let is_known = self.measured.is_some() && self.measured == this_run();
+        is_known.then_some(self.size)
+    }
+}
+
+/// A number that the kernel draws each time that it starts (random(4)); none where it does not say it.
+fn this_run() -> Option<u32> {
+    static RUN: OnceLock<Option<u32>> = OnceLock::new();
+    *RUN.get_or_init(|| {
+        let drawn = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        u32::from_str_radix(drawn.get(..8)?, 16).ok()
+    })
 }
 
 /// The state as everybody may see it.
@@ -66,12 +100,10 @@ impl StateFile {
     /// Makes the file of a new container whose writable layer holds `size` bytes.
     pub(crate) fn make(folder: BorrowedFd<'_>, size: u64) -> Result<StateFile, Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(folder, FILE, flags, Mode::RUSR | Mode::WUSR)?;
+        let make = || rustix::fs::openat(folder, FILE, flags, Mode::RUSR | Mode::WUSR);
+        let file = fault::step("state.make", make)?;
         let state = StateFile { file };
-        state.write(Record {
-            size,
-            ..Record::default()
-        })?;
+        state.write(Record::default().with_size(size))?;
         Ok(state)
     }
 
@@ -95,12 +127,22 @@ impl StateFile {
 
     /// Takes the lock if it is free.
     pub(crate) fn try_lock(&self) -> Result<(), Errno> {
-        cocker_sys::lock::try_lock(&self.file)
+        fault::step("state.lock", || cocker_sys::lock::try_lock(&self.file))
     }
 
     /// Waits for the lock.
     pub(crate) fn wait_lock(&self) -> Result<(), Errno> {
         cocker_sys::lock::wait_lock(&self.file)
+    }
+
+    /// The same up to a moment; `ETIMEDOUT` where it was not free by then.
+    pub(crate) fn wait_lock_until(&self, deadline: std::time::Instant) -> Result<(), Errno> {
+        cocker_sys::lock::wait_lock_until(&self.file, deadline)
+    }
+
+    /// The file itself.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     pub(crate) fn read(&self) -> Result<Record, Errno> {
@@ -110,7 +152,9 @@ impl StateFile {
     }
 
     pub(crate) fn write(&self, record: Record) -> Result<(), Errno> {
-        let written = rustix::io::pwrite(&self.file, render(record).as_bytes(), 0)?;
+        let text = render(record);
+        let write = || rustix::io::pwrite(&self.file, text.as_bytes(), 0);
+        let written = fault::step("state.write", write)?;
         if written == SIZE {
             Ok(())
         } else {
@@ -130,6 +174,7 @@ fn render(record: Record) -> String {
         started,
         size,
         exit,
+        measured,
         oom_kills,
         is_ending,
     } = record;
@@ -139,7 +184,9 @@ fn render(record: Record) -> String {
         0 => String::new(),
         count => format!(" oom={count}"),
     };
-    let line = format!("pid={pid} started={started} size={size} exit={exit}{oom}{ending}");
+    let measured = measured.map_or_else(String::new, |run| format!(" measured={run}"));
+    let line =
+        format!("pid={pid} started={started} size={size} exit={exit}{oom}{ending}{measured}");
     format!("{line:<width$}\n", width = SIZE - 1)
 }
 
@@ -157,6 +204,7 @@ fn parse(bytes: &[u8]) -> Record {
         pid: number(field("pid")).unwrap_or(0),
         started: number(field("started")).unwrap_or(0),
         size: number(field("size")).unwrap_or(0),
+        measured: number(field("measured")),
         exit: number(field("exit")),
         oom_kills: number(field("oom")).unwrap_or(0),
         is_ending: number(field("ending")) == Some(1),
@@ -173,6 +221,7 @@ mod tests {
             pid: i32::MAX,
             started: u64::MAX,
             size: u64::MAX,
+            measured: Some(u32::MAX),
             exit: Some(i32::MIN),
             oom_kills: u64::MAX,
             is_ending: true,
@@ -182,6 +231,22 @@ mod tests {
             assert_eq!(line.len(), SIZE);
             assert_eq!(parse(line.as_bytes()), record);
         }
+    }
+
+    #[test]
+    fn a_size_is_relied_on_in_the_run_of_the_host_in_which_it_was_measured() {
+        let now = Record::default().with_size(5);
+        assert_eq!(now.known_size(), Some(5));
+        let before = Record {
+            measured: now.measured.map(|run| run ^ 1),
+            ..now
+        };
+        assert_eq!(before.known_size(), None);
+        let changed = Record {
+            measured: None,
+            ..now
+        };
+        assert_eq!((changed.known_size(), changed.size), (None, 5));
     }
 
     #[test]

@@ -337,7 +337,7 @@ impl Engine {
         match connection.receive(&mut buffer)? {
             Some(ClientReply::Looking { number }) => Ok(Session::new(number, connection)),
             Some(ClientReply::NotStarted { stage, errno }) => {
-                Err(command.not_started(stage, errno))
+                Err(command.not_started(container, stage, errno))
             }
             Some(_) => Err(TalkError::Confused),
             None => Err(container.not_booted().into()),

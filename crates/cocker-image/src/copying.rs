@@ -13,6 +13,7 @@ use crate::descent::{Descent, Entry, Identity, open_again, open_beneath, open_be
 use crate::owners::IdShift;
 use crate::quote::quote;
 use crate::trail::Trail;
+use cocker_sys::fault;
 use copier::{Contents, Copier};
 use rustix::fs::{
     FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown, fstat, mkdirat,
@@ -150,7 +151,8 @@ pub fn copy_files(
             let source =
                 open_again(folder.as_fd()).and_then(|top| Descent::new(top, called.into()));
             let source = source.map_err(|errno| failed(errno.into()))?;
-            let copy = mkdirat(to, name, Mode::RWXU)
+            let make = || mkdirat(to, name, Mode::RWXU);
+            let copy = fault::step("copy.top", make)
                 .and_then(|()| {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
                     open_beneath(to, name, flags)
@@ -332,7 +334,8 @@ impl Copying<'_, '_> {
             Err(Errno::XDEV) if self.copier.is_for_user() => {
                 let path = self.source.path(Some(name));
                 self.copier.tell(LeftOut::Mounted, &path);
-                mkdirat(self.copy.current(), name, Mode::from_raw_mode(0o755))?;
+                let make = || mkdirat(self.copy.current(), name, Mode::from_raw_mode(0o755));
+                fault::step("copy.folder", make)?;
                 self.copier.copied.entries += 1;
                 return Ok(true);
             }

@@ -19,6 +19,17 @@ pub enum Grade {
     Wrong,
     /// Nothing but room is lost.
     Note,
+    /// Nothing is lost, and something could be better.
+    Hint,
+}
+
+/// How closely the files of layers are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Whether they are as many bytes as was recorded.
+    Sizes,
+    /// The same, and whether they have the digest that was recorded, which takes reading all of them.
+    Digests,
 }
 
 /// Something that is not as it should be.
@@ -54,6 +65,20 @@ impl Finding {
     ) -> Finding {
         Finding {
             grade: Grade::Note,
+            ..Finding::wrong(thing, what, remedy)
+        }
+    }
+}
+
+impl Finding {
+    /// What could be better, and how.
+    pub fn hint(
+        thing: impl Into<String>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            grade: Grade::Hint,
             ..Finding::wrong(thing, what, remedy)
         }
     }

@@ -15,21 +15,29 @@
 
 use crate::archive::attributes::{self, Attributes, File};
 use crate::copying::{dress_like, times_of};
-use crate::descent::{Descent, open_beneath};
+use crate::descent::{Descent, is_named, open_again, open_beneath};
 use crate::quote::quote;
 use crate::removal::remove_tree;
 use crate::staging::random_name;
 use crate::trail::Trail;
+use cocker_sys::fault;
 use rustix::fs::{
-    FileType, Mode, OFlags, RenameFlags, Timestamps, fchmod, fstat, futimens, mkdirat, openat,
-    renameat, renameat_with,
+    Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Timestamps, fchmod, flock, fstat,
+    futimens, mkdirat, openat, renameat, renameat_with,
 };
 use rustix::io::Errno;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 const PREFIX: &str = ".cocker-";
+
+/// A sweep may take a new stage away in the instant before it is locked; this often in a row it does not happen.
+const ATTEMPTS: usize = 64;
+
+/// Entries of a folder among which stages of dead processes are looked for.
+const MOST_LOOKED_AT: usize = 10_000;
 
 /// Why what was copied did not come into place. Paths are seen from the folder of the target.
 #[derive(Debug, thiserror::Error)]
@@ -77,15 +85,33 @@ impl Stage {
         let failed = |errno: Errno| PlaceError::Stage {
             source: errno.into(),
         };
-        let name = random_name(PREFIX).map_err(failed)?;
         let parent = rustix::io::fcntl_dupfd_cloexec(target, 0).map_err(failed)?;
-        mkdirat(&parent, &name, Mode::RWXU).map_err(failed)?;
+        sweep(parent.as_fd());
+        for _ in 0..ATTEMPTS {
+            let name = random_name(PREFIX).map_err(failed)?;
+            if let Some(stage) = Stage::make_named(&parent, name)? {
+                return Ok(stage);
+            }
+        }
+        Err(failed(Errno::AGAIN))
+    }
+
+    /// `None` where a sweep has taken it away before it was locked.
+    fn make_named(parent: &OwnedFd, name: String) -> Result<Option<Stage>, PlaceError> {
+        let failed = |errno: Errno| PlaceError::Stage {
+            source: errno.into(),
+        };
+        let parent = parent
+            .try_clone()
+            .map_err(|source| PlaceError::Stage { source })?;
+        fault::step("place.stage", || mkdirat(&parent, &name, Mode::RWXU)).map_err(failed)?;
         match open_stage(parent.as_fd(), &name) {
-            Ok(folder) => Ok(Stage {
+            Ok(folder) => Ok(Some(Stage {
                 parent,
                 name,
                 folder,
-            }),
+            })),
+            Err(Errno::NOENT) => Ok(None),
             Err(errno) => {
                 let _ = remove_tree(parent.as_fd(), &name);
                 Err(failed(errno))
@@ -103,7 +129,8 @@ impl Stage {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        openat(self.folder(), name, flags, mode).map_err(|errno| PlaceError::Stage {
+        let make = || openat(self.folder(), name, flags, mode);
+        fault::step("place.file", make).map_err(|errno| PlaceError::Stage {
             source: errno.into(),
         })
     }
@@ -162,9 +189,45 @@ impl Drop for Stage {
     }
 }
 
+/// Removes stages whose makers were killed: whoever works on one holds a lock on it. What cannot be removed stays; it is in
+/// nobody's way.
+fn sweep(parent: BorrowedFd<'_>) {
+    let entries = open_again(parent).and_then(Dir::new).into_iter().flatten();
+    // A folder may have been filled by anybody, without an end.
+    for entry in entries.flatten().take(MOST_LOOKED_AT) {
+        let name = entry.file_name();
+        if !is_stage(name.to_bytes()) {
+            continue;
+        }
+        let free = open_folder(parent, name).and_then(|folder| {
+            flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(folder)
+        });
+        if let Ok(_held) = free
+            && let Err(error) = remove_tree(parent, OsStr::from_bytes(name.to_bytes()))
+        {
+            tracing::debug!("what a dead process left stays: {error}");
+        }
+    }
+}
+
+fn is_stage(name: &[u8]) -> bool {
+    name.strip_prefix(PREFIX.as_bytes()).is_some_and(|digits| {
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        digits.len() == 32 && digits.iter().all(is_digit)
+    })
+}
+
 fn open_stage(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     let name = std::ffi::CString::new(name).map_err(|_| Errno::INVAL)?;
     let folder = open_folder(parent, &name)?;
+    flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+        Errno::WOULDBLOCK => Errno::NOENT,
+        errno => errno,
+    })?;
+    if !is_named(parent, &name, folder.as_fd())? {
+        return Err(Errno::NOENT);
+    }
     // Nothing shall be inherited from the target's folder: neither its group nor its access lists.
     fchmod(&folder, Mode::RWXU)?;
     attributes::remove_acls(File::Open(folder.as_fd()))?;
@@ -321,7 +384,8 @@ fn move_one(
     to: BorrowedFd<'_>,
     name: &CStr,
 ) -> Result<Standing, Failure> {
-    match renameat_with(from, staged, to, name, RenameFlags::NOREPLACE) {
+    let rename = || renameat_with(from, staged, to, name, RenameFlags::NOREPLACE);
+    match fault::step("place.rename", rename) {
         Ok(()) => return Ok(Standing::Free),
         // INVAL: the file system cannot refuse to replace; what follows needs no help from it.
         Err(Errno::EXIST | Errno::INVAL) => {}
@@ -329,7 +393,7 @@ fn move_one(
     }
     let standing = look_at_one(from, staged, to, name)?;
     if standing == Standing::Free {
-        renameat(from, staged, to, name)?;
+        fault::step("place.replace", || renameat(from, staged, to, name))?;
     }
     Ok(standing)
 }

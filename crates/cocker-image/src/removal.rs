@@ -6,6 +6,7 @@
 
 use crate::descent::{Descent, open_beneath};
 use crate::quote::quote;
+use cocker_sys::fault;
 use rustix::fs::{AtFlags, FileType, OFlags, unlinkat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString, OsStr};
@@ -76,7 +77,8 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<()
             source: errno.into(),
         })?;
         empty(descent, &mut refills)?;
-        match gone(unlinkat(parent, &name, AtFlags::REMOVEDIR)) {
+        let top = || unlinkat(parent, &name, AtFlags::REMOVEDIR);
+        match gone(fault::step("tree.remove.top", top)) {
             Ok(()) => return Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST) => refills.count(name.to_bytes())?,
             Err(errno) => {
@@ -128,7 +130,8 @@ fn empty(mut descent: Descent, refills: &mut Refills) -> Result<(), RemovalError
         else {
             return Ok(());
         };
-        match gone(unlinkat(descent.current(), &name, AtFlags::REMOVEDIR)) {
+        let folder = || unlinkat(descent.current(), &name, AtFlags::REMOVEDIR);
+        match gone(fault::step("tree.remove.folder", folder)) {
             Ok(()) => {}
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 refills.count(&descent.path(Some(&name)))?;
@@ -148,7 +151,8 @@ fn remove_or_enter(
     if file_type == FileType::Directory {
         return enter(descent, name);
     }
-    match gone(unlinkat(descent.current(), &name, AtFlags::empty())) {
+    let file = || unlinkat(descent.current(), &name, AtFlags::empty());
+    match gone(fault::step("tree.remove.file", file)) {
         Ok(()) => Ok(()),
         // The type was unknown, or another entry has taken the name since it was read.
         Err(Errno::ISDIR) => enter(descent, name),

@@ -34,6 +34,7 @@ pub use listing::RemoteImage;
 pub use names::ImageId;
 pub use pull::{Kept, Pulled, PulledImage, Verifying};
 pub use push::{Ahead, Push};
+pub(crate) use remembered::STAGED as STAGED_ADDRESS;
 pub use remembered::{remember, remembered};
 pub(crate) use unfinished::is_transfer;
 

@@ -16,6 +16,7 @@ pub use leftovers::{Leftover, is_free, is_staged, staged_names, sweep};
 use crate::descent::{is_named, open_beneath};
 use crate::quote::quote;
 use crate::removal::{RemovalError, remove_tree};
+use cocker_sys::fault;
 use rustix::fs::{
     FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat, renameat_with,
 };
@@ -100,7 +101,7 @@ impl StagedFolder {
                 source: errno.into(),
             };
             let parent = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(failed)?;
-            mkdirat(&parent, &name, Mode::RWXU).map_err(failed)?;
+            fault::step("staging.make", || mkdirat(&parent, &name, Mode::RWXU)).map_err(failed)?;
             match lock_new(parent.as_fd(), &name) {
                 Ok(folder) => {
                     return Ok(StagedFolder {
@@ -155,15 +156,34 @@ impl StagedFolder {
             source,
         };
         let to = CString::new(name.as_ref().as_bytes()).map_err(|error| failed(error.into()))?;
-        renameat_with(
-            &self.parent,
-            &self.name,
-            parent,
-            &to,
-            RenameFlags::NOREPLACE,
-        )
+        fault::step("staging.publish", || {
+            renameat_with(
+                &self.parent,
+                &self.name,
+                parent,
+                &to,
+                RenameFlags::NOREPLACE,
+            )
+        })
         .map_err(|errno| failed(errno.into()))?;
         self.is_published = true;
+        Ok(())
+    }
+
+    /// Takes the name back that it was given last, `name` in `parent`: it is staged as it was before.
+    pub fn withdraw(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: impl AsRef<OsStr>,
+    ) -> Result<(), StagingError> {
+        let failed = |source: io::Error| StagingError::Rename {
+            from: quote(&name.as_ref().to_string_lossy()),
+            to: shown(&self.name),
+            source,
+        };
+        let from = CString::new(name.as_ref().as_bytes()).map_err(|error| failed(error.into()))?;
+        renameat(parent, &from, &self.parent, &self.name).map_err(|errno| failed(errno.into()))?;
+        self.is_published = false;
         Ok(())
     }
 }
@@ -252,7 +272,7 @@ impl LeavingFolder {
             source: errno.into(),
         };
         let parent = rustix::io::fcntl_dupfd_cloexec(parent, 0).map_err(failed)?;
-        renameat(&parent, &from, &parent, &to).map_err(failed)?;
+        fault::step("staging.leave", || renameat(&parent, &from, &parent, &to)).map_err(failed)?;
         Ok(LeavingFolder {
             parent,
             name: to,
@@ -320,7 +340,9 @@ fn entry_name(prefix: &str, id: u128) -> CString {
 /// Opens and locks the folder just made; NOENT where a sweep has taken it away.
 fn lock_new(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let folder = open_folder(parent, name)?;
-    lock(folder.as_fd(), FlockOperation::LockExclusive)?;
+    fault::step("staging.lock", || {
+        lock(folder.as_fd(), FlockOperation::LockExclusive)
+    })?;
     if is_named(parent, name, folder.as_fd())? {
         Ok(folder)
     } else {
@@ -337,7 +359,7 @@ fn open_folder(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 fn lock(folder: BorrowedFd<'_>, operation: FlockOperation) -> Result<(), Errno> {
-    rustix::io::retry_on_intr(|| flock(folder, operation))
+    cocker_sys::lock::flock(folder, operation)
 }
 
 /// Unlocks at once, since a process forked meanwhile may hold the same open folder a little longer.
@@ -394,6 +416,18 @@ mod tests {
         staged.publish(parent.as_fd(), "web").unwrap();
         drop(staged);
         assert_eq!(entries(outer.path()), ["web"]);
+    }
+
+    #[test]
+    fn a_folder_whose_name_is_taken_back_vanishes_too() {
+        let outer = tempfile::tempdir().unwrap();
+        let parent = folder(outer.path());
+        let mut staged = StagedFolder::make(parent.as_fd()).unwrap();
+        staged.publish(parent.as_fd(), "web").unwrap();
+        staged.withdraw(parent.as_fd(), "web").unwrap();
+        assert_eq!(entries(outer.path()), [staged.name()]);
+        drop(staged);
+        assert!(entries(outer.path()).is_empty());
     }
 
     #[test]
@@ -481,6 +515,30 @@ mod tests {
         left.sort();
         assert_eq!(entries(outer.path()), left);
         assert_eq!(entries(&outer.path().join("web")), ["tree"]);
+    }
+
+    #[test]
+    fn what_its_owner_is_about_to_end_is_nobodys_leftover() {
+        let outer = tempfile::tempdir().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let parent = folder(outer.path());
+                for round in 0..20_000 {
+                    let name = format!("{round}");
+                    mkdirat(&parent, &*name, Mode::RWXU).unwrap();
+                    let leaving = LeavingFolder::begin(parent.as_fd(), &name).unwrap();
+                    leaving.remove().unwrap();
+                }
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            let parent = folder(outer.path());
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for name in staged_names(parent.as_fd()).unwrap() {
+                    assert!(Leftover::claim(parent.as_fd(), &name).is_none());
+                }
+            }
+        });
     }
 
     #[test]

@@ -45,7 +45,9 @@ pub use publication::{NewImage, StagedLayer};
 use crate::LayerId;
 use crate::descent::open_beneath;
 use crate::staging::sweep;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use cocker_sys::fault;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, unlinkat};
+use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -56,6 +58,8 @@ const CONTAINERS: &str = "containers";
 const IDS: &str = "ids";
 const TRANSFERS: &str = "transfers";
 const LOCK: &str = "store.lock";
+/// Files of the home itself, until they are whole.
+const STAGED: [&str; 2] = [change::STAGED_RECORD, crate::repository::STAGED_ADDRESS];
 
 /// `$COCKER_HOME`, opened and checked.
 ///
@@ -148,6 +152,13 @@ impl Store {
             // What it left staged or leaving has had no owner since.
             self.sweep();
         }
+        // Only the holder of this lock writes these, so whoever began one is dead.
+        for staged in STAGED {
+            match unlinkat(&self.folder, staged, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => tracing::warn!(%errno, staged, "cannot remove a leftover"),
+            }
+        }
         Ok(lock)
     }
 
@@ -183,7 +194,7 @@ impl Store {
         };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        rustix::io::retry_on_intr(|| flock(&file, operation)).map_err(failed)?;
+        fault::step("store.lock", || cocker_sys::lock::flock(&file, operation)).map_err(failed)?;
         Ok(StoreLock { file })
     }
 

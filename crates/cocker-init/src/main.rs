@@ -91,10 +91,9 @@ impl Init {
         if !(0..FIRST_FREE).all(|number| raw::is_open(Fd(number as i32))) {
             return None;
         }
-        // Commands inherit dispositions, so they are made plain once here; whatever arrives is taken from the
-        // signal descriptor, and what is not taken stays blocked and does nothing.
+        // Commands inherit dispositions, and whoever has executed this program has made them plain. Whatever arrives is taken
+        // from the signal descriptor, and what is not taken stays blocked and does nothing.
         raw::block_signals(Signals::ALL);
-        raw::reset_dispositions();
         let memory = MEMORY.take()?;
         Some(Self {
             role,

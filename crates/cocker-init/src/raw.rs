@@ -7,7 +7,7 @@ use core::ffi::{CStr, c_char};
 use core::marker::PhantomData;
 use core::mem::size_of;
 use core::slice;
-use linux_raw_sys::general::{self as kernel, kernel_sigset_t};
+use linux_raw_sys::general as kernel;
 use linux_raw_sys::{ioctl, net};
 
 pub use cocker_resident::*;
@@ -34,18 +34,6 @@ pub fn process_id() -> i32 {
     // SAFETY: getpid takes nothing.
     let pid = unsafe { call(kernel::__NR_getpid, []) };
     pid.unwrap_or(0) as i32
-}
-
-/// Gives every signal its default disposition; what was ignored before an exec would stay ignored.
-pub fn reset_dispositions() {
-    // handler SIG_DFL, no flags, no restorer, empty mask
-    let default: [usize; 4] = [0; 4];
-    for signal in 1..=64 {
-        let size = size_of::<kernel_sigset_t>();
-        let action = default.as_ptr() as usize;
-        // SAFETY: the kernel reads one sigaction of four words, and `default` is that; no handler is installed.
-        let _ = unsafe { call(kernel::__NR_rt_sigaction, [signal, action, 0, size]) };
-    }
 }
 
 /// kill(2), with the target as it means it: a process, minus a process group, or -1 for all.

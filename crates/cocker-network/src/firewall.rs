@@ -52,6 +52,9 @@ pub enum FirewallError {
     Refused(#[from] Refusal),
 }
 
+/// Who is in the table, and with which address.
+pub(crate) type Holders = Vec<(Holder, Ipv4Addr)>;
+
 /// The table, as this host's kernel has it.
 pub(crate) struct Firewall {
     netlink: Netlink,
@@ -272,6 +275,9 @@ impl Firewall {
             };
             let (bridges, is_last) = self.bridges_without(entry, &containers)?;
             if elements.is_empty() && bridges.is_empty() {
+                if !was_there && containers.is_empty() {
+                    self.clear_unused(generation)?;
+                }
                 return Ok(was_there);
             }
             // Nobody may come in meanwhile where more goes than this container's own.
@@ -297,6 +303,23 @@ impl Firewall {
             }
         }
         Err(FirewallError::Busy)
+    }
+
+    /// Takes away the rules of a boot that was killed before it entered anything, where nobody else needs them. Whoever is about
+    /// to enter something makes them anew.
+    fn clear_unused(&mut self, generation: u32) -> Result<(), FirewallError> {
+        if !self.elements(BRIDGES)?.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::begin(Some(generation));
+        for family in state::families(&mut self.netlink)? {
+            batch.remove_rules(family);
+        }
+        match batch.commit(&mut self.netlink) {
+            // Somebody is at work on the table, and leaves it as it should be.
+            Err(refusal) if refusal.errno == RESTART => Ok(()),
+            cleared => Ok(cleared?),
+        }
     }
 
     /// What is left of an address in one family, when somebody has removed the table in the other.
@@ -408,6 +431,113 @@ impl Firewall {
             .partition(|bridge| bridge.comment.as_ref() == Some(store));
         let is_last = !ours.is_empty() && foreign.is_empty() && others.is_empty();
         Ok((ours, is_last))
+    }
+
+    /// Who is in the table with which address, and how many elements are of an address that nobody there has.
+    pub(crate) fn look(&mut self) -> Result<(Holders, usize), FirewallError> {
+        let (holders, strays) = self.holders_and_strays()?;
+        Ok((holders, strays.len()))
+    }
+
+    /// The same with the elements, which lead to or come from such an address; all of one moment. Nothing where there is no table.
+    fn holders_and_strays(&mut self) -> Result<(Holders, Vec<Element>), FirewallError> {
+        for _ in 0..ATTEMPTS {
+            let generation = state::generation(&mut self.netlink)?;
+            if state::families(&mut self.netlink)?.is_empty() {
+                return Ok(Default::default());
+            }
+            let containers = self.elements_if_there(CONTAINERS)?;
+            let mut known = Vec::new();
+            let mut holders = Vec::new();
+            for element in &containers {
+                let noted = Noted::in_element(element);
+                if let Some(octets) = element.key.first_chunk::<4>() {
+                    let address = Ipv4Addr::from(*octets);
+                    known.push((address, noted.address6));
+                    holders.push((noted.holder, address));
+                }
+            }
+            let mut strays = Vec::new();
+            for set in [
+                CONTAINERS6,
+                UPLINKS4,
+                UPLINKS6,
+                PORTS4,
+                PORTS6,
+                SENDERS4,
+                SENDERS6,
+            ] {
+                let mut found = self.elements_if_there(set)?;
+                found.retain(|element| !entry::is_of(element, &known));
+                strays.extend(found);
+            }
+            if state::generation(&mut self.netlink)? == generation {
+                return Ok((holders, strays));
+            }
+        }
+        Err(FirewallError::Busy)
+    }
+
+    /// Takes the elements away that are of nobody.
+    pub(crate) fn remove_strays(&mut self) -> Result<(), FirewallError> {
+        for _ in 0..ATTEMPTS {
+            let generation = state::generation(&mut self.netlink)?;
+            let (_, strays) = self.holders_and_strays()?;
+            if strays.is_empty() {
+                return Ok(());
+            }
+            let mut batch = Batch::begin(Some(generation));
+            batch.remove(&strays);
+            match batch.commit(&mut self.netlink) {
+                Err(refusal) if [RESTART, Errno::NOENT].contains(&refusal.errno) => {}
+                other => return Ok(other?),
+            }
+        }
+        Err(FirewallError::Busy)
+    }
+
+    /// What is wrong with the table for a booted container, in words; one thing at most.
+    pub(crate) fn faults(
+        &mut self,
+        bridge: &str,
+        holder: &Holder,
+        address: Ipv4Addr,
+    ) -> Result<Option<String>, FirewallError> {
+        let state = state::read(&mut self.netlink, bridge)?;
+        if state.families.len() < FAMILIES.len() {
+            return Ok(Some(
+                "table `cocker` of nf_tables is not there, or not in both families".into(),
+            ));
+        }
+        if !state.is_right {
+            return Ok(Some(
+                "table `cocker` of nf_tables was changed by others".into(),
+            ));
+        }
+        if self.holder(address.into())?.as_ref() != Some(holder) {
+            return Ok(Some("table `cocker` of nf_tables does not know it".into()));
+        }
+        let has_all = state.has_bridge && self.has_all_elements(&state)?;
+        Ok((!has_all).then(|| "table `cocker` of nf_tables lacks elements".into()))
+    }
+
+    /// Enters a booted container again where the table does not know it.
+    pub(crate) fn restore_if_missing(&mut self, entry: &Entry) -> Result<(), FirewallError> {
+        if state::families(&mut self.netlink)?.len() < FAMILIES.len() {
+            self.make_table()?;
+        }
+        self.right_state(&entry.bridge)?;
+        if self.holder(entry.address.into())?.is_none() {
+            self.restore(entry);
+        }
+        Ok(())
+    }
+
+    fn elements_if_there(&mut self, set: &'static str) -> Result<Vec<Element>, Refusal> {
+        match self.elements(set) {
+            Err(refusal) if refusal.errno == Errno::NOENT => Ok(Vec::new()),
+            found => found,
+        }
     }
 
     /// Other tables of the host that drop what goes through `bridge`.

@@ -45,7 +45,7 @@ pub enum Obstacle {
 const USUAL_MTU: u32 = 1500;
 
 /// What marks a bridge as a store's.
-const MARK: &str = "cocker: ";
+pub(crate) const MARK: &str = "cocker: ";
 
 /// Makes or mends everything that stands on the host before a container is attached. `booted` tells the endpoints of
 /// the store's booted containers; it is asked only where something of them may be lost.

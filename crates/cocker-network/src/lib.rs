@@ -15,6 +15,7 @@ mod connections;
 mod failure;
 mod firewall;
 mod host;
+mod inspection;
 mod links;
 mod mapping;
 mod netlink;
@@ -31,6 +32,10 @@ pub use attachment::{Aftermath, attach, detach, detach_all_of, set_loopback_up};
 pub use failure::NetworkError;
 pub use firewall::{FirewallError, ForwardBlock, Holder};
 pub use host::{HostSide, Obstacle, has_link, prepare};
+pub use inspection::{
+    PinnedFor, SeenLink, SeenName, Standing, faults, mend, obstacles, remove_link, remove_strays,
+    standing,
+};
 pub use links::LONGEST_LINK_NAME;
 pub use mapping::{BadMapping, PortMapping, Protocol};
 pub use netlink::Refusal;

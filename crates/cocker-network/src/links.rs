@@ -170,6 +170,12 @@ pub(crate) fn set_up(messages: &mut Messages, index: u32, name: &str) {
 }
 
 /// Gives a link another text of its own.
+/// Removes a link; of a pair both ends go.
+pub(crate) fn remove(messages: &mut Messages, index: u32, name: &str) {
+    let header = link_header(ANY, index, 0, 0);
+    messages.begin(format!("remove link `{name}`"), RTM_DELLINK, 0, &header);
+}
+
 pub(crate) fn set_alias(messages: &mut Messages, index: u32, name: &str, alias: &str) {
     let header = link_header(ANY, index, 0, 0);
     messages

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! /run/netns/             mounted on itself, so that unmounting reaches other mount namespaces too
-//! ├── nns098F6BCD46A1     pinned: an empty file with the namespace mounted on it; it lasts without any process
+//! ├── nns098F6BCD46A1     pinned: a file with the namespace mounted on it; it lasts without any process. What the file says
+//! │                       below that mount is whose it is: the path of a store
 //! └── nns1E2A90F117C3     shown: a link to /proc/<pid>/ns/net; it ends with its processes
 //! ```
 //!
 //! Mounting costs little and unmounting costs the kernel some ten milliseconds, so what need not outlast its
 //! processes is shown only. Nothing here or elsewhere decides by the pid in such a link.
 
+use cocker_sys::fault;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags, flock};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 use std::path::{Path, PathBuf};
 
 const FOLDER: &str = "/run/netns";
@@ -45,22 +47,24 @@ pub fn is_pinned(name: &str) -> bool {
     is_mount_point(&pin_path(name))
 }
 
-/// Keeps `namespace` under `name`, in place of one that may be there.
-pub fn pin(namespace: BorrowedFd<'_>, name: &str) -> Result<(), PinError> {
+/// Keeps `namespace` under `name` for `store`, the path of a `$COCKER_HOME`; in place of one that may be there.
+pub fn pin(namespace: BorrowedFd<'_>, name: &str, store: &str) -> Result<(), PinError> {
     let path = pin_path(name);
     let keep = || -> Result<(), Errno> {
         prepare_folder()?;
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(_) => {}
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let make = || rustix::fs::open(&path, flags, Mode::empty());
+        let file = match fault::step("pin.file", make) {
             Err(Errno::EXIST) => {
                 remove(&path)?;
-                rustix::fs::open(&path, flags, Mode::empty())?;
+                rustix::fs::open(&path, flags, Mode::empty())?
             }
-            Err(errno) => return Err(errno),
-        }
+            made => made?,
+        };
+        rustix::io::write(&file, format!("{store}\n").as_bytes())?;
         let source = format!("/proc/self/fd/{}", namespace.as_raw_fd());
-        rustix::mount::mount_bind(source, &path).inspect_err(|_| {
+        let mount = || rustix::mount::mount_bind(source, &path);
+        fault::step("pin.mount", mount).inspect_err(|_| {
             let _ = rustix::fs::unlink(&path);
         })
     };
@@ -76,7 +80,7 @@ pub fn show(pid: i32, name: &str) -> Result<(), PinError> {
     let show = || -> Result<(), Errno> {
         make_folder()?;
         let target = format!("/proc/{pid}/ns/net");
-        match rustix::fs::symlink(&target, &path) {
+        match fault::step("pin.show", || rustix::fs::symlink(&target, &path)) {
             Err(Errno::EXIST) => {
                 remove(&path)?;
                 rustix::fs::symlink(&target, &path)
@@ -89,6 +93,59 @@ pub fn show(pid: i32, name: &str) -> Result<(), PinError> {
         source,
     })
 }
+
+/// What bears a name that cocker gives to network namespaces, of whatever store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenName {
+    pub name: String,
+    pub is: PinnedFor,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinnedFor {
+    /// A link to the namespace of a process, which is there or not.
+    Process,
+    /// A namespace, kept for this store where that is known.
+    Store(Option<String>),
+    /// The file for one that is not kept any more; for which store, where that is known.
+    Unpinned(Option<String>),
+}
+
+/// What there is in the folder of names, as far as cocker gives such names: `nns` and twelve digits.
+pub(crate) fn seen() -> Vec<SeenName> {
+    let is_ours = |name: &String| {
+        let digits = name.strip_prefix("nns").unwrap_or_default();
+        digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    // A copy of the folder without what is mounted in it: there the files can be read.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let below = rustix::mount::open_tree(CWD, FOLDER, flags).ok();
+    let store = |name: &str| {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(below.as_ref()?, name, flags, Mode::empty()).ok()?;
+        let mut text = [0; LONGEST_STORE];
+        let length = rustix::io::read(&file, &mut text).ok()?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        text.strip_suffix('\n').map(String::from)
+    };
+    let entries = std::fs::read_dir(FOLDER).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(is_ours).collect();
+    names.sort();
+    let seen = names.into_iter().map(|name| {
+        let path = pin_path(&name);
+        let is = match std::fs::read_link(&path) {
+            Ok(_) => PinnedFor::Process,
+            Err(_) if is_mount_point(&path) => PinnedFor::Store(store(&name)),
+            Err(_) => PinnedFor::Unpinned(store(&name)),
+        };
+        SeenName { name, is }
+    });
+    seen.collect()
+}
+
+/// Of a path, in bytes (`PATH_MAX`).
+const LONGEST_STORE: usize = 4096;
 
 /// Removes the links to namespaces whose process is gone, as a container leaves one that nobody could take down any more.
 pub(crate) fn remove_dead_names() -> Result<(), PinError> {
@@ -119,7 +176,7 @@ fn remove(path: &Path) -> Result<(), Errno> {
     if is_mount_point(path) {
         detach(path)?;
     }
-    match rustix::fs::unlink(path) {
+    match fault::step("pin.unlink", || rustix::fs::unlink(path)) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
@@ -128,7 +185,8 @@ fn remove(path: &Path) -> Result<(), Errno> {
 /// Unmounts all that is mounted on the file.
 fn detach(path: &Path) -> Result<(), Errno> {
     loop {
-        match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+        match fault::step("pin.unmount", || rustix::mount::unmount(path, flags)) {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOENT) => return Ok(()), // not mounted, or not there
             Err(errno) => return Err(errno),
@@ -149,7 +207,7 @@ fn make_folder() -> Result<OwnedFd, Errno> {
 /// the same lock, so that either finds what the other made.
 fn prepare_folder() -> Result<(), Errno> {
     let folder = make_folder()?;
-    rustix::io::retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive))?;
+    cocker_sys::lock::flock(&folder, FlockOperation::LockExclusive)?;
     match rustix::mount::mount_change(FOLDER, MountPropagationFlags::SHARED) {
         // No mount point yet.
         Err(Errno::INVAL) => {

@@ -1,6 +1,7 @@
 //! Switches of the kernel below /proc/sys/net, for the network namespace that the caller is in (sysctl/net in the
 //! kernel's documentation).
 
+use cocker_sys::fault;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -62,7 +63,11 @@ fn set_path(path: String, value: &'static str) -> Result<(), SysctlError> {
         if now[..length].trim_ascii() == value.as_bytes() {
             return Ok(());
         }
-        rustix::io::write(open(&path, OFlags::WRONLY)?, value.as_bytes()).map(drop)
+        let file = open(&path, OFlags::WRONLY)?;
+        fault::step("sysctl.write", || {
+            rustix::io::write(&file, value.as_bytes())
+        })
+        .map(drop)
     };
     write().map_err(|source| SysctlError {
         path: path.clone(),

@@ -170,6 +170,10 @@ impl Signals {
         }
         Self(set)
     }
+
+    pub const fn has(self, signal: u32) -> bool {
+        self.0 & Self::of(&[signal]).0 != 0
+    }
 }
 
 /// Blocks exactly these signals.

@@ -13,6 +13,7 @@ use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
 use crate::seccomp::Filter;
 use crate::target;
+use cocker_sys::fault;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -61,11 +62,14 @@ struct Assembled {
 
 pub(crate) fn init_to_be(inside: Inside<'_>) -> ! {
     let failure = match assemble(&inside) {
-        Ok(assembled) => {
+        Ok((assembled, passage)) => {
             report(&inside, Phase::Assembled, 0, 0);
+            fault::after("init.assembled");
             if !word_comes(&inside.go) {
                 exit_now(1) // the client is gone
             }
+            // The root process has no children that it has not started.
+            drop(passage);
             execute_root_process(&inside, &assembled)
         }
         Err(failure) => failure,
@@ -94,37 +98,43 @@ fn word_comes(pipe: &OwnedFd) -> bool {
     rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut word)) == Ok(1)
 }
 
-/// The story of the inside, step by step.
-fn assemble(inside: &Inside<'_>) -> Result<Assembled, Failure> {
+/// The story of the inside, step by step. What it has had done aside may end a little later.
+fn assemble(inside: &Inside<'_>) -> Result<(Assembled, Option<Passage>), Failure> {
     let plan = &inside.prepared.plan;
-    become_root(plan.ids.is_some()).map_err(at(Phase::TakeIdentity))?;
+    let become_root = || become_root(plan.ids.is_some());
+    fault::step("init.take_identity", become_root).map_err(at(Phase::TakeIdentity))?;
     if plan.ids.is_some() && plan.process.program() == Some(Program::Systemd) {
         leave_what_is_the_hosts().map_err(at(Phase::TakeIdentity))?;
     }
-    tie_to_supervisor().map_err(at(Phase::Tie))?;
-    separate_mounts().map_err(at(Phase::Separate))?;
-    cocker_sys::process::unshare_late_namespaces().map_err(at(Phase::LateNamespaces))?;
-    leave_keyring().map_err(at(Phase::Keyring))?;
+    fault::step("init.tie", || tie_to_supervisor(&inside.socket)).map_err(at(Phase::Tie))?;
+    fault::step("init.separate", separate_mounts).map_err(at(Phase::Separate))?;
+    let unshare = cocker_sys::process::unshare_late_namespaces;
+    fault::step("init.late_namespaces", unshare).map_err(at(Phase::LateNamespaces))?;
+    fault::step("init.keyring", leave_keyring).map_err(at(Phase::Keyring))?;
 
     let root = &inside.prepared.root;
     // Only while the host's own proc is in sight does the kernel make one without masks for a user namespace.
     let proc = make_proc(inside)?;
-    attach_root(root).map_err(at(Phase::Root))?;
+    fault::step("init.root", || attach_root(root)).map_err(at(Phase::Root))?;
     let terminals = place_all(inside, Phase::Mount, None)?;
     let terminals = terminals.ok_or(Errno::NOTTY).map_err(at(Phase::Console))?;
-    let (master, console) = make_console(root, &terminals).map_err(at(Phase::Console))?;
-    rustix::system::sethostname(plan.hostname.as_bytes()).map_err(at(Phase::Hostname))?;
-    enter_root(root).map_err(at(Phase::Pivot))?;
-    let masked = conceal(inside, proc)?;
+    let (master, console) = fault::step("init.console", || make_console(root, &terminals))
+        .map_err(at(Phase::Console))?;
+    let name = || rustix::system::sethostname(plan.hostname.as_bytes());
+    fault::step("init.hostname", name).map_err(at(Phase::Hostname))?;
+    fault::step("init.pivot", || enter_root(root)).map_err(at(Phase::Pivot))?;
+    fault::before("init.conceal").map_err(at(Phase::LockConcealed))?;
+    let (masked, passage) = conceal(inside, proc)?;
+    fault::after("init.conceal");
     place_all(inside, Phase::LateMount, Some(&masked))?;
     if let Some(names) = &plan.names {
         // A sandbox whose file is not as we expect it has made it so: it boots all the same.
         let _ = crate::hosts::keep(root.as_fd(), names);
     }
     let handed_over = [master.as_fd(), terminals.as_fd()];
-    crate::locked::send(&inside.socket, inside.console_message, &handed_over)
-        .map_err(at(Phase::Handover))?;
-    Ok(Assembled { console })
+    let send = || crate::locked::send(&inside.socket, inside.console_message, &handed_over);
+    fault::step("init.handover", send).map_err(at(Phase::Handover))?;
+    Ok((Assembled { console }, passage))
 }
 
 /// The instance of proc that shows the sandbox's own processes; none where the plan has no place for it.
@@ -146,8 +156,6 @@ fn make_proc(inside: &Inside<'_>) -> Result<Option<OwnedFd>, Failure> {
 struct Kernels {
     proc: Option<OwnedFd>,
     sysfs: Option<OwnedFd>,
-    /// Waited for when all else is done.
-    _passage: Option<Passage>,
 }
 
 /// Mounts one half of the plan, and returns the devpts if it was among it. What the kernel shows of itself, and what is the
@@ -178,7 +186,8 @@ fn place_all(
             _ => None,
         });
         let source = of_kernel.or(sources[number].as_ref());
-        let mounted = place(root, mount, source).map_err(|errno| Failure {
+        let mounted = fault::step("init.mount", || place(root, mount, source));
+        let mounted = mounted.map_err(|errno| Failure {
             phase,
             object: number as u32,
             errno,
@@ -191,7 +200,10 @@ fn place_all(
 }
 
 /// Puts the masks on proc and sysfs. Among ids of its own, root inside could take them off again, so there they are locked.
-fn conceal(inside: &Inside<'_>, proc: Option<OwnedFd>) -> Result<Kernels, Failure> {
+fn conceal(
+    inside: &Inside<'_>,
+    proc: Option<OwnedFd>,
+) -> Result<(Kernels, Option<Passage>), Failure> {
     let Prepared {
         plan,
         root,
@@ -215,10 +227,11 @@ fn conceal(inside: &Inside<'_>, proc: Option<OwnedFd>) -> Result<Kernels, Failur
         of(Source::Devices),
         place,
     ) else {
-        return Ok(Kernels {
+        let as_they_are = Kernels {
             proc,
             ..Kernels::default()
-        });
+        };
+        return Ok((as_they_are, None));
     };
     let originals = Originals {
         proc: proc.as_fd(),
@@ -243,11 +256,11 @@ fn conceal(inside: &Inside<'_>, proc: Option<OwnedFd>) -> Result<Kernels, Failur
     let masks = &plan.confinement.masks;
     let place = (target.as_fd(), mount.target.as_path());
     let masked = masks::put_on(&originals, masks, place, plan.ids.is_some()).map_err(failed)?;
-    Ok(Kernels {
+    let kernels = Kernels {
         proc: Some(masked.proc),
         sysfs: Some(masked.sysfs),
-        _passage: masked.passage,
-    })
+    };
+    Ok((kernels, masked.passage))
 }
 
 /// The keys of the user who boots are not for a sandbox. A kernel without keys has none to leave.
@@ -287,9 +300,16 @@ fn leave_what_is_the_hosts() -> Result<(), Errno> {
 }
 
 /// When the supervisor dies, so does the root process and with it everything inside. Must follow every change of ids,
-/// which makes the kernel forget it.
-fn tie_to_supervisor() -> Result<(), Errno> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+/// which makes the kernel forget it. One that has died before is not told of any more; the other end of `socket` was its alone.
+fn tie_to_supervisor(socket: &OwnedFd) -> Result<(), Errno> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut other_end = [PollFd::new(socket, PollFlags::empty())];
+    poll(&mut other_end, Some(&Timespec::default()))?;
+    match other_end[0].revents().contains(PollFlags::HUP) {
+        true => Err(Errno::SRCH),
+        false => Ok(()),
+    }
 }
 
 /// The new namespace starts as a copy of the host's mounts, which would still be told of the host's mounts and unmounts.
@@ -412,6 +432,12 @@ fn make_console(root: &OwnedFd, terminals: &OwnedFd) -> Result<(OwnedFd, OwnedFd
 
 /// Becomes the root process; returns only when that failed.
 fn execute_root_process(inside: &Inside<'_>, assembled: &Assembled) -> Failure {
+    // Before there is a second process: all inside must stand in one scope, or they would not reach each other.
+    if inside.prepared.plan.confinement.own_abstract_sockets
+        && let Err(errno) = cocker_sys::landlock::scope_abstract_sockets()
+    {
+        return at(Phase::Scope)(errno);
+    }
     match &inside.prepared.plan.process {
         RootProcess::Init => Failure {
             phase: Phase::ExecuteInit,
@@ -550,6 +576,7 @@ fn leave_only(placed: Vec<OwnedFd>) -> Result<(), Errno> {
 /// The last thing before an execution, since much of what this process has done so far is forbidden by it. The filters come
 /// at the very end: until they are on, this process must be allowed to put them on.
 fn confine(inside: &Inside<'_>) -> Result<(), Errno> {
+    fault::before("init.confine")?;
     let confinement = &inside.prepared.plan.confinement;
     if confinement.core_dumps == CoreDumps::Off {
         // A program is given all, whatever the limit, unless that is one byte exactly (`coredump_pipe` of fs/coredump.c).

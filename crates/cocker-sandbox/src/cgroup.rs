@@ -20,6 +20,7 @@ pub use place::{Group, Place};
 pub use unit::UnitError;
 pub(crate) use unit::{Asking, OpenScope};
 
+use cocker_sys::fault;
 use layout::Legacy;
 use place::SANDBOX;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,12 +30,22 @@ use rustix::process::Pid;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// In a folder of v1, the file by which a single thread joins it.
+const LEGACY_DOOR: &str = "tasks";
+
+/// How long whoever was killed may take to go.
+const KILL_TIME: Duration = Duration::from_secs(5);
+
+/// How long all may take to come to a stop.
+const FREEZE_TIME: Duration = Duration::from_secs(5);
 
 /// The cgroup folders of one sandbox, possibly not existing yet.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
-    hierarchies: Rc<Hierarchies>,
+    hierarchies: Arc<Hierarchies>,
     place: Place,
     /// Its folder in v2, relative to the root.
     unified: PathBuf,
@@ -43,13 +54,13 @@ pub struct Cgroup {
 impl Cgroup {
     /// Points at the folders of a place. Touches nothing.
     pub fn at(place: &Place) -> Cgroup {
-        Cgroup::below(&Rc::new(Hierarchies::find()), place)
+        Cgroup::below(&Arc::new(Hierarchies::find()), place)
     }
 
     /// The same for whoever has looked for the hierarchies already.
-    pub fn below(hierarchies: &Rc<Hierarchies>, place: &Place) -> Cgroup {
+    pub fn below(hierarchies: &Arc<Hierarchies>, place: &Place) -> Cgroup {
         Cgroup {
-            hierarchies: Rc::clone(hierarchies),
+            hierarchies: Arc::clone(hierarchies),
             place: place.clone(),
             unified: place.unified(),
         }
@@ -67,6 +78,65 @@ impl Cgroup {
             .collect()
     }
 
+    /// The same of the hierarchies of v1, without those that have a folder in v2.
+    pub fn names_in_legacy_alone(hierarchies: &Hierarchies, group: &Group) -> Vec<String> {
+        let unified = Cgroup::names_in(hierarchies, group);
+        let mut names = Vec::new();
+        for legacy in hierarchies.all_legacy() {
+            let folder = open_folder(legacy.folder.as_fd(), group.legacy());
+            let found = folder.and_then(|folder| folders_in(folder.as_fd()));
+            let found = found.into_iter().flatten();
+            names.extend(found.filter_map(|name| Some(name.to_str().ok()?.to_owned())));
+        }
+        names.retain(|name| !unified.contains(name));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Whether it is there, has no process in any hierarchy, and has not been changed for so long: who makes one has a process in it
+    /// at once.
+    pub fn is_deserted(&self, time: Duration) -> bool {
+        let unified = self
+            .unified()
+            .map(|hierarchy| (hierarchy.as_fd(), &*self.unified));
+        let legacy = self.hierarchies.all_legacy().iter();
+        let legacy = legacy.map(|legacy| (legacy.folder.as_fd(), self.place.legacy()));
+        let mut is_there = false;
+        for (hierarchy, path) in unified.into_iter().chain(legacy) {
+            let Ok(folder) = open_folder(hierarchy, path) else {
+                continue;
+            };
+            is_there = true;
+            let changed = rustix::fs::fstat(&folder).map(|stat| stat.st_mtime);
+            let changed =
+                changed.map(|seconds| Duration::from_secs(seconds.try_into().unwrap_or(0)));
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let is_old =
+                now.unwrap_or_default() >= changed.unwrap_or(Duration::MAX).saturating_add(time);
+            if !is_old || !has_no_process(folder.as_fd()) {
+                return false;
+            }
+        }
+        is_there
+    }
+
+    /// Removes it where nobody lives there; kills nobody.
+    pub fn remove_deserted(&self) -> Result<(), Errno> {
+        for legacy in self.hierarchies.all_legacy() {
+            gone_is_done(remove_folder(legacy.folder.as_fd(), self.place.legacy()))?;
+            remove_parents(legacy.folder.as_fd(), self.place.legacy());
+        }
+        if let Some(hierarchy) = self.unified() {
+            gone_is_done(remove_folder(hierarchy.as_fd(), &self.unified))?;
+            if self.place.scope().is_none() {
+                remove_parents(hierarchy.as_fd(), &self.unified);
+            }
+        }
+        self.give_back();
+        Ok(())
+    }
+
     /// Says whether this host has a v2 hierarchy.
     pub fn is_available(&self) -> bool {
         self.unified().is_some()
@@ -82,6 +152,13 @@ impl Cgroup {
         self.unified()
             .map(|hierarchy| asking.finish(hierarchy.as_fd()))
             .transpose()
+    }
+
+    /// Has this process leave the unit that it may stand in for one of its own, where somebody manages v2: it waits until the
+    /// sandbox is made again, and till then that unit must be able to go.
+    pub fn wait_elsewhere(&self) -> Result<(), UnitError> {
+        let scope = self.place.waiting_scope();
+        scope.map_or(Ok(()), |scope| unit::move_to(&scope))
     }
 
     /// Makes the folder and its parents and returns it open; `None` on a host without a v2 hierarchy. A folder that is
@@ -116,29 +193,27 @@ impl Cgroup {
         Ok(pids.filter_map(Pid::from_raw).collect())
     }
 
-    /// The file that lists the processes in it, one a line.
-    ///
-    /// # Errors
-    /// `ENOENT` where the folder or the hierarchy is not there.
-    pub(crate) fn open_members(&self) -> Result<OwnedFd, Errno> {
-        let folder = self.open()?.ok_or(Errno::NOENT)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty())
-    }
-
     /// Kills everything in it, waits until it is empty and removes it and what is below; parents that are empty then
     /// go too, where nobody manages them. A folder that is not there counts as removed.
+    ///
+    /// # Errors
+    /// `EBUSY` when somebody has not gone within 5 s.
     pub fn remove(&self) -> Result<(), Errno> {
-        let removed = self.remove_folders();
+        self.remove_within(KILL_TIME)
+    }
+
+    /// The same for whoever has less time than that.
+    pub fn remove_within(&self, patience: Duration) -> Result<(), Errno> {
+        let removed = self.remove_folders(patience);
         self.give_back();
         removed
     }
 
-    fn remove_folders(&self) -> Result<(), Errno> {
+    fn remove_folders(&self, patience: Duration) -> Result<(), Errno> {
         let folder = self.open()?;
         if let Some(folder) = &folder {
             // Whoever manages v2 removes the same as soon as nobody lives there any more.
-            gone_is_done(empty(folder.as_fd()))?;
+            gone_is_done(empty(folder.as_fd(), patience))?;
         }
         // The one in v2 goes last: it is by that one that a leftover is found.
         for legacy in self.hierarchies.all_legacy() {
@@ -221,7 +296,7 @@ impl Freezer {
     /// `EBUSY` when something has not come to a stop within 5 s; it may do so later.
     pub fn freeze(&self) -> Result<(), Errno> {
         rustix::io::write(&self.file, b"1")?;
-        wait_for_event(self.folder.as_fd(), "frozen 1")
+        wait_for_event(self.folder.as_fd(), "frozen 1", FREEZE_TIME)
     }
 
     /// Lets everything go on.
@@ -305,7 +380,8 @@ fn make_below(
 
 /// Removes a folder and what is below it; nobody lives there. One that is not there is removed.
 fn remove_folder(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(hierarchy, folder, AtFlags::REMOVEDIR) {
+    let remove = || rustix::fs::unlinkat(hierarchy, folder, AtFlags::REMOVEDIR);
+    match fault::step("cgroup.remove", remove) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::BUSY) => {
             // Root of a privileged sandbox may have made some in it.
@@ -320,7 +396,8 @@ fn remove_folder(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<(), Errno> 
 fn remove_parents(hierarchy: BorrowedFd<'_>, folder: &Path) {
     let parents = folder.ancestors().skip(1);
     for parent in parents.filter(|parent| !parent.as_os_str().is_empty()) {
-        if rustix::fs::unlinkat(hierarchy, parent, AtFlags::REMOVEDIR).is_err() {
+        let remove = || rustix::fs::unlinkat(hierarchy, parent, AtFlags::REMOVEDIR);
+        if fault::step("cgroup.remove.parent", remove).is_err() {
             break; // in use by other sandboxes
         }
     }
@@ -345,29 +422,39 @@ fn open_folder(hierarchy: BorrowedFd<'_>, folder: &Path) -> Result<OwnedFd, Errn
 }
 
 /// `cgroup.kill` came with Linux 5.14; the kernel then also kills what is forked meanwhile.
-fn kill_members(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+fn kill_members(folder: BorrowedFd<'_>, patience: Duration) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let kill = rustix::fs::openat(folder, "cgroup.kill", flags, Mode::empty())?;
-    rustix::io::write(&kill, b"1")?;
-    wait_for_event(folder, "populated 0")
+    fault::step("cgroup.kill", || rustix::io::write(&kill, b"1"))?;
+    wait_for_event(folder, "populated 0", patience)
 }
 
 /// `cgroup.events` is signalled as an exceptional condition whenever it changes (cgroup-v2, "Basic Operations").
-fn wait_for_event(folder: BorrowedFd<'_>, event: &str) -> Result<(), Errno> {
+fn wait_for_event(folder: BorrowedFd<'_>, event: &str, patience: Duration) -> Result<(), Errno> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let events = rustix::fs::openat(folder, "cgroup.events", flags, Mode::empty())?;
-    let limit = Timespec {
-        tv_sec: 5,
-        tv_nsec: 0,
-    };
+    let deadline = Instant::now() + patience;
     while !events_say(&events, event)? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        };
         let mut waiting = [PollFd::new(&events, PollFlags::PRI)];
         if poll(&mut waiting, Some(&limit))? == 0 {
             return Err(Errno::BUSY);
         }
     }
     Ok(())
+}
+
+fn has_no_process(folder: BorrowedFd<'_>) -> bool {
+    // Only v2 says it of what is below as well; in v1 no sandbox has anything below.
+    match is_populated(folder) {
+        Ok(is_populated) => !is_populated,
+        Err(_) => read_file(folder, "cgroup.procs").is_ok_and(|text| text.is_empty()),
+    }
 }
 
 fn is_populated(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
@@ -384,9 +471,9 @@ fn events_say(events: &OwnedFd, event: &str) -> Result<bool, Errno> {
 }
 
 /// Kills everything in a folder and below, and removes what is below.
-fn empty(folder: BorrowedFd<'_>) -> Result<(), Errno> {
+fn empty(folder: BorrowedFd<'_>, patience: Duration) -> Result<(), Errno> {
     if is_populated(folder)? {
-        kill_members(folder)?;
+        kill_members(folder, patience)?;
     }
     remove_below(folder)
 }
@@ -461,5 +548,8 @@ fn read_at(folder: BorrowedFd<'_>, name: &str) -> Result<String, Errno> {
 fn write_file(folder: BorrowedFd<'_>, name: &str, value: &str) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-    rustix::io::write(&file, value.as_bytes()).map(drop)
+    fault::step("cgroup.write", || {
+        rustix::io::write(&file, value.as_bytes())
+    })
+    .map(drop)
 }

@@ -17,7 +17,6 @@ mod devices;
 mod failure;
 mod hosts;
 mod label;
-mod late;
 mod limits;
 mod locked;
 mod masks;
@@ -55,6 +54,6 @@ pub use plan::{
     OverlayRoot, Plan, Program, RootProcess, SIGRTMIN_PLUS_3, Source, Subtree, TargetKind,
 };
 pub use prepare::{Prepared, prepare};
-pub use resident::{Descriptor, Supervisor};
+pub use resident::{Descriptor, Supervisor, become_resident};
 pub use seccomp::{Circumstances, Filter, ProfileError};
 pub use spawn::{Spawned, spawn};

@@ -70,17 +70,6 @@ pub struct OpenFiles {
     pub hard: u64,
 }
 
-impl Limits {
-    /// Whether nothing is limited but the number of processes, and that because nothing was said of it.
-    pub(crate) fn is_default(&self) -> bool {
-        let processes = self.processes.filter(|limit| !limit.is_default);
-        Limits {
-            processes,
-            ..self.clone()
-        } == Limits::default()
-    }
-}
-
 impl fmt::Display for Limits {
     /// One line for each limit.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

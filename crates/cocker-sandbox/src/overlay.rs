@@ -265,6 +265,11 @@ fn check_writable(overlay: &OwnedFd, root: &OverlayRoot) -> Result<(), SandboxEr
         .map_err(|source| stacking(root, source.into()))?
         .f_flag;
     if flags.contains(StatVfsMountFlags::RDONLY) {
+        // The kernel does not say why. Most often it could make no folder of its own in `work`, and neither can we.
+        let work = root.base.join(&root.work).join(".tried");
+        rustix::fs::mkdir(&work, Mode::RWXU)
+            .and_then(|()| rustix::fs::rmdir(&work))
+            .map_err(|errno| stacking(root, errno.into()))?;
         let file_system = file_system_name(&root.base);
         return Err(SandboxError::ReadOnlyRoot { file_system });
     }

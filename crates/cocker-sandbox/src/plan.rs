@@ -64,6 +64,8 @@ pub struct Confinement {
     pub capabilities: CapabilitySet,
     /// No program gives more than who executes it has: no set-id, no file capabilities.
     pub no_new_privileges: bool,
+    /// Whether abstract sockets of others are out of reach where the kernel can keep them so. In a network of its own there are none.
+    pub own_abstract_sockets: bool,
     /// In the order in which they are put on.
     pub masks: Vec<Mask>,
     /// Whether the kernel may write the memory of a process that crashes.
@@ -88,6 +90,7 @@ impl Confinement {
             filters: Vec::new(),
             capabilities: CapabilitySet::ALL,
             no_new_privileges: false,
+            own_abstract_sockets: false,
             masks: Vec::new(),
             core_dumps: CoreDumps::AsHost,
             label: None,
@@ -292,6 +295,9 @@ impl fmt::Display for Confinement {
         }
         if self.no_new_privileges {
             writeln!(f, "no new privileges")?;
+        }
+        if self.own_abstract_sockets {
+            writeln!(f, "no abstract sockets of others")?;
         }
         if self.core_dumps == CoreDumps::Off {
             writeln!(f, "no core dumps")?;

@@ -9,6 +9,7 @@ use crate::plan::{Access, BindIds, HostId, IdRange, Mount, Plan, Source, Subtree
 use crate::resident::seal;
 use crate::{devices, locked, masks, overlay};
 use cocker_sys::credentials::ActingAs;
+use cocker_sys::fault;
 use cocker_sys::mount::MountChange;
 use cocker_sys::namespace::is_below_the_host;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now, in_network_namespace};
@@ -70,7 +71,10 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
     // Answered while all else is prepared.
     let cgroup = Cgroup::at(&plan.cgroup);
     let asking = cgroup.ask()?;
+    let failed = |source| SandboxError::MakeNamespaces { source };
+    fault::before("prepare.namespaces").map_err(failed)?;
     let namespaces = Namespaces::of(&plan.network, plan.ids)?;
+    fault::after("prepare.namespaces");
     tracing::debug!("namespaces ready");
 
     let root = overlay::stack(&plan.root, plan.ids, id_map(&namespaces, plan.ids))?;
@@ -81,12 +85,16 @@ pub fn prepare(plan: Plan, init: &[u8]) -> Result<Prepared, SandboxError> {
         .iter()
         .map(|mount| source(mount, &plan, &namespaces))
         .collect::<Result<Vec<_>, _>>()?;
+    let failed = |source| SandboxError::LockVolumes { source };
+    fault::before("prepare.mounts").map_err(failed)?;
     let sources = lock_volumes(&plan, sources)?;
+    fault::after("prepare.mounts");
     let stage = match plan.confinement.masks.is_empty() {
         true => None,
         false => Some(masks::stage().map_err(|source| SandboxError::MakeMask { source })?),
     };
-    let init = seal("cockerinit", init).map_err(|source| SandboxError::LoadResident { source })?;
+    let init = fault::step("prepare.init", || seal("cockerinit", init))
+        .map_err(|source| SandboxError::LoadResident { source })?;
     let cgroup = make_cgroup(&plan, cgroup, asking)?;
     tracing::debug!("mounts, init and cgroup prepared");
 
@@ -110,7 +118,8 @@ fn make_cgroup(
         Some(asking) => cgroup.answer(asking)?,
         None => None,
     };
-    let folder = cgroup.make().map_err(|source| SandboxError::MakeCgroup {
+    let made = fault::step("cgroup.make", || cgroup.make());
+    let folder = made.map_err(|source| SandboxError::MakeCgroup {
         folder: plan.cgroup.clone(),
         source,
     })?;
@@ -137,7 +146,8 @@ fn make_cgroup(
     }
     if let Some(rules) = &plan.devices {
         let folder = hold.folder.as_ref().map(AsFd::as_fd);
-        match hold.cgroup.list_devices(folder, rules) {
+        let list = || hold.cgroup.list_devices(folder, rules);
+        match fault::step("cgroup.devices", list) {
             Ok(door) => hold.doors.extend(door),
             // Ids of its own keep a sandbox from every node that is not its own already.
             // An ordinary user has no right to nodes, whatever a list says.

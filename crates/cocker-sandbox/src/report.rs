@@ -43,6 +43,7 @@ pub(crate) enum Phase {
     Handover,
     /// No failure: everything stands, only the word to go is missing.
     Assembled,
+    Scope,
     FirstChild,
     Confine,
     ExecuteInit,
@@ -51,7 +52,7 @@ pub(crate) enum Phase {
     ExecuteSupervisor,
 }
 
-const ALL: [Phase; 27] = [
+const ALL: [Phase; 28] = [
     Phase::ForkUsher,
     Phase::JoinCgroups,
     Phase::LimitFiles,
@@ -74,6 +75,7 @@ const ALL: [Phase; 27] = [
     Phase::LateMount,
     Phase::Handover,
     Phase::Assembled,
+    Phase::Scope,
     Phase::FirstChild,
     Phase::Confine,
     Phase::ExecuteInit,

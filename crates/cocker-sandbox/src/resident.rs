@@ -1,9 +1,12 @@
 //! The resident programs: where they are executed from, and with which descriptors.
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use std::ffi::CString;
+
+/// Behind the standard streams.
+const FIRST: i32 = 3;
 
 /// The program that stays outside as the root process's parent.
 pub struct Supervisor {
@@ -24,6 +27,36 @@ pub enum Descriptor {
     InitSocket,
     /// The pidfd of the root process.
     RootProcess,
+}
+
+/// Becomes a resident program in this process; returns only when that failed.
+///
+/// `descriptors` are found at 3, 4, …, and `kept` where it is; nothing else stays open but 0 to 2.
+pub fn become_resident(
+    program: &'static [u8],
+    arguments: &[CString],
+    environment: &[CString],
+    descriptors: Vec<OwnedFd>,
+    kept: BorrowedFd<'_>,
+) -> Errno {
+    let prepare = || -> Result<OwnedFd, Errno> {
+        let sealed = seal("cocker-supervisor", program)?;
+        // Out of the way of the places about to be filled.
+        let sealed = rustix::io::fcntl_dupfd_cloexec(&sealed, 64)?;
+        cocker_sys::signal::reset_all()?;
+        rustix::process::chdir("/")?;
+        let first_free = FIRST + descriptors.len() as i32;
+        cocker_sys::execution::place_descriptors(FIRST, descriptors)?;
+        cocker_sys::execution::close_on_exec_from(first_free)?;
+        rustix::io::fcntl_setfd(kept, FdFlags::empty())?;
+        Ok(sealed)
+    };
+    match prepare() {
+        Ok(sealed) => {
+            cocker_sys::execution::execute_descriptor(sealed.as_fd(), arguments, environment)
+        }
+        Err(errno) => errno,
+    }
 }
 
 /// Puts a program into memory that nobody can write to any more, not even through /proc/PID/exe from inside: it is

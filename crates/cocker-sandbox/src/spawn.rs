@@ -14,21 +14,28 @@
 
 use crate::assemble::{self, Inside};
 use crate::failure::SandboxError;
-use crate::late;
 use crate::limits::OpenFiles;
 use crate::plan::{Plan, RootProcess};
 use crate::prepare::{CgroupHold, Prepared};
 use crate::report::{Phase, Report};
 use crate::resident::{Descriptor, Supervisor, seal};
+use cocker_sys::fault;
 use cocker_sys::process::{Birth, NewNamespaces, clone, clone_sibling, exit_now};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, WaitId, WaitIdOptions, getrlimit, pidfd_open, setrlimit,
-    waitid,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_open,
+    pidfd_send_signal, setrlimit, waitid,
+};
+
+/// How long the supervisor of a boot that has failed may take to clear up.
+const LAST_WORK: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
 };
 
 /// A sandbox whose root process exists and waits for [`Spawned::go`]. Dropping it before ends both processes.
@@ -70,6 +77,7 @@ pub fn spawn(
     // Where systemd manages v2, outside of whatever we were started in: that may end before the sandbox does.
     let scope = prepared.cgroup.scope.as_ref();
     let scope = scope.map(|scope| scope.supervisor.as_fd());
+    fault::before("spawn.supervisor").map_err(failed)?;
     match clone(NewNamespaces::default(), scope).map_err(failed)? {
         Birth::Child => supervisor_to_be(prepared, supervisor, program, lines, console_message),
         Birth::Parent { pidfd, .. } => {
@@ -81,7 +89,13 @@ pub fn spawn(
             } = prepared;
             // From here on the supervisor stands in it.
             cgroup.scope = None;
-            let Lines { reports, go, .. } = lines;
+            let Lines {
+                reports,
+                go,
+                init_socket,
+            } = lines;
+            // Theirs alone: by its end either sees that of the other.
+            drop(init_socket);
             let mut spawned = Spawned {
                 plan,
                 network: namespaces.into_network(),
@@ -93,6 +107,7 @@ pub fn spawn(
             };
             // Only the new processes may hold the writing end, or their end would never be seen.
             drop(reports.1);
+            fault::after("spawn.supervisor");
             spawned.wait_until_assembled(born)?;
             Ok(spawned)
         }
@@ -114,13 +129,12 @@ impl Spawned {
     fn wait_until_assembled(&mut self, born: impl FnOnce(Pid)) -> Result<(), SandboxError> {
         let mut born = Some(born);
         let mut is_assembled = false;
-        let mut _between = None;
         while born.is_some() || !is_assembled {
+            self.wait_for_report()?;
             match Report::read(&self.reports) {
                 Ok(Some(report)) => match report.phase {
                     Phase::Born => {
                         self.root_process = Pid::from_raw(report.value).unwrap_or(Pid::INIT);
-                        _between = self.join_late_where_it_may()?;
                         if let Some(born) = born.take() {
                             born(self.root_process);
                         }
@@ -135,14 +149,19 @@ impl Spawned {
         Ok(())
     }
 
-    /// Begun as early as can be: the wait goes on beside everything else.
-    fn join_late_where_it_may(&self) -> Result<Option<late::Between>, SandboxError> {
-        if !late::may_join_late(&self.plan) {
-            return Ok(None);
+    /// A supervisor that was killed says nothing, and init-to-be may hold the pipe open for ever: it waits for us. What was
+    /// said before such an end is there to be read.
+    fn wait_for_report(&self) -> Result<(), SandboxError> {
+        let mut waiting = [
+            PollFd::new(&self.reports, PollFlags::IN),
+            PollFd::new(&self.supervisor, PollFlags::IN),
+        ];
+        retry_on_intr(|| poll(&mut waiting, None))
+            .map_err(|source| SandboxError::StartSupervisor { source })?;
+        match waiting[0].revents().is_empty() {
+            true => Err(SandboxError::Vanished),
+            false => Ok(()),
         }
-        let CgroupHold { cgroup, doors, .. } = &self.cgroup;
-        late::join(cgroup, doors, self.root_process)
-            .map_err(|source| SandboxError::JoinCgroups { source })
     }
 
     /// Lets the root process be executed and waits until it is. From here on the sandbox stands without us.
@@ -151,7 +170,8 @@ impl Spawned {
     /// What the execution of the root process or of the supervisor failed with; then the sandbox ends by itself.
     pub fn go(mut self) -> Result<(), SandboxError> {
         let go = self.go.take().expect("taken only here");
-        rustix::io::write(&go, b"g").map_err(|_| SandboxError::Vanished)?;
+        fault::step("spawn.go", || rustix::io::write(&go, b"g"))
+            .map_err(|_| SandboxError::Vanished)?;
         match Report::read(&self.reports) {
             // Every copy of the pipe's writing end was close-on-exec: both have executed what they should.
             Ok(None) => {
@@ -170,6 +190,12 @@ impl Drop for Spawned {
     fn drop(&mut self) {
         self.go = None;
         if !self.cgroup.is_used {
+            // One whose root process was seen running for a moment may wait to boot it again, which nobody wants: it has
+            // been given time for its last work, and what it leaves is the caller's to remove.
+            let mut ended = [PollFd::new(&self.supervisor, PollFlags::IN)];
+            if matches!(poll(&mut ended, Some(&LAST_WORK)), Ok(0)) {
+                let _ = pidfd_send_signal(&self.supervisor, Signal::KILL);
+            }
             let supervisor = WaitId::PidFd(self.supervisor.as_fd());
             let _ = waitid(supervisor, WaitIdOptions::EXITED);
         }
@@ -214,6 +240,7 @@ fn supervisor_to_be(
     let reports = reports.1;
     let fork = || -> Result<_, Errno> {
         let line = pipe_with(PipeFlags::CLOEXEC)?;
+        fault::before("supervisor.fork_usher")?;
         Ok((line, clone(NewNamespaces::default(), None)?))
     };
     match fork() {
@@ -232,7 +259,9 @@ fn supervisor_to_be(
         }
         Ok((line, Birth::Parent { pidfd: usher, .. })) => {
             drop((line.1, init_socket.1));
-            let (pid, root_process) = match adopt(&line.0, &usher) {
+            fault::after("supervisor.fork_usher");
+            let adopt = || adopt(&line.0, &usher);
+            let (pid, root_process) = match fault::step("supervisor.adopt", adopt) {
                 Ok(Some(adopted)) => adopted,
                 Ok(None) => exit_now(1), // the usher has failed and said so
                 Err(errno) => fail(&reports, Phase::Adopt, errno),
@@ -243,7 +272,8 @@ fn supervisor_to_be(
                 value: pid.as_raw_nonzero().get(),
             }
             .write(&reports);
-            let errno = execute(supervisor, &program, init_socket.0, root_process);
+            let execute = || execute(supervisor, &program, init_socket.0, root_process);
+            let errno = fault::before("supervisor.execute").map_or_else(|it| it, |()| execute());
             fail(&reports, Phase::ExecuteSupervisor, errno)
         }
     }
@@ -265,16 +295,18 @@ fn fail(reports: &OwnedFd, phase: Phase, errno: Errno) -> ! {
 fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
     let prepared = &inside.prepared;
     // In v1 nobody can be born elsewhere than where its parent is, so we go there.
-    let may_be_late = late::may_join_late(&prepared.plan);
-    for door in prepared.cgroup.doors.iter().filter(|_| !may_be_late) {
-        if let Err(errno) = rustix::io::write(door, b"0") {
+    for door in &prepared.cgroup.doors {
+        let join = || rustix::io::write(door, b"0");
+        if let Err(errno) = fault::step("usher.join_cgroups", join) {
             fail(&inside.reports, Phase::JoinCgroups, errno)
         }
     }
-    if let Err(errno) = allow_open_files(prepared.plan.limits.open_files) {
+    let allow = || allow_open_files(prepared.plan.limits.open_files);
+    if let Err(errno) = fault::step("usher.limit_files", allow) {
         fail(&inside.reports, Phase::LimitFiles, errno)
     }
-    if let Err(errno) = prepared.namespaces.enter() {
+    let enter = || prepared.namespaces.enter();
+    if let Err(errno) = fault::step("usher.enter", enter) {
         fail(&inside.reports, Phase::EnterNamespaces, errno)
     }
     // Made by a process that stands in the user namespace, they belong to it.
@@ -285,7 +317,7 @@ fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
         ..NewNamespaces::default()
     };
     let cgroup = prepared.cgroup.folder.as_ref().map(AsFd::as_fd);
-    match clone_sibling(namespaces, cgroup) {
+    match fault::before("usher.clone").and_then(|()| clone_sibling(namespaces, cgroup)) {
         Err(errno) => fail(&inside.reports, Phase::Clone, errno),
         Ok(Birth::Child) => {
             drop(line);
@@ -293,6 +325,7 @@ fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
         }
         Ok(Birth::Parent { pid, .. }) => {
             let pid = pid.as_raw_nonzero().get();
+            fault::after("usher.clone");
             let _ = rustix::io::write(&line, &pid.to_ne_bytes());
             exit_now(0)
         }
@@ -415,6 +448,7 @@ fn meaning(plan: &Plan, report: Report) -> SandboxError {
         },
         Phase::LockConcealed => "lock the masks of /proc and /sys".into(),
         Phase::Handover => "hand the console over".into(),
+        Phase::Scope => "keep it from abstract sockets of others".into(),
         Phase::Confine => "take the rights away that nothing inside shall have".into(),
         Phase::FirstChild => "start cockerinit beside the root process".into(),
         Phase::ExecuteInit => "execute cockerinit".into(),

@@ -160,13 +160,19 @@ impl Session {
 
     /// Waits until what was written is on the server's disk; does nothing where the server cannot (fsync@openssh.com).
     pub fn sync(&self, handle: &Handle) -> Result<(), SftpError> {
-        if !self.server.fsync {
+        let Some(packet) = self.sync_packet(handle) else {
             return Ok(());
-        }
+        };
         self.about("sync", &handle.path, || {
-            self.command(Packet::extended("fsync@openssh.com").string(&handle.name))
+            self.command(packet)
                 .map_err(|trouble| self.or_no_room(trouble, handle, 0))
         })
+    }
+
+    /// What asks for it, where the server can.
+    pub(crate) fn sync_packet(&self, handle: &Handle) -> Option<Packet> {
+        let packet = || Packet::extended("fsync@openssh.com").string(&handle.name);
+        self.server.fsync.then(packet)
     }
 
     /// Closes a file. An error may be one of writing; the file is closed all the same.

@@ -66,6 +66,18 @@ impl<'s> Upload<'s> {
         self.acknowledged
     }
 
+    /// Asks the server to bring what was written so far to its disk, and does not wait for it; does nothing where the server
+    /// cannot (fsync@openssh.com). Where it fails, a later call says so.
+    pub fn begin_sync(&mut self) -> Result<(), SftpError> {
+        self.guarded(|upload| {
+            upload.send()?;
+            let Some(packet) = upload.session.sync_packet(upload.handle) else {
+                return Ok(());
+            };
+            upload.put_in_flight(packet, 0)
+        })
+    }
+
     /// Waits until everything was acknowledged, and gives the offset behind the last byte.
     pub fn finish(mut self) -> Result<u64, SftpError> {
         self.settle()?;
@@ -136,8 +148,12 @@ impl<'s> Upload<'s> {
         let length = u32::try_from(bytes).expect("a piece is at most 255 KiB");
         filling.packet.bytes()[filling.data - 4..filling.data]
             .copy_from_slice(&length.to_be_bytes());
+        self.put_in_flight(filling.packet, bytes)
+    }
+
+    fn put_in_flight(&mut self, packet: Packet, bytes: u64) -> Result<(), Trouble> {
         let mut connection = self.session.connection();
-        let id = connection.submit(filling.packet);
+        let id = connection.submit(packet);
         self.flight.push_back(Flying { id, bytes });
         self.next += bytes;
         self.in_flight += bytes;

@@ -110,6 +110,7 @@ fn what_is_uploaded_comes_back_byte_for_byte() {
     let mut upload = session.upload(&handle, 0);
     for piece in bytes.chunks(100_003) {
         upload.write_all(piece).expect("written");
+        upload.begin_sync().expect("asked for");
     }
     assert!(upload.acknowledged() <= bytes.len() as u64);
     assert_eq!(upload.finish().expect("acknowledged"), bytes.len() as u64);
@@ -393,6 +394,20 @@ fn nothing_that_is_there_is_overwritten_unless_it_is_replaced() {
 }
 
 #[test]
+fn what_does_not_get_to_the_disk_in_the_middle_fails_the_upload() {
+    let served = Served::new();
+    let session = served.session();
+    // What it takes it has no disk for: EINVAL of fsync(2).
+    let handle = session.write("/dev/null").expect("opened");
+    let mut upload = session.upload(&handle, 0);
+    upload.write_all(&pattern(1000)).expect("written");
+    // Here, or where it is waited for.
+    let asked = upload.begin_sync();
+    let failed = asked.and_then(|()| upload.finish().map(drop));
+    assert!(matches!(kind(failed), SftpErrorKind::Failure { .. }));
+}
+
+#[test]
 fn a_server_without_extensions_does_as_well() {
     let denied =
         "posix-rename,statvfs,fstatvfs,fsync,limits,hardlink,lsetstat,expand-path,copy-data";
@@ -404,6 +419,7 @@ fn a_server_without_extensions_does_as_well() {
     let handle = session.create_new("new", 0o600).expect("created");
     let mut upload = session.upload(&handle, 0);
     upload.write_all(&bytes).expect("written");
+    upload.begin_sync().expect("nothing to do");
     assert_eq!(upload.finish().expect("acknowledged"), 3_000_001);
     session.sync(&handle).expect("nothing to do");
     session.close(handle).expect("closed");

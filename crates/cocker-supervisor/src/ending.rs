@@ -2,7 +2,7 @@
 use core::ffi::CStr;
 
 use cocker_protocol::ClientReply;
-use linux_raw_sys::general::{SIGKILL, SIGTERM};
+use linux_raw_sys::general::{SIGCONT, SIGKILL, SIGTERM};
 
 use crate::console::Output;
 use crate::raw::{self, Errno, Signals};
@@ -20,6 +20,10 @@ pub struct Ending {
     stop_signal: u32,
     deadline_ms: Option<u64>,
     has_begun: bool,
+    /// A client or the host wants the end; else it comes from inside.
+    was_asked_for: bool,
+    /// When the container was ready; none before.
+    ready_ms: Option<u64>,
     /// A shutdown that init had no room to hear of yet.
     pub unsent_timeout_ms: Option<u32>,
 }
@@ -30,12 +34,24 @@ impl Ending {
             stop_signal,
             deadline_ms: None,
             has_begun: false,
+            was_asked_for: false,
+            ready_ms: None,
             unsent_timeout_ms: None,
         }
     }
 
     pub fn has_begun(&self) -> bool {
         self.has_begun
+    }
+
+    /// The container is booted from now on.
+    pub fn begin_run(&mut self) {
+        self.ready_ms = Some(raw::now_ms());
+    }
+
+    /// Whatever happens from now on, the end was wanted.
+    pub fn ask_for(&mut self) {
+        self.was_asked_for = true;
     }
 
     pub fn is_init_root(&self) -> bool {
@@ -55,6 +71,7 @@ impl Supervisor {
     /// Begins the shutdown, or brings the deadline of one that has begun nearer.
     pub fn begin_shutdown(&mut self, timeout_ms: u32) {
         let deadline = raw::now_ms() + u64::from(timeout_ms) + GRACE_MS;
+        self.ending.ask_for();
         let is_first = !self.ending.has_begun;
         let is_shorter = self.ending.deadline_ms.is_some_and(|old| deadline < old);
         if !is_first && !is_shorter {
@@ -70,6 +87,8 @@ impl Supervisor {
         if is_first && stop_signal != 0 {
             raw::signal_process(ROOT, stop_signal);
         }
+        // Whoever has stopped it from outside has stopped what is to hear of this.
+        raw::signal_process(ROOT, SIGCONT);
     }
 
     pub fn kill_if_due(&mut self) {
@@ -93,11 +112,17 @@ impl Supervisor {
     pub fn finish(&mut self) -> ! {
         let wait_status = raw::reap(ROOT).unwrap_or_default();
         self.read_leftovers();
+        // Who stops all processes of the host may have stopped the root process first.
+        self.take_signals();
         // Whoever looks at a session is told by the connection that closes.
         self.ending.has_begun = true;
         self.end_all_sessions(Errno(0));
         self.end_all_commands(Errno(0));
-        let mut boot = c"done";
+        let mut boot = match self.ending.ready_ms {
+            Some(_) => c"done",
+            // The client has gone away in the middle.
+            None => c"broken-off",
+        };
         if let Some(client) = self.watch.fd(Slot::Boot) {
             // It is still there and at work, and takes away itself what it makes from now on.
             boot = c"under-way";
@@ -106,11 +131,20 @@ impl Supervisor {
         self.keep_for_release();
         raw::forget_signals();
         raw::block_signals(Signals::NONE);
-        let mut digits = [0; 12];
+        let [mut digits, mut more_digits] = [[0; 12]; 2];
         let status = decimal(wait_status, &mut digits);
+        let manner = match self.ending.was_asked_for {
+            true => c"asked",
+            false => c"unasked",
+        };
+        let ran_ms = self
+            .ending
+            .ready_ms
+            .map_or(0, |ready| raw::now_ms() - ready);
+        let ran = decimal(i32::try_from(ran_ms).unwrap_or(i32::MAX), &mut more_digits);
         raw::execute(
             PROGRAM,
-            [c"cocker", c"release", status, boot],
+            [c"cocker", c"release", status, boot, manner, ran],
             &self.invocation,
         );
         // The lock goes with us; the next command that takes it finds what is left.

@@ -13,6 +13,8 @@
 //!
 //! Descriptors: 0 1 2 /dev/null, 3 the lock, 4 the listener, 5 init's socket, 6 the root process, 7 the boot socket,
 //! 8 the `cocker` program, 9 the container's folder. Arguments: the container's name and the stop signal.
+//!
+//! The same program is the one that waits until an ended container is to be booted again: `waiting.rs`.
 #![no_std]
 #![no_main]
 
@@ -31,6 +33,7 @@ mod ring;
 mod session;
 mod sessions;
 mod times;
+mod waiting;
 mod watch;
 
 use core::ffi::CStr;
@@ -92,6 +95,9 @@ cocker_resident::entry!(start);
 extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: the entry passes the stack pointer on before anything else has used the stack.
     let invocation = unsafe { Invocation::from_stack(stack) };
+    if invocation.argument(2) == Some(waiting::WAIT) {
+        waiting::wait(&invocation);
+    }
     match Supervisor::new(invocation) {
         Some(supervisor) => supervisor.run(),
         None => raw::exit(BROKEN),
@@ -232,7 +238,7 @@ impl Supervisor {
         i32::try_from(left).unwrap_or(i32::MAX)
     }
 
-    fn take_signals(&mut self) {
+    pub fn take_signals(&mut self) {
         if let Some(signals) = self.watch.fd(Slot::Signals) {
             while raw::next_signal(signals).is_ok() {
                 self.begin_shutdown(TIMEOUT_BY_SIGNAL_MS);

@@ -87,16 +87,23 @@ pub fn user_id() -> Result<u32> {
     unsafe { call(kernel::__NR_geteuid, []) }.map(|uid| uid as u32)
 }
 
-/// Gives every signal its default disposition and forgets those that wait: ignoring a signal discards it.
+/// Forgets the signals that wait: ignoring one discards it. All have their default dispositions, before and after.
 pub fn forget_signals() {
     const SIG_IGN: usize = 1;
-    for signal in 1..=64 {
+    let size = size_of::<kernel_sigset_t>();
+    let mut waiting = Signals::NONE;
+    let set = &raw mut waiting as usize;
+    // SAFETY: the kernel writes a set of `size` bytes, which `waiting` holds.
+    if unsafe { call(kernel::__NR_rt_sigpending, [set, size]) }.is_err() {
+        waiting = Signals::ALL;
+    }
+    for signal in (1..=64).filter(|signal| waiting.has(*signal)) {
         for disposition in [SIG_IGN, 0] {
             // handler, flags, restorer, mask
             let action = [disposition, 0, 0, 0];
-            let (start, size) = (action.as_ptr() as usize, size_of::<kernel_sigset_t>());
+            let start = action.as_ptr() as usize;
             // SAFETY: the kernel reads one sigaction of four words, and `action` is that; it names no function.
-            let _ = unsafe { call(kernel::__NR_rt_sigaction, [signal, start, 0, size]) };
+            let _ = unsafe { call(kernel::__NR_rt_sigaction, [signal as usize, start, 0, size]) };
         }
     }
 }
@@ -583,15 +590,16 @@ pub fn send_parts(socket: Fd, head: &[u8], bytes: &[u8]) -> Result<()> {
 
 /// Executes the program of a descriptor with these arguments and the environment of this one: returns only where
 /// that fails.
-pub fn execute(program: Fd, words: [&CStr; 4], invocation: &Invocation) -> Errno {
-    let [name, verb, object, manner] = words;
-    let arguments = [
-        name.as_ptr(),
-        verb.as_ptr(),
-        object.as_ptr(),
-        manner.as_ptr(),
-        core::ptr::null(),
-    ];
+pub fn execute<const COUNT: usize>(
+    program: Fd,
+    words: [&CStr; COUNT],
+    invocation: &Invocation,
+) -> Errno {
+    const { assert!(COUNT < 8) };
+    let mut arguments = [core::ptr::null(); 8];
+    for (place, word) in arguments.iter_mut().zip(words) {
+        *place = word.as_ptr();
+    }
     let arguments = [
         program.0 as usize,
         c"".as_ptr() as usize,

@@ -107,6 +107,8 @@ impl Supervisor {
     }
 
     fn tell_ready(&mut self) {
+        // Also where the client has gone away meanwhile.
+        self.ending.begin_run();
         if let Some(boot) = self.watch.fd(Slot::Boot) {
             let _ = reply(boot, ClientReply::Ready, &[]);
             self.watch.close(Slot::Boot);

@@ -124,6 +124,7 @@ impl Supervisor {
             }
             (ClientRequest::Kill, State::New | State::AwaitsEnd) => {
                 self.watch.client(index).state = State::AwaitsEnd;
+                self.ending.ask_for();
                 self.kill();
             }
             _ => self.refuse(index, Refusal::Malformed),

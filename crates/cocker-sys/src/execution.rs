@@ -126,16 +126,17 @@ pub fn close_on_exec_from(first: i32) -> Result<(), Errno> {
 ///
 /// Meant for a process whose further life uses only descriptors below `first`: owners of the others must not be
 /// dropped or used any more, which holds where this is followed by an execution or the end of the process.
-pub fn close_from(first: i32, kept: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
-    let first = first as libc::c_uint;
-    let kept = kept.map(|fd| fd.as_raw_fd() as libc::c_uint);
-    let Some(kept) = kept.filter(|kept| *kept >= first) else {
-        return range(first, libc::c_uint::MAX, 0);
-    };
-    if first < kept {
-        range(first, kept - 1, 0)?;
+pub fn close_from(first: i32, kept: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut first = first as libc::c_uint;
+    let mut kept: Vec<libc::c_uint> = kept.iter().map(|fd| fd.as_raw_fd() as _).collect();
+    kept.sort_unstable();
+    for kept in kept {
+        if first < kept {
+            range(first, kept - 1, 0)?;
+        }
+        first = first.max(kept + 1);
     }
-    range(kept + 1, libc::c_uint::MAX, 0)
+    range(first, libc::c_uint::MAX, 0)
 }
 
 fn range(first: libc::c_uint, last: libc::c_uint, flags: libc::c_int) -> Result<(), Errno> {

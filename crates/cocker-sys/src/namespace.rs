@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// `NSFS_MAGIC` of linux/magic.h: the file system whose files are the namespaces.
 const NSFS: u64 = 0x6e73_6673;
 
+/// `PROC_USER_INIT_INO` of the kernel's proc_ns.h: the inode of the user namespace that is there from the start.
+const FIRST_USER_NAMESPACE: u64 = 0xefff_fffd;
+
 /// Says whether `file` is open on a network namespace, and not on another one or on anything else.
 pub fn is_network(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     if !is_namespace(file)? {
@@ -58,7 +61,9 @@ pub fn own_ids() -> u32 {
 
 /// Says whether this process is in a user namespace below the host's, where it is root of some ids only.
 pub fn is_below_the_host() -> bool {
-    own_ids() != u32::MAX
+    // Asked often, and the first one's map need not be read.
+    let own = rustix::fs::stat("/proc/self/ns/user");
+    !own.is_ok_and(|own| own.st_ino == FIRST_USER_NAMESPACE) && own_ids() != u32::MAX
 }
 
 /// Whether this process stands for an ordinary user, who has become root of a namespace of its own for this. Root of another

@@ -3,25 +3,30 @@
 use crate::process::checked;
 use rustix::io::Errno;
 
+/// Signals have the numbers from 1 on (signal(7)).
+const MOST_SIGNALS: i32 = 64;
+
 /// Gives every signal its default action and blocks none: what a program expects at its start.
 ///
 /// A handler is reset by execution itself, but an ignored signal (Rust ignores SIGPIPE) stays ignored.
 pub fn reset_all() -> Result<(), Errno> {
-    for signal in 1..=libc::SIGRTMAX() {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
-        // The C library keeps two signals for itself and refuses them; they are never ignored.
-        // SAFETY: SIG_DFL installs no function of ours.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // Handler SIG_DFL, no flags, no restorer, an empty mask, as the kernel lays it out. The C library would refuse two signals,
+    // which it keeps for itself.
+    let default = [0_u64; 4];
+    for signal in 1..=MOST_SIGNALS {
+        // KILL and STOP are refused, and always have theirs.
+        // SAFETY: the kernel reads one sigaction, and `default` is that; no function is installed, and no old one asked for.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     set_mask(0)
-}
-
-/// Has ended children wait for us, as they do unless somebody has this signal ignored: then none can be asked how it ended.
-pub fn keep_children() {
-    // SAFETY: SIG_DFL installs no function of ours.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// Blocks every signal that can be blocked: all but KILL and STOP (signal(7)).

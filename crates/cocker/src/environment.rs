@@ -22,6 +22,11 @@ pub fn engine() -> Result<Engine, Failure> {
 
 /// The same for a command that looks into `container`.
 pub fn engine_about(container: Option<&Name>) -> Result<Engine, Failure> {
+    Ok(Engine::open(settings_about(container)?)?)
+}
+
+/// What an engine is opened with, for a command that opens it itself.
+pub fn settings_about(container: Option<&Name>) -> Result<Settings, Failure> {
     if !rustix::process::geteuid().is_root() {
         let home = home(said("COCKER_HOME"))?;
         let names = ["USER", "LOGNAME"].iter().flat_map(env::var).collect();
@@ -40,7 +45,19 @@ pub fn engine_about(container: Option<&Name>) -> Result<Engine, Failure> {
         1,
         "the engine forks: no thread may have been started"
     );
-    Ok(Engine::open(settings()?)?)
+    settings()
+}
+
+/// In test builds: lets the file that a test has made decide what happens at the points of this command's steps.
+#[cfg(debug_assertions)]
+pub fn take_faults() -> Result<(), Failure> {
+    use cocker_engine::fault;
+    let Some(path) = said(fault::VARIABLE) else {
+        return Ok(());
+    };
+    fault::install(Path::new(&path)).map_err(|error| {
+        Failure::not_done(format!("cannot use {}", fault::VARIABLE)).caused_by(&error)
+    })
 }
 
 /// What TERM shall be inside the container.

@@ -8,12 +8,12 @@
 //! ```
 
 use crate::escape::escape;
+use crate::exit::ExitCode;
 use crate::{output, terminal};
 use cocker_engine::EngineError;
 use std::error::Error;
 use std::fmt::Write;
 use std::panic::PanicHookInfo;
-use std::process::ExitCode;
 
 /// It could not be done.
 pub const NOT_DONE: u8 = 1;

@@ -182,6 +182,10 @@ fn status(container: &ContainerSummary) -> String {
         Status::Stopped => "STOPPED".to_string(),
         Status::Running(pid) => format!("RUNNING({pid})"),
         Status::Paused(pid) => format!("PAUSED({pid})"),
+        Status::Restarting(left) => match left.as_millis().div_ceil(1000) {
+            0 => "RESTARTING(now)".to_string(),
+            seconds => format!("RESTARTING(in {seconds} s)"),
+        },
         Status::Exception { why, .. } => format!("EXCEPTION({why})"),
     };
     let ids = match container.isolation {
@@ -242,7 +246,7 @@ struct ContainerEntry<'a> {
     host_eth: Option<&'a str>,
     port_mapping: Vec<String>,
     size: u64,
-    /// STOPPED, RUNNING, PAUSED or EXCEPTION.
+    /// STOPPED, RUNNING, PAUSED, RESTARTING or EXCEPTION.
     status: &'static str,
     pid: Option<i32>,
     why: Option<&'a str>,
@@ -251,6 +255,37 @@ struct ContainerEntry<'a> {
     isolation: IsolationEntry<'a>,
     /// Since it was booted last. Null where the kernel does not count them.
     oom_kills: Option<u64>,
+    restart: RestartEntry<'a>,
+    /// Whether it is booted with the host.
+    enabled: bool,
+    /// What it is booted after then.
+    after: Vec<&'a str>,
+}
+
+/// What is done when it has ended by itself, and what came of that.
+#[derive(Serialize)]
+struct RestartEntry<'a> {
+    /// As `--restart` has it.
+    policy: String,
+    /// In a row.
+    failures: u32,
+    last_failure: Option<&'a str>,
+    /// Milliseconds until it is booted again; null where nobody waits for that.
+    again_in_ms: Option<u64>,
+}
+
+impl<'a> RestartEntry<'a> {
+    fn of(container: &'a ContainerSummary) -> RestartEntry<'a> {
+        let restarts = container.restarts.as_ref();
+        RestartEntry {
+            policy: container.restart.to_string(),
+            failures: restarts.map_or(0, |restarts| restarts.failures),
+            last_failure: restarts.map(|restarts| &*restarts.last_failure),
+            again_in_ms: restarts
+                .and_then(|restarts| restarts.again_in)
+                .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
 }
 
 impl<'a> ContainerEntry<'a> {
@@ -259,8 +294,10 @@ impl<'a> ContainerEntry<'a> {
             Status::Stopped => ("STOPPED", None, None, None),
             Status::Running(pid) => ("RUNNING", Some(*pid), None, None),
             Status::Paused(pid) => ("PAUSED", Some(*pid), None, None),
+            Status::Restarting(_) => ("RESTARTING", None, None, None),
             Status::Exception { why, remedy } => ("EXCEPTION", None, Some(&**why), Some(&**remedy)),
         };
+        let after = container.enabled.iter().flatten();
         ContainerEntry {
             container_id: container.name.as_str(),
             image: &container.image,
@@ -278,6 +315,9 @@ impl<'a> ContainerEntry<'a> {
             privileged: container.isolation == Isolation::Privileged,
             isolation: IsolationEntry::of(container),
             oom_kills: container.oom_kills,
+            restart: RestartEntry::of(container),
+            enabled: container.enabled.is_some(),
+            after: after.map(Name::as_str).collect(),
         }
     }
 }

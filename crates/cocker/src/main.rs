@@ -10,14 +10,18 @@
 //! terminal/   the user's terminal on a session; streams/ the user's pipes on a command
 //! ```
 //!
-//! Two things the standard library has done before `main`: standard descriptors that were closed are /dev/null, so
-//! nothing opened later can take their numbers; and SIGPIPE is ignored, so a reader that goes away is an error value.
+//! Three things [`cocker_sys::entry`] has done before `main`: standard descriptors that were closed are /dev/null, so nothing
+//! opened later can take their numbers; SIGPIPE is ignored, so a reader that goes away is an error value; and SIGCHLD is not,
+//! so children can be waited for. What else the standard library would do is left out: a command that takes a millisecond gets
+//! by without.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_main)]
 
 mod commands;
 mod debug;
 mod environment;
 mod escape;
+mod exit;
 mod failure;
 mod listing;
 mod local_time;
@@ -31,25 +35,30 @@ mod signals;
 mod standard_streams;
 mod streams;
 mod terminal;
+mod waiting;
 
+use crate::exit::ExitCode;
 use failure::Failure;
-use std::process::ExitCode;
 use std::time::Instant;
 
-fn main() -> ExitCode {
+#[cfg(not(test))]
+cocker_sys::entry!(main);
+
+fn main() -> u8 {
     let started = Instant::now();
     failure::report_bugs();
-    match carry_out(started) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
-    }
+    let code = carry_out(started).unwrap_or_else(|failure| failure.report());
+    code.into()
 }
 
 fn carry_out(started: Instant) -> Result<ExitCode, Failure> {
+    #[cfg(debug_assertions)]
+    environment::take_faults()?;
     let arguments = std::env::args_os().skip(1).collect();
     let options = options::parse(arguments)?;
     if options.debug {
         debug::show_steps(started);
     }
+    waiting::tell();
     commands::execute(options.command)
 }

@@ -6,7 +6,8 @@ use crate::failure::Failure;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
-use std::io;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
@@ -56,10 +57,11 @@ pub fn exit_code(signal: i32) -> u8 {
 
 /// One bit a signal, the lowest for signal 1. Read before any handler is set.
 fn ignored_from_the_start() -> u64 {
-    let read: io::Result<String> = std::fs::read_to_string("/proc/self/status");
-    read.ok()
-        .and_then(|status| ignored_in(&status))
-        .unwrap_or(0)
+    // The kernel says no size, and all of it fits: one read.
+    let mut status = Vec::with_capacity(4096);
+    let read = File::open("/proc/self/status").and_then(|mut file| file.read_to_end(&mut status));
+    let status = read.is_ok().then(|| String::from_utf8_lossy(&status));
+    status.and_then(|status| ignored_in(&status)).unwrap_or(0)
 }
 
 /// proc_pid_status(5): a line `SigIgn:` with sixteen hexadecimal digits.

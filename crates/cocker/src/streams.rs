@@ -13,6 +13,7 @@
 mod flow;
 mod time_limit;
 
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::output;
 use crate::recorder::{Recorder, Stream};
@@ -27,7 +28,6 @@ use rustix::stdio;
 use signal_hook::consts::{
     SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
 };
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use time_limit::{Due, TimeLimit};
 

@@ -82,7 +82,21 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         2,
         "Error: there is no action `nonsense`",
     );
-    is_refused(&["-a", "boot"], 2, "Error: `--container` is missing");
+    is_refused(&["-a", "kill"], 2, "Error: `--container` is missing");
+    for boot in [&["-a", "boot"][..], &["boot"]] {
+        let error = "Error: `boot` needs a container, or `--all-enabled`";
+        is_refused(boot, 2, error);
+    }
+    is_refused(
+        &["shutdown", "a", "--all"],
+        2,
+        "Error: a container and `--all` exclude each other",
+    );
+    is_refused(
+        &["set-restart", "a", "--restart", "on-failure:0"],
+        2,
+        "Error: `--restart on-failure:0` is no restart policy",
+    );
     is_refused(
         &["-a", "boot", "-c", "a", "-q"],
         2,
@@ -114,7 +128,7 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         "Error: unexpected argument '--nonsense' found",
     );
     is_refused(
-        &["boot"],
+        &["kill"],
         2,
         "Error: the following required arguments were not provided: <C>",
     );

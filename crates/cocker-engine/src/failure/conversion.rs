@@ -16,6 +16,8 @@ pub enum ConversionError {
     Create(#[from] CreateError),
     #[error(transparent)]
     Network(#[from] NetworkFailure),
+    #[error(transparent)]
+    Restart(#[from] super::RestartError),
     #[error("cannot open the container's files")]
     OpenFiles {
         #[source]

@@ -15,7 +15,8 @@ use crate::container::{Container, WorkLock};
 use crate::engine::Engine;
 use crate::failure::{ContainerError, FilesError};
 use crate::network::id_range;
-use crate::state::Standing;
+use crate::release::measure_upper;
+use crate::state::{Record, Standing};
 use cocker_image::{IdShift, Name, Others};
 use cocker_sandbox::{Access, IdRange, stack_alone};
 use cocker_sys::credentials::ActingAs;
@@ -75,7 +76,7 @@ impl Engine {
                 match open_booted_root(&container) {
                     Ok(root) => return Ok(ContainerFiles::booted(root, container, lock)),
                     // It has ended just now.
-                    Err(ContainerError::NotBooted { .. }) => {}
+                    Err(ContainerError::NotBooted { .. } | ContainerError::JustEnded { .. }) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -102,6 +103,9 @@ impl Engine {
             Purpose::Read => Access::ReadOnly,
             Purpose::Write => Access::ReadWrite,
         };
+        if purpose == Purpose::Write {
+            mark(&container).map_err(|source| FilesError::Record { source })?;
+        }
         let root = stack_alone(&self.overlay_root(&container), access)?;
         let ids = match id_range(&container) {
             Some(_) => Ids::Own,
@@ -125,14 +129,26 @@ pub(crate) fn open_booted_root(container: &Container) -> Result<OwnedFd, Contain
     let standing = container.state.standing().map(|(standing, _)| standing);
     match (root, standing) {
         (Ok(root), Ok(Standing::Booted { pid: now })) if now == pid => Ok(root),
+        (Err(Errno::NOENT | Errno::SRCH), Ok(Standing::Booted { .. })) => {
+            Err(container.just_ended())
+        }
         (Err(source), Ok(Standing::Booted { .. })) => Err(ContainerError::Read {
             container: container.name.clone(),
             source,
         }),
-        _ => Err(ContainerError::NotBooted {
-            container: container.name.clone(),
-        }),
+        _ => Err(container.not_booted()),
     }
+}
+
+/// Says in the record that the files are being changed: should we be killed, or fail half-way, the next command measures them.
+fn mark(container: &Container) -> Result<(), Errno> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    container.state.write(Record {
+        pid,
+        is_ending: true,
+        measured: None,
+        ..container.state.read()?
+    })
 }
 
 impl ContainerFiles {
@@ -157,11 +173,20 @@ impl ContainerFiles {
             return Ok(());
         }
         drop(self.root);
-        let failed = |source| FilesError::Record { source };
-        let size = crate::release::measure_upper(&self.container.folder).map_err(failed)?;
-        let record = self.container.state.read().map_err(failed)?;
-        let record = crate::state::Record { size, ..record };
-        self.container.state.write(record).map_err(failed)
+        let state = &self.container.state;
+        let measured = measure_upper(&self.container.folder).and_then(|size| {
+            let stopped = Record {
+                pid: 0,
+                is_ending: false,
+                ..state.read()?
+            };
+            state.write(stopped.with_size(size))
+        });
+        if let Err(errno) = measured {
+            // The mark stays.
+            tracing::warn!("the next command measures the files: {errno}");
+        }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::failure::EngineError;
 use crate::request::OnError;
 use crate::{addresses, ids};
-use cocker_image::inspection::{Finding, SeenLayer, shell_word};
+use cocker_image::inspection::{Depth, Finding, SeenLayer, shell_word};
 use cocker_image::staging::{Leftover, staged_names};
 use cocker_image::{LayerId, Name, Version};
 use rustix::fd::AsFd;
@@ -27,9 +27,26 @@ enum Thing {
     Leftovers,
 }
 
+/// What is not as it should be in the store, in no order.
+pub(crate) struct StoreFindings {
+    pub findings: Vec<Finding>,
+    /// Layers that nothing needs.
+    pub unneeded: Vec<Finding>,
+}
+
 impl Engine {
     /// What is not as it should be, what is wrong first. A store in use gives no false alarm.
     pub fn check(&self) -> Result<Vec<Finding>, EngineError> {
+        let StoreFindings {
+            mut findings,
+            unneeded,
+        } = self.inspect_store(Depth::Digests)?;
+        findings.extend(unneeded);
+        findings.sort();
+        Ok(findings)
+    }
+
+    pub(crate) fn inspect_store(&self, depth: Depth) -> Result<StoreFindings, EngineError> {
         let layers = self.store.layer_ids()?;
         let suspects: Vec<Thing> = self
             .things()?
@@ -38,7 +55,7 @@ impl Engine {
             .collect();
         let seen: Vec<SeenLayer> = layers
             .iter()
-            .filter_map(|layer| self.store.inspect_layer(layer))
+            .filter_map(|layer| self.store.inspect_layer(layer, depth))
             .filter(|seen| !seen.findings.is_empty())
             .collect();
         let unneeded = self.unneeded(&layers)?;
@@ -52,14 +69,16 @@ impl Engine {
                 findings.extend(seen.findings);
             }
         }
-        if !unneeded.is_empty() {
+        let unneeded = match unneeded.is_empty() {
+            true => unneeded,
             // Reading all names takes its time, so it is done only where there is something to tell.
-            let unneeded = self.unneeded(&layers)?;
-            findings.extend(unneeded.into_iter().map(unneeded_layer));
-        }
+            false => self.unneeded(&layers)?,
+        };
         drop(names);
-        findings.sort();
-        Ok(findings)
+        Ok(StoreFindings {
+            findings,
+            unneeded: unneeded.into_iter().map(unneeded_layer).collect(),
+        })
     }
 
     fn things(&self) -> Result<Vec<Thing>, EngineError> {

@@ -9,6 +9,7 @@ use crate::images::LayerUsers;
 use crate::request::OnError;
 use cocker_image::staging::{LeavingFolder, Leftover, StagingError, is_free, staged_names};
 use cocker_image::{LayerId, Name, measure_tree};
+use cocker_sys::fault;
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, unlinkat};
 use std::collections::HashSet;
@@ -105,6 +106,20 @@ impl Engine {
         Ok(pruned)
     }
 
+    /// Removes what nobody can want: what dead processes were making or removing, names without images, and entries of the
+    /// registers whose container is not there.
+    pub(crate) fn sweep_all(&self) -> Result<(), EngineError> {
+        let users = self.layer_users_now(OnError::GoOn)?;
+        self.prune_leftovers(PruneMode::Remove);
+        self.prune_files(&users, PruneMode::Remove);
+        let nameless = self.nameless(&users)?;
+        let names = self.store.lock()?;
+        self.prune_names(&nameless, PruneMode::Remove);
+        self.prune_registers(PruneMode::Remove)?;
+        drop(names);
+        Ok(())
+    }
+
     /// Folders whose owner is dead.
     fn prune_leftovers(&self, mode: PruneMode) -> Vec<Pruned> {
         let mut pruned = Vec::new();
@@ -172,7 +187,9 @@ impl Engine {
             // Looked at again now that nobody writes: what was there before may have its name.
             for file in leftovers_of(container).unwrap_or(files) {
                 let unlinked = match mode {
-                    PruneMode::Remove => unlinkat(&container.folder, &file.name, AtFlags::empty()),
+                    PruneMode::Remove => fault::step("prune.file", || {
+                        unlinkat(&container.folder, &file.name, AtFlags::empty())
+                    }),
                     PruneMode::DryRun => Ok(()),
                 };
                 let folder = self.container_path(&container.name);

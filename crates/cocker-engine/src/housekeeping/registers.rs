@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 
 /// What is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// The number of a range of host ids.
     Ids(u32),
     Address(Ipv4Addr),
@@ -18,7 +18,7 @@ pub(super) enum Entry {
 
 impl Entry {
     /// Where it lies in the store.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         match self {
             Entry::Ids(slot) => format!("ids/{slot}"),
             Entry::Address(address) => format!("{}/{address}", addresses::FOLDER),
@@ -28,7 +28,7 @@ impl Entry {
 
 impl Engine {
     /// Everything that is registered.
-    pub(super) fn registered(&self) -> Result<Vec<Entry>, EngineError> {
+    pub(crate) fn registered(&self) -> Result<Vec<Entry>, EngineError> {
         let failed = |folder: &str| {
             let folder = self.store.home().join(folder);
             move |source| EngineError::List { folder, source }
@@ -42,7 +42,7 @@ impl Engine {
     }
 
     /// The name of the container for which it is registered; `None` where it is not.
-    pub(super) fn owner(&self, entry: Entry) -> Result<Option<String>, Errno> {
+    pub(crate) fn owner(&self, entry: Entry) -> Result<Option<String>, Errno> {
         match entry {
             Entry::Ids(slot) => ids::owner(&self.store, slot),
             Entry::Address(address) => addresses::registered_for(&self.store, address),
@@ -51,22 +51,39 @@ impl Engine {
 
     /// Whether the container that an entry names is not there, or has something else. One that cannot be read may have it.
     /// The caller holds the lock on names.
-    pub(super) fn is_stale(&self, entry: Entry, owner: &str) -> bool {
+    pub(crate) fn is_stale(&self, entry: Entry, owner: &str) -> bool {
         match entry {
             Entry::Ids(slot) => !ids::has(&self.store, owner, slot),
             Entry::Address(address) => !addresses::has(&self.store, owner, address),
         }
     }
 
-    pub(super) fn forget(&self, entry: Entry) -> Result<(), Errno> {
+    pub(crate) fn forget(&self, entry: Entry) -> Result<(), Errno> {
         match entry {
             Entry::Ids(slot) => ids::remove(&self.store, slot),
             Entry::Address(address) => addresses::forget(&self.store, address),
         }
     }
 
+    /// Registers what a container has and is registered for nobody; says why that cannot be. The caller holds the lock on names.
+    pub(crate) fn register(&self, entry: Entry, container: &Name) -> Result<(), String> {
+        let failed = |errno: Errno| errno.to_string();
+        match self.owner(entry).map_err(failed)? {
+            Some(owner) if owner == container.as_str() => return Ok(()),
+            Some(owner) if !self.is_stale(entry, &owner) => {
+                return Err(format!("container `{}` has the same", owner.escape_debug()));
+            }
+            Some(_) => self.forget(entry).map_err(failed)?,
+            None => {}
+        }
+        match entry {
+            Entry::Ids(slot) => ids::register(&self.store, container, slot),
+            Entry::Address(address) => addresses::register_for(&self.store, container, address),
+        }
+    }
+
     /// Where a container's things lie in the store.
-    pub(super) fn container_path(&self, name: &Name) -> String {
+    pub(crate) fn container_path(&self, name: &Name) -> String {
         format!("{CONTAINERS}/{name}")
     }
 }

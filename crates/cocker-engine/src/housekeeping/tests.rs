@@ -83,6 +83,8 @@ fn make_container(engine: &Engine, container: &str, layers: &[LayerId], size: u6
         id_slot,
         root_process: None,
         limits: Default::default(),
+        restart: crate::restart::RestartPolicy::default(),
+        enabled: None,
         converted_from: None,
         environment: Vec::new(),
         image_config: None,

@@ -8,6 +8,7 @@ use crate::archive::attributes::{self, Attributes, CAPABILITY, File};
 use crate::descent::{Identity, open_beneath};
 use crate::owners::IdShift;
 use crate::quote::quote;
+use cocker_sys::fault;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, chmod, chownat, copy_file_range,
     fchmod, fchown, fstat, ftruncate, futimens, ioctl_ficlone, mknodat, openat, readlinkat, seek,
@@ -142,7 +143,7 @@ impl<'a> Copier<'a> {
             }
             (FileType::Symlink, Contents::Open(held) | Contents::Held(held)) => {
                 let target = readlinkat(held, c"", Vec::new())?;
-                symlinkat(target, to, name)?;
+                fault::step("copy.link", || symlinkat(target, to, name))?;
                 self.finish_named(stat, held, to, name)?;
             }
             (other, Contents::Open(held) | Contents::Held(held)) => {
@@ -172,8 +173,9 @@ impl<'a> Copier<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         // Nobody but its owner enters the folder until it is whole.
         let mode = self.mode_of(stat) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
-        let to = openat(to, name, flags | OFlags::CLOEXEC, mode)?;
-        self.copy_contents(from, &to, stat)?;
+        let make = || openat(to, name, flags | OFlags::CLOEXEC, mode);
+        let to = fault::step("copy.make", make)?;
+        fault::step("copy.contents", || self.copy_contents(from, &to, stat))?;
         self.dress_open(stat, from.as_fd(), to.as_fd())
     }
 

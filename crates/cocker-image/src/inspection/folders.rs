@@ -6,7 +6,8 @@ use crate::quote::quote;
 use crate::repository::is_transfer;
 use crate::staging::is_staged;
 use crate::{LayerId, Name, Store, StoreError, Version};
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, openat, statat};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -60,6 +61,23 @@ impl Store {
                 stranger(self, &path)
             })
             .collect())
+    }
+
+    /// Takes from others the right to make entries in one of our folders; others' folders stay as they are.
+    pub fn close_folder(&self, parent: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = match openat(parent, path, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            folder => folder?,
+        };
+        let stat = fstat(&folder)?;
+        if stat.st_uid != geteuid().as_raw() || stat.st_mode & OTHERS_WRITE == 0 {
+            return Ok(());
+        }
+        fchmod(
+            &folder,
+            Mode::from_raw_mode(stat.st_mode & 0o7777 & !OTHERS_WRITE),
+        )
     }
 
     /// The folder `path` below `parent`, for `thing`: a folder of ours that nobody else may change. `None` where nothing is

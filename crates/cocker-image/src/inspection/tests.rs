@@ -46,7 +46,10 @@ fn what_was_published_is_sound() {
     let (_folder, store) = store();
     let image = publish(&store, "web");
     let layer = &image.layers[0];
-    assert_eq!(store.inspect_layer(layer).unwrap().findings, []);
+    assert_eq!(
+        store.inspect_layer(layer, Depth::Digests).unwrap().findings,
+        []
+    );
     assert_eq!(store.inspect_image(&image.name, &image.version), []);
     assert_eq!(store.inspect_name(&image.name), []);
     assert_eq!(store.inspect_entries().unwrap(), []);
@@ -56,7 +59,7 @@ fn what_was_published_is_sound() {
 fn what_is_not_there_has_nothing_wrong_with_it() {
     let (_folder, store) = store();
     let layer = LayerId::parse(&"0".repeat(32)).unwrap();
-    assert!(store.inspect_layer(&layer).is_none());
+    assert!(store.inspect_layer(&layer, Depth::Digests).is_none());
     assert_eq!(store.inspect_image(&name("web"), &Version::none()), []);
     assert_eq!(store.inspect_name(&name("web")), []);
 }
@@ -74,11 +77,20 @@ fn a_layer_whose_files_are_not_those_of_its_digest_is_found() {
     let record = store.home().join(format!("layers/{layer}/layer.json"));
     let with_digest = format!("\"digest\": \"{}\",\n  \"size\"", packed.digest);
     edit(&record, "\"size\"", &with_digest);
-    assert_eq!(store.inspect_layer(&layer).unwrap().findings, []);
+    assert_eq!(
+        store
+            .inspect_layer(&layer, Depth::Digests)
+            .unwrap()
+            .findings,
+        []
+    );
 
     // As many bytes as before.
     fs::write(tree(&store, &layer).join("file"), "as it is.").unwrap();
-    let found = store.inspect_layer(&layer).unwrap().findings;
+    let found = store
+        .inspect_layer(&layer, Depth::Digests)
+        .unwrap()
+        .findings;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].grade, Grade::Wrong);
     assert!(
@@ -91,7 +103,7 @@ fn a_layer_whose_files_are_not_those_of_its_digest_is_found() {
 fn a_layer_that_left_or_was_exchanged_meanwhile_is_another() {
     let (_folder, store) = store();
     let layer = publish(&store, "web").layers[0].clone();
-    let seen = store.inspect_layer(&layer).unwrap();
+    let seen = store.inspect_layer(&layer, Depth::Digests).unwrap();
     assert!(store.is_still(&seen));
     let (tree, away) = (tree(&store, &layer), store.home().join("away"));
     fs::rename(&tree, &away).unwrap();

@@ -25,7 +25,7 @@ pub struct Push<'a> {
     pub ahead: Option<Ahead<'a>>,
 }
 
-/// An image of [`Form::File`] that is packed already while a connection is made. At most 16 MiB wait in memory.
+/// An image of [`Form::File`] that is packed already while a connection is made. At most 64 MiB wait in memory.
 pub struct Ahead<'scope>(Packing<'scope, ()>);
 
 impl<'scope> Ahead<'scope> {

@@ -2,11 +2,14 @@
 
 use super::{Address, RepositoryError};
 use crate::Store;
-use rustix::fs::{Mode, OFlags, openat, renameat};
+use cocker_sys::fault;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
 const FILE: &str = "srepo";
+/// Until it is whole; written by the holder of the lock on names alone.
+pub(crate) const STAGED: &str = ".new-srepo";
 /// More than an address can have, in bytes.
 const LARGEST: u64 = 4096;
 
@@ -30,6 +33,7 @@ pub fn remembered(store: &Store) -> Result<Option<Address>, RepositoryError> {
 
 /// Remembers a repository in place of the one before.
 pub fn remember(store: &Store, address: &Address) -> Result<(), RepositoryError> {
+    let _names = store.lock()?;
     write(store, address).map_err(|source| failed(store, source))
 }
 
@@ -42,14 +46,17 @@ fn read(store: &Store) -> io::Result<String> {
 }
 
 fn write(store: &Store, address: &Address) -> io::Result<()> {
-    // Two at once have two files.
-    let staged = format!(".new-{FILE}-{}", std::process::id());
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
-    let mut file = File::from(openat(store.folder(), &staged, flags, mode)?);
-    writeln!(file, "{address}")?;
-    Ok(renameat(store.folder(), &staged, store.folder(), FILE)?)
+    let make = || openat(store.folder(), STAGED, flags, mode);
+    let mut file = File::from(fault::step("srepo.make", make)?);
+    let rename = || renameat(store.folder(), STAGED, store.folder(), FILE);
+    let written =
+        writeln!(file, "{address}").and_then(|()| Ok(fault::step("srepo.rename", rename)?));
+    written.inspect_err(|_| {
+        let _ = unlinkat(store.folder(), STAGED, AtFlags::empty());
+    })
 }
 
 fn failed(store: &Store, source: io::Error) -> RepositoryError {

@@ -1,7 +1,7 @@
 //! A file that is packed and sent at the same time, under a name that says that it is not whole yet.
 //!
 //! ```text
-//! a thread: files ──▶ tar ──▶ compressed ──▶ pieces ──▶ here: SHA-256, checkpoints ──▶ .part
+//! a thread: files ──▶ tar ──▶ compressed ──▶ SHA-256 ──▶ pieces ──▶ here: checkpoints ──▶ .part
 //! ```
 //!
 //! The thread may begin before there is a connection, and fills the queue meanwhile.
@@ -11,23 +11,26 @@
 
 use super::names::part_of;
 use super::server::{FILE_MODE, is_missing, remote};
-use super::stream::{Piece, Pieces, Sink, pieces};
+use super::stream::{PIECE, Piece, Pieces, Sink, pieces};
 use super::unfinished::{Checkpoint, Unfinished};
 use super::{Repository, RepositoryError};
+use crate::Digest;
 use crate::transfer::ExportError;
-use crate::{Digest, Digester};
 use cocker_sftp::{Handle, SftpError, Upload};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-/// Bytes between two checkpoints.
+/// Bytes between two checkpoints: some pieces.
 const STEP: u64 = 1 << 20;
+const _: () = assert!(STEP.is_multiple_of(PIECE as u64));
 /// So many of the last bytes that the server should have are compared before more are sent.
 const TAIL: u64 = 64 << 10;
+/// So much is sent before the server is asked to bring it to its disk: while more comes, so that little is left at the end.
+const TO_DISK: u64 = 32 << 20;
 
 /// What packs into a sink, and says meanwhile how many bytes it has packed.
 pub(super) type Packer<'a, T> =
@@ -238,48 +241,38 @@ impl Repository {
             Some(checkpoint) => There::Comparing(self.compare(part, checkpoint)?),
             None => There::Writing(self.writer(unfinished, handle, 0)),
         };
-        let mut digester = Digester::new(io::sink());
+        let mut so_far = Checkpoint::of_nothing();
         for piece in pieces {
             progress();
-            let bytes = match piece {
-                Piece::Bytes(bytes) => bytes,
+            let (bytes, end) = match piece {
+                Piece::Bytes { bytes, end } => (bytes, end),
                 Piece::StartAgain => {
                     there.end()?;
                     self.session.set_size(handle, 0)?;
                     unfinished.forget_checkpoints()?;
-                    digester = Digester::new(io::sink());
                     there = There::Writing(self.writer(unfinished, handle, 0));
+                    so_far = Checkpoint::of_nothing();
                     continue;
                 }
             };
-            let mut rest = &bytes[..];
-            if let There::Comparing(comparison) = &mut there {
-                let before = comparison.missing(digester.length()).min(rest.len() as u64) as usize;
-                let (known, new) = rest.split_at(before);
-                digester.count(known);
-                comparison.look_at(known);
-                rest = new;
-                if comparison.missing(digester.length()) > 0 {
-                    continue;
+            match &mut there {
+                There::Writing(writer) => writer.write(&bytes, &end, part)?,
+                There::Comparing(comparison) => {
+                    comparison.look_at(&bytes);
+                    if comparison.is_at(&end)? {
+                        // Beyond it there may be anything.
+                        self.session.set_size(handle, end.offset)?;
+                        there = There::Writing(self.writer(unfinished, handle, end.offset));
+                    }
                 }
-                if !comparison.is_the_same(&digester) {
-                    return Err(Stop::Different);
-                }
-                let offset = digester.length();
-                // Beyond it there may be anything.
-                self.session.set_size(handle, offset)?;
-                there = There::Writing(self.writer(unfinished, handle, offset));
             }
-            if let There::Writing(writer) = &mut there {
-                writer.write(rest, &mut digester, part)?;
-            }
+            so_far = end;
         }
         match there {
             There::Writing(writer) => writer.upload.finish().map(drop)?,
             There::Comparing(_) => return Err(Stop::Different),
         }
-        let length = digester.length();
-        Ok((digester.finish().0, length))
+        Ok((so_far.digest, so_far.offset))
     }
 
     fn writer<'a>(
@@ -292,6 +285,7 @@ impl Repository {
             upload: self.session.upload(handle, from),
             unfinished,
             checkpoints: VecDeque::new(),
+            on_disk: from,
         }
     }
 
@@ -363,19 +357,21 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// How many bytes are missing to the checkpoint.
-    fn missing(&self, length: u64) -> u64 {
-        self.checkpoint.offset.saturating_sub(length)
-    }
-
     fn look_at(&mut self, bytes: &[u8]) {
         self.ours.extend_from_slice(bytes);
         let surplus = self.ours.len().saturating_sub(self.tail.len());
         self.ours.drain(..surplus);
     }
 
-    fn is_the_same(&self, digester: &Digester<io::Sink>) -> bool {
-        self.ours == self.tail && digester.so_far() == self.checkpoint.digest
+    /// Whether the checkpoint is reached; what came before it is the same then. Pieces end where checkpoints are.
+    fn is_at(&self, end: &Checkpoint) -> Result<bool, Stop> {
+        match end.offset.cmp(&self.checkpoint.offset) {
+            std::cmp::Ordering::Less => Ok(false),
+            std::cmp::Ordering::Equal if self.ours == self.tail && *end == self.checkpoint => {
+                Ok(true)
+            }
+            _ => Err(Stop::Different),
+        }
     }
 }
 
@@ -385,31 +381,22 @@ struct Writer<'a> {
     unfinished: &'a Unfinished,
     /// Sent, and perhaps not acknowledged yet.
     checkpoints: VecDeque<Checkpoint>,
+    /// The server was asked to bring the bytes before this offset to its disk.
+    on_disk: u64,
 }
 
 impl Writer<'_> {
-    fn write(
-        &mut self,
-        mut bytes: &[u8],
-        digester: &mut Digester<io::Sink>,
-        part: &str,
-    ) -> Result<(), RepositoryError> {
-        while !bytes.is_empty() {
-            let to_next = STEP - digester.length() % STEP;
-            let length =
-                usize::try_from(to_next).map_or(bytes.len(), |to_next| to_next.min(bytes.len()));
-            let (now, later) = bytes.split_at(length);
-            self.upload
-                .write_all(now)
-                .map_err(|error| remote(error, part))?;
-            digester.count(now);
-            bytes = later;
-            if digester.length().is_multiple_of(STEP) {
-                self.checkpoints.push_back(Checkpoint {
-                    offset: digester.length(),
-                    digest: digester.so_far(),
-                });
-            }
+    /// Sends the bytes before `end`.
+    fn write(&mut self, bytes: &[u8], end: &Checkpoint, part: &str) -> Result<(), RepositoryError> {
+        self.upload
+            .write_all(bytes)
+            .map_err(|error| remote(error, part))?;
+        if end.offset.is_multiple_of(STEP) {
+            self.checkpoints.push_back(end.clone());
+        }
+        if end.offset - self.on_disk >= TO_DISK {
+            self.upload.begin_sync()?;
+            self.on_disk = end.offset;
         }
         while let Some(checkpoint) = self.checkpoints.front()
             && checkpoint.offset <= self.upload.acknowledged()

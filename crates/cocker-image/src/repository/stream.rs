@@ -1,20 +1,26 @@
 //! Bytes between a thread that packs or unpacks and the one that talks to the server: bounded, so that neither runs ahead.
 
+use super::unfinished::Checkpoint;
+use crate::Digester;
 use crate::transfer::Output;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 
-/// Bytes that are handed over at once.
-const PIECE: usize = 256 * 1024;
-/// So many pieces wait at most to be sent: what is packed while a connection is made.
-const PACKED: usize = 64;
+/// Bytes that are handed over at once. A piece ends where a multiple of this many bytes of the whole does, or before.
+pub(super) const PIECE: usize = 256 * 1024;
+/// So many pieces wait at most to be sent, 64 MiB: what is packed while a connection is made.
+const PACKED: usize = 256;
 /// So many pieces wait at most to be unpacked.
 const FED: usize = 8;
 
 /// What a packer hands over.
 pub(super) enum Piece {
-    Bytes(Vec<u8>),
+    Bytes {
+        bytes: Vec<u8>,
+        /// Where it ends, and the digest of all up to there.
+        end: Checkpoint,
+    },
     /// Forget all that came before.
     StartAgain,
 }
@@ -23,6 +29,8 @@ pub(super) enum Piece {
 pub(super) struct Sink {
     to: SyncSender<Piece>,
     piece: Vec<u8>,
+    /// Counts what was handed over.
+    digester: Digester<io::Sink>,
     taker: Weak<()>,
 }
 
@@ -39,6 +47,7 @@ pub(super) fn pieces() -> (Sink, Pieces) {
     let sink = Sink {
         to,
         piece: Vec::with_capacity(PIECE),
+        digester: Digester::new(io::sink()),
         taker: Arc::downgrade(&taker),
     };
     let pieces = Pieces {
@@ -64,9 +73,11 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = bytes.len().min(PIECE - self.piece.len());
+        // The piece that comes first after a flush may be shorter.
+        let whole = PIECE - (self.digester.length() % PIECE as u64) as usize;
+        let length = bytes.len().min(whole - self.piece.len());
         self.piece.extend_from_slice(&bytes[..length]);
-        if self.piece.len() == PIECE {
+        if self.piece.len() == whole {
             self.flush()?;
         }
         Ok(length)
@@ -76,14 +87,20 @@ impl Write for Sink {
         if self.piece.is_empty() {
             return Ok(());
         }
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        self.send(Piece::Bytes(piece))
+        let bytes = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        self.digester.count(&bytes);
+        let end = Checkpoint {
+            offset: self.digester.length(),
+            digest: self.digester.so_far(),
+        };
+        self.send(Piece::Bytes { bytes, end })
     }
 }
 
 impl Output for Sink {
     fn start_again(&mut self) -> io::Result<()> {
         self.piece.clear();
+        self.digester = Digester::new(io::sink());
         self.send(Piece::StartAgain)
     }
 
@@ -156,6 +173,7 @@ fn gone() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Digest;
     use std::thread;
 
     #[test]
@@ -166,18 +184,34 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(move || {
                 sink.write_all(b"wrong").unwrap();
+                sink.flush().unwrap();
                 sink.start_again().unwrap();
-                sink.write_all(&bytes).unwrap();
+                sink.write_all(&bytes[..100]).unwrap();
+                sink.flush().unwrap();
+                sink.write_all(&bytes[100..]).unwrap();
                 sink.flush().unwrap();
             });
             let mut came = Vec::new();
+            let mut ends = Vec::new();
             for piece in pieces {
                 match piece {
-                    Piece::Bytes(piece) => came.extend(piece),
-                    Piece::StartAgain => came.clear(),
+                    Piece::Bytes { bytes, end } => {
+                        came.extend(bytes);
+                        let so_far = Checkpoint {
+                            offset: came.len() as u64,
+                            digest: Digest::of(&came),
+                        };
+                        assert_eq!(end, so_far);
+                        ends.push(came.len());
+                    }
+                    Piece::StartAgain => {
+                        came.clear();
+                        ends.clear();
+                    }
                 }
             }
             assert_eq!(came, expected);
+            assert_eq!(ends, [100, PIECE, 2 * PIECE, 3 * PIECE, 1_000_000]);
         });
     }
 

@@ -12,6 +12,7 @@ use super::RepositoryError;
 use crate::descent::open_again;
 use crate::staging::LeavingFolder;
 use crate::{Digest, Store};
+use cocker_sys::fault;
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, flock, mkdirat, openat, statat, unlinkat,
 };
@@ -45,6 +46,15 @@ pub(super) struct Checkpoint {
     pub digest: Digest,
 }
 
+impl Checkpoint {
+    pub fn of_nothing() -> Checkpoint {
+        Checkpoint {
+            offset: 0,
+            digest: Digest::of(&[]),
+        }
+    }
+}
+
 impl Unfinished {
     /// Opens what is kept of the transfer that `what` says, made where there is nothing.
     ///
@@ -60,7 +70,7 @@ impl Unfinished {
         let folders = store.transfers_folder();
         let parent = rustix::io::fcntl_dupfd_cloexec(folders, 0).map_err(failed)?;
         for _ in 0..ATTEMPTS {
-            match mkdirat(&parent, &name, Mode::RWXU) {
+            match fault::step("transfer.begin", || mkdirat(&parent, &name, Mode::RWXU)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(failed(errno)),
             }
@@ -161,8 +171,13 @@ impl Unfinished {
 
     /// Nothing is kept any more.
     pub fn end(self) {
-        if let Err(error) = LeavingFolder::begin_held(self.parent.as_fd(), &self.name, self.folder)
-        {
+        let end = |folder| LeavingFolder::begin_held(self.parent.as_fd(), &self.name, folder);
+        let once_more = self.folder.try_clone();
+        let ended = end(self.folder).or_else(|error| match once_more {
+            Ok(folder) => end(folder),
+            Err(_) => Err(error),
+        });
+        if let Err(error) = ended {
             tracing::warn!(%error, "what was kept of a transfer stays");
         }
     }
@@ -176,7 +191,8 @@ impl Unfinished {
 
     fn make(&self, name: &str, more: OFlags) -> Result<File, RepositoryError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
-        match openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR) {
+        let make = || openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR);
+        match fault::step("transfer.file", make) {
             Ok(file) => Ok(File::from(file)),
             Err(errno) => Err(self.failed(errno.into())),
         }
@@ -200,7 +216,8 @@ impl Unfinished {
     }
 
     fn unlink(&self, name: &str) -> Result<(), RepositoryError> {
-        match unlinkat(&self.folder, name, AtFlags::empty()) {
+        let unlink = || unlinkat(&self.folder, name, AtFlags::empty());
+        match fault::step("transfer.forget", unlink) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed(errno.into())),
         }

@@ -1,6 +1,7 @@
 //! What dead writers and removers left: staged and leaving folders on which nobody holds the lock.
 
 use super::{GONE, NEW, lock, open_folder, shown, unlock};
+use crate::descent::is_named;
 use crate::removal::{RemovalError, remove_tree};
 use rustix::fs::{Dir, FlockOperation, fstat};
 use std::ffi::{CStr, CString, OsStr};
@@ -21,11 +22,15 @@ impl<'a> Leftover<'a> {
     pub fn claim(parent: BorrowedFd<'a>, name: &CStr) -> Option<Leftover<'a>> {
         let folder = open_folder(parent, name).ok()?;
         lock(folder.as_fd(), FlockOperation::NonBlockingLockExclusive).ok()?;
-        Some(Leftover {
+        // Made before the look at its name, so that a folder of somebody else's is unlocked in any case.
+        let claimed = Leftover {
             parent,
             name: name.into(),
             folder,
-        })
+        };
+        // Its owner may have ended between opening and locking: having given it its name, or removed it.
+        let is_there = is_named(parent, name, claimed.folder());
+        is_there.is_ok_and(|is| is).then_some(claimed)
     }
 
     /// The open folder.

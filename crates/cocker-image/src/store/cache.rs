@@ -16,6 +16,7 @@ use super::catalogue::LATEST;
 use super::{ImageRecord, Origin, Store};
 use crate::descent::{is_named, open_beneath};
 use crate::{LayerId, Name, Version};
+use cocker_sys::fault;
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, flock, ftruncate, openat, renameat, statat,
 };
@@ -136,7 +137,8 @@ impl Cache {
             body.push('\n');
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(home, STAGED, flags, Mode::RUSR | Mode::WUSR)?;
+        let make = || openat(home, STAGED, flags, Mode::RUSR | Mode::WUSR);
+        let file = fault::step("cache.make", make)?;
         // One writes, and the others need not; what a dead one left is taken over.
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         if !is_named(home, c".new-images.cache", file.as_fd())? {
@@ -148,7 +150,7 @@ impl Cache {
         file.write_all(head.as_bytes())
             .and_then(|()| file.write_all(body.as_bytes()))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        renameat(home, STAGED, home, FILE)
+        fault::step("cache.rename", || renameat(home, STAGED, home, FILE))
     }
 }
 

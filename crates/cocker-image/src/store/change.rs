@@ -4,7 +4,7 @@
 //! $COCKER_HOME/change.json
 //!   before       renames that can be taken back
 //!   commit       the one rename that decides: made or not made is told by the folder's inode
-//!   afterwards   renames and unlinks that follow it whatever happens
+//!   afterwards   renames and unlinks that follow it whatever happens, each of which may be done twice
 //! ```
 //!
 //! The record is on disk before the first rename and is removed after the last. Only the holder of the store's lock writes
@@ -20,6 +20,7 @@ use crate::LayerId;
 use crate::descent::open_beneath;
 use crate::removal::remove_tree;
 use crate::staging::{self, is_staging_name};
+use cocker_sys::fault;
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, renameat_with, statat,
     unlinkat,
@@ -31,7 +32,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 const RECORD: &str = "change.json";
-const STAGED_RECORD: &str = ".new-change.json";
+pub(super) const STAGED_RECORD: &str = ".new-change.json";
 
 /// A folder gets another name; nothing that bears the new name already is replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,8 @@ pub enum Commit {
 #[serde(rename_all = "snake_case")]
 pub enum Afterwards {
     Rename(Rename),
+    /// A file takes the place of the one that bears its new name, if any does.
+    Replace(Rename),
     Unlink(String),
 }
 
@@ -95,11 +98,34 @@ impl Change {
     /// The commit's rename and those that follow it.
     fn decided(&self) -> impl Iterator<Item = &Rename> {
         let afterwards = self.afterwards.iter().filter_map(|step| match step {
-            Afterwards::Rename(rename) => Some(rename),
+            Afterwards::Rename(rename) | Afterwards::Replace(rename) => Some(rename),
             Afterwards::Unlink(_) => None,
         });
         [self.commit.rename()].into_iter().chain(afterwards)
     }
+}
+
+impl Change {
+    /// Whether all that it does is that folders leave their names, and links go.
+    fn only_removes(&self) -> bool {
+        let leaves = |rename: &Rename| is_staging_name(leaf(&rename.to));
+        let is_removal = |step: &Afterwards| match step {
+            Afterwards::Rename(rename) => leaves(rename),
+            Afterwards::Unlink(_) => true,
+            Afterwards::Replace(_) => false,
+        };
+        self.before.is_empty()
+            && matches!(&self.commit, Commit::Rename(commit) if leaves(commit))
+            && self.afterwards.iter().all(is_removal)
+    }
+}
+
+/// Room on the disk, or what the user may have of it.
+fn is_for_want_of_room(error: &std::io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::NOSPC | Errno::DQUOT)
+    )
 }
 
 impl Commit {
@@ -154,13 +180,27 @@ impl Store {
         let leaving = self.claim_leaving(change);
         if self.is_one_rename(change) {
             let made = self.make(change);
-            self.tidy(change);
+            let tidied = self.tidy(change);
             made?;
+            if let Err(error) = tidied {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an empty folder stays"
+                );
+            }
             tracing::debug!(?change, "changed one name");
             return Ok(leaving);
         }
         let record = self.record_of(change)?;
-        self.write_change(&record)?;
+        match self.write_change(&record) {
+            // What only removes must be possible there as well. Whoever dies in the middle of it leaves layers to prune.
+            Err(StoreError::WriteChange { source })
+                if change.only_removes() && is_for_want_of_room(&source) =>
+            {
+                tracing::debug!("no room for the record of a removal: {source}");
+            }
+            written => written?,
+        }
         if let Err(error) = self.make(change) {
             // The first error stays the one that is told; the next command tries again.
             if let Err(left) = self.settle_change() {
@@ -171,9 +211,15 @@ impl Store {
             }
             return Err(error);
         }
-        // Decided: what fails from here on is left to the next command.
-        self.follow(change)?;
-        self.forget_change();
+        // Decided, and on disk: whoever sees the record brings it to its end. We are the first to try once more.
+        if self.follow(change).is_ok() {
+            self.forget_change();
+        } else if let Err(left) = self.settle_change() {
+            tracing::warn!(
+                error = &left as &dyn std::error::Error,
+                "a change stays half-way"
+            );
+        }
         tracing::debug!(?change, "changed names");
         Ok(leaving)
     }
@@ -223,6 +269,8 @@ impl Store {
         let path = self.home.join(RECORD);
         let name = CString::new(RECORD).expect("it holds no NUL");
         let Some(record) = record::read::<ChangeJson>(self.folder.as_fd(), &name, &path)? else {
+            // One that was being written when its writer died.
+            let _ = unlinkat(&self.folder, STAGED_RECORD, AtFlags::empty());
             return Ok(false);
         };
         let change = &record.change;
@@ -262,17 +310,20 @@ impl Store {
         // What a dead writer left of its record, before it had its name.
         let _ = unlinkat(&self.folder, STAGED_RECORD, AtFlags::empty());
         record::write(self.folder.as_fd(), STAGED_RECORD, record)
-            .and_then(|file| file.sync_all())
+            .and_then(|file| fault::step("change.sync", || file.sync_all()))
             .map_err(failed)?;
-        rustix::fs::renameat(&self.folder, STAGED_RECORD, &self.folder, RECORD)
-            .map_err(|errno| failed(errno.into()))?;
+        fault::step("change.begin", || {
+            rustix::fs::renameat(&self.folder, STAGED_RECORD, &self.folder, RECORD)
+        })
+        .map_err(|errno| failed(errno.into()))?;
         sync(self.folder.as_fd(), self.home.clone())
     }
 
     /// On disk as well: a record that came back after a power cut would be taken for one of now.
     fn forget_change(&self) {
-        let forgotten = unlinkat(&self.folder, RECORD, AtFlags::empty())
-            .and_then(|()| rustix::fs::fsync(&self.folder));
+        let unlink = || unlinkat(&self.folder, RECORD, AtFlags::empty());
+        let forgotten =
+            fault::step("change.end", unlink).and_then(|()| rustix::fs::fsync(&self.folder));
         if let Err(errno) = forgotten {
             tracing::warn!(%errno, "cannot remove `{RECORD}`");
         }
@@ -289,7 +340,8 @@ impl Store {
             Commit::Exchange(commit) => (commit, RenameFlags::EXCHANGE),
         };
         if let Some(versions) = folder_of_versions(&commit.to) {
-            match mkdirat(&self.folder, versions, Mode::RWXU) {
+            let make = || mkdirat(&self.folder, versions, Mode::RWXU);
+            match fault::step("change.versions", make) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(rename_error(commit, errno)),
             }
@@ -315,16 +367,21 @@ impl Store {
                 self.rename(&Rename::new(to, from), RenameFlags::NOREPLACE)?;
             }
         }
-        self.tidy(&record.change);
-        Ok(())
+        self.tidy(&record.change)
     }
 
     fn follow(&self, change: &Change) -> Result<(), StoreError> {
         for step in &change.afterwards {
             match step {
-                Afterwards::Rename(rename) => self.rename_if_there(rename)?,
+                Afterwards::Rename(rename) => {
+                    self.rename_if_there(rename, RenameFlags::NOREPLACE)?;
+                }
+                Afterwards::Replace(rename) => {
+                    self.rename_if_there(rename, RenameFlags::empty())?;
+                }
                 Afterwards::Unlink(path) => {
-                    match unlinkat(&self.folder, path.as_str(), AtFlags::empty()) {
+                    let unlink = || unlinkat(&self.folder, path.as_str(), AtFlags::empty());
+                    match fault::step("change.unlink", unlink) {
                         Ok(()) | Err(Errno::NOENT) => {}
                         Err(source) => {
                             let path = self.home.join(path);
@@ -334,15 +391,15 @@ impl Store {
                 }
             }
         }
-        self.tidy(change);
+        self.tidy(change)?;
         // Before the record goes: a file system need not bring to disk what was done in other folders before that.
         self.sync_parents(change.decided().skip(1))
     }
 
     /// What is not there was renamed before, by whoever died, or never got there.
-    fn rename_if_there(&self, rename: &Rename) -> Result<(), StoreError> {
+    fn rename_if_there(&self, rename: &Rename, flags: RenameFlags) -> Result<(), StoreError> {
         match statat(&self.folder, &rename.from, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => self.rename(rename, RenameFlags::NOREPLACE),
+            Ok(_) => self.rename(rename, flags),
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(rename_error(rename, errno)),
         }
@@ -369,26 +426,36 @@ impl Store {
     }
 
     /// Removes the folders of versions that a change has left empty.
-    fn tidy(&self, change: &Change) {
+    fn tidy(&self, change: &Change) -> Result<(), StoreError> {
         for Rename { from, to } in change.decided() {
             for versions in [from, to]
                 .into_iter()
                 .filter_map(|path| folder_of_versions(path))
             {
-                self.remove_if_empty(leaf(versions));
+                self.remove_empty(leaf(versions))
+                    .map_err(|source| StoreError::Unlink {
+                        path: self.home.join(versions),
+                        source,
+                    })?;
             }
         }
+        Ok(())
     }
 
     /// An empty folder of versions means nothing, whoever made it; says whether one was removed.
     pub fn remove_if_empty(&self, image: &str) -> bool {
-        match unlinkat(&self.images, image, AtFlags::REMOVEDIR) {
-            Ok(()) => true,
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => false,
-            Err(errno) => {
-                tracing::warn!(%errno, image, "cannot remove the empty folder of an image");
-                false
-            }
+        self.remove_empty(image).unwrap_or_else(|errno| {
+            tracing::warn!(%errno, image, "cannot remove the empty folder of an image");
+            false
+        })
+    }
+
+    fn remove_empty(&self, image: &str) -> Result<bool, Errno> {
+        let remove = || unlinkat(&self.images, image, AtFlags::REMOVEDIR);
+        match fault::step("change.tidy", remove) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -396,7 +463,9 @@ impl Store {
         let failed = |errno| rename_error(rename, errno);
         let from = self.open_parent(&rename.from).map_err(failed)?;
         let to = self.open_parent(&rename.to).map_err(failed)?;
-        renameat_with(&from, leaf(&rename.from), &to, leaf(&rename.to), flags).map_err(failed)
+        let (from, to) = ((&from, leaf(&rename.from)), (&to, leaf(&rename.to)));
+        let rename = || renameat_with(from.0, from.1, to.0, to.1, flags);
+        fault::step("change.rename", rename).map_err(failed)
     }
 
     /// A folder that has left its name meanwhile means nothing any more.

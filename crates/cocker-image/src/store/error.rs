@@ -164,6 +164,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the cause is that nothing can be written there, as on a disk that has failed.
+    pub fn is_read_only(&self) -> bool {
+        let causes =
+            std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        causes.into_iter().any(|cause| {
+            let io = cause
+                .downcast_ref::<io::Error>()
+                .and_then(Errno::from_io_error);
+            io.or(cause.downcast_ref::<Errno>().copied()) == Some(Errno::ROFS)
+        })
+    }
+
     /// What the user can do about it, as one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {

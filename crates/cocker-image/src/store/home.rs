@@ -4,6 +4,7 @@
 //! else can come near them: the 0700 of the home is what keeps them away.
 
 use super::StoreError;
+use cocker_sys::fault;
 use cocker_sys::namespace::stands_for_a_user;
 use rustix::fs::{Dir, Mode, OFlags, fchmod, fstat, fsync, mkdirat, openat};
 use rustix::io::Errno;
@@ -56,7 +57,7 @@ pub(super) fn open_inner(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = match openat(parent, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => {
-            match mkdirat(parent, name, Mode::RWXU) {
+            match fault::step("home.folder", || mkdirat(parent, name, Mode::RWXU)) {
                 Ok(()) => tracing::debug!(path = %path.display(), "made a folder of the store"),
                 Err(Errno::EXIST) => {}
                 Err(errno) => {

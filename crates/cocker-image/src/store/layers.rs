@@ -3,8 +3,10 @@
 use super::record::{self, LayerJson};
 use super::{LAYERS, Store, StoreError};
 use crate::descent::open_beneath;
+use crate::staging::StagedFolder;
 use crate::{Digest, LayerId};
-use rustix::fs::{AtFlags, OFlags};
+use cocker_sys::fault;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
@@ -85,14 +87,18 @@ impl Store {
         let record: Option<LayerJson> = record::read(folder.as_fd(), c"layer.json", &path)?;
         let mut record = record.ok_or_else(|| StoreError::UnknownLayer { layer: id.clone() })?;
         record.digest = Some(digest.clone());
-        // Whoever reads sees the old record or the new one; two that write at once write the same.
-        let staged = format!(".new-{RECORD}.{}", std::process::id());
-        let _ = rustix::fs::unlinkat(&folder, &staged, AtFlags::empty());
-        record::write(folder.as_fd(), &staged, &record)
-            .and_then(|file| file.sync_all())
+        // Whoever reads sees the old record or the new one; two that write at once write the same. Of a writer that dies, nothing is
+        // left in the layer.
+        let staged =
+            StagedFolder::make(self.layers.as_fd()).map_err(|source| StoreError::Stage {
+                path: self.home.join(LAYERS),
+                source,
+            })?;
+        record::write(staged.folder(), RECORD, &record)
+            .and_then(|file| fault::step("layer.record.sync", || file.sync_all()))
             .map_err(failed)?;
-        rustix::fs::renameat(&folder, &staged, &folder, RECORD)
-            .map_err(|errno| failed(errno.into()))
+        let rename = || rustix::fs::renameat(staged.folder(), RECORD, &folder, RECORD);
+        fault::step("layer.record.rename", rename).map_err(|errno| failed(errno.into()))
     }
 
     /// Bytes of a layer that is staged or leaving, where its record is there and says it.

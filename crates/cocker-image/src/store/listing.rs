@@ -6,16 +6,10 @@ use super::cache::{Cache, Entry, Old, Stamp};
 use super::catalogue::Reader;
 use super::{ImageRecord, Store, StoreError};
 use crate::{Name, Version};
+use cocker_sys::shares::{MANY, in_shares};
 use std::borrow::Cow;
-use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::resume_unwind;
-use std::thread::{Builder, available_parallelism};
 
-/// From so many names on, threads and the cache are worth their own cost.
-const MANY: usize = 256;
-/// More threads than these would wait for each other in the kernel.
-const MOST_THREADS: usize = 4;
 /// So many names that the cache did not know are worth writing it anew.
 const WORTH_WRITING: usize = 64;
 
@@ -40,7 +34,7 @@ impl Store {
         }
         let cache = Cache::load(self);
         let old = Old::now();
-        let found = shared_out(&names, |names| self.look_up(names, &cache, old))?;
+        let found = in_shares(&names, |names| self.look_up(names, &cache, old))?;
         let new: usize = found.iter().map(|found| found.new).sum();
         if new >= WORTH_WRITING {
             let entries = found.iter().flat_map(|found| &found.entries);
@@ -54,7 +48,7 @@ impl Store {
     pub fn images_and_failures(&self) -> Result<(Vec<ImageRecord>, Vec<StoreError>), StoreError> {
         let names = self.image_names()?;
         let (mut images, mut failures) = (Vec::new(), Vec::new());
-        for image in shared_out(&names, |names| self.read_all(names))?
+        for image in in_shares(&names, |names| self.read_all(names))?
             .into_iter()
             .flatten()
         {
@@ -129,34 +123,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// Gives each of several threads its share of the names; the answers are in the names' order, and all threads have ended.
-fn shared_out<T: Send>(
-    names: &[Name],
-    work: impl Fn(&[Name]) -> Result<T, StoreError> + Sync,
-) -> Result<Vec<T>, StoreError> {
-    let threads = match names.len() {
-        few if few < MANY => 1,
-        _ => available_parallelism()
-            .map_or(1, NonZero::get)
-            .min(MOST_THREADS),
-    };
-    let share = names.len().div_ceil(threads);
-    let (own, others) = names.split_at(share);
-    let work = &work;
-    std::thread::scope(|scope| {
-        let start = |names| Builder::new().spawn_scoped(scope, move || work(names)).ok();
-        let others = others.chunks(share.max(1));
-        let others: Vec<_> = others.map(|names| (names, start(names))).collect();
-        let mut answers = vec![work(own)?];
-        for (names, thread) in others {
-            answers.push(match thread {
-                Some(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic))?,
-                // Where no thread can be had, the work is done here.
-                None => work(names)?,
-            });
-        }
-        Ok(answers)
-    })
 }

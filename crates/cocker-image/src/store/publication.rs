@@ -16,6 +16,7 @@ use super::{
 };
 use crate::staging::StagedFolder;
 use crate::{Digest, LayerId, Name, Reference, Version, measure_tree};
+use cocker_sys::fault;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fsync, mkdirat, openat, syncfs};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -101,9 +102,11 @@ impl NewImage {
             let json = self.write_layers()?;
             let staged = store.stage_record(&self.name, &self.version, json)?;
             // One pass over the file system costs less than an fsync for each of thousands of files.
-            syncfs(staged.folder.folder()).map_err(|errno| StoreError::Sync {
-                path: store.home.clone(),
-                source: errno.into(),
+            fault::step("image.sync", || syncfs(staged.folder.folder())).map_err(|errno| {
+                StoreError::Sync {
+                    path: store.home.clone(),
+                    source: errno.into(),
+                }
             })?;
             self.sealed = Some(staged);
         }
@@ -371,7 +374,7 @@ pub(super) fn seconds_now() -> u64 {
 
 /// Brings a folder's entries to disk; `path` is for the error.
 pub(super) fn sync(folder: BorrowedFd<'_>, path: PathBuf) -> Result<(), StoreError> {
-    fsync(folder).map_err(|errno| StoreError::Sync {
+    fault::step("store.sync", || fsync(folder)).map_err(|errno| StoreError::Sync {
         path,
         source: errno.into(),
     })
@@ -379,11 +382,11 @@ pub(super) fn sync(folder: BorrowedFd<'_>, path: PathBuf) -> Result<(), StoreErr
 
 /// Makes the folder for a layer's files as a root folder has to be: 0755, owned by 0:0.
 fn make_tree(folder: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    mkdirat(folder, "tree", Mode::RWXU)?;
+    fault::step("layer.tree", || mkdirat(folder, "tree", Mode::RWXU))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let tree = openat(folder, "tree", flags, Mode::empty())?;
     // Neither the umask nor a set-group-id folder above may have a say.
     fchown(&tree, Some(Uid::ROOT), Some(Gid::ROOT))?;
-    fchmod(&tree, Mode::from_raw_mode(0o755))?;
+    fault::step("layer.mode", || fchmod(&tree, Mode::from_raw_mode(0o755)))?;
     Ok(tree)
 }

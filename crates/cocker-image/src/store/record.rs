@@ -5,6 +5,7 @@
 use super::{LayerOrigin, Origin, StoreError};
 use crate::descent::open_beneath;
 use crate::{Digest, LayerId};
+use cocker_sys::fault;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, retry_on_intr};
@@ -93,8 +94,9 @@ pub(super) fn write<T: Serialize>(
     let mut text = serde_json::to_vec_pretty(record)?;
     text.push(b'\n');
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(&text)?;
+    let make = || openat(folder, name, flags, Mode::RUSR | Mode::WUSR);
+    let mut file = File::from(fault::step("record.make", make)?);
+    fault::step("record.write", || file.write_all(&text))?;
     Ok(file)
 }
 

@@ -14,6 +14,7 @@ use super::publication::{StagedImage, seconds_now, sync};
 use super::record::{FORMAT, ImageJson};
 use super::{Afterwards, IMAGES, ImageRecord, Leaving, Store, StoreError, StoreLock};
 use crate::{LayerId, Name, Reference, Version};
+use cocker_sys::fault;
 use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -49,8 +50,19 @@ impl Store {
             .open_versions(name)?
             .ok_or_else(|| failed(Errno::NOENT))?;
         let (from, to) = (image.version.as_str(), version.as_str());
-        renameat_with(&versions, from, &versions, to, RenameFlags::NOREPLACE).map_err(failed)?;
-        sync(versions.as_fd(), self.image_path(name))?;
+        fault::step("image.version", || {
+            renameat_with(&versions, from, &versions, to, RenameFlags::NOREPLACE)
+        })
+        .map_err(failed)?;
+        if let Err(error) = sync(versions.as_fd(), self.image_path(name)) {
+            // What cannot be brought to disk has not been done.
+            if let Err(errno) =
+                renameat_with(&versions, to, &versions, from, RenameFlags::NOREPLACE)
+            {
+                tracing::warn!(%errno, %name, to, "an image keeps its new version");
+            }
+            return Err(error);
+        }
         tracing::debug!(%name, from, to, "gave an image another version");
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! A file that appears under its name when it is whole, and of which nothing stays when it is not.
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, renameat, unlinkat};
+use cocker_sys::fault;
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, openat, renameat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::File;
@@ -78,24 +81,38 @@ impl OutputFile {
 
     /// Brings the file to disk and gives it its name.
     pub fn publish(mut self) -> Result<(), OutputError> {
-        let written = rustix::fs::fsync(&self.file).map_err(|errno| self.failed(errno.into()));
-        written?;
+        let written = fault::step("output.sync", || rustix::fs::fsync(&self.file));
+        written.map_err(|errno| self.failed(errno.into()))?;
+        let mut exchanged = false;
         let named = match (&self.staged, self.if_there) {
             (None, IfThere::Refuse) => self.link_as(&self.name),
             (None, IfThere::Replace) => {
-                let staged = staged_name(&self.name);
-                let linked = self.link_as(&staged);
+                let staged = whole_name(&self.name);
+                let linked = match self.link_as(&staged) {
+                    // One that was killed before the rename has left it.
+                    Err(Errno::EXIST) => unlinkat(&self.folder, &staged, AtFlags::empty())
+                        .and_then(|()| self.link_as(&staged)),
+                    linked => linked,
+                };
                 if linked.is_ok() {
                     self.staged = Some(staged);
                 }
-                linked.and_then(|()| self.rename())
+                linked
+                    .and_then(|()| self.rename())
+                    .map(|is_exchange| exchanged = is_exchange)
             }
             (Some(_), IfThere::Refuse) => self.rename_if_free(),
-            (Some(_), IfThere::Replace) => self.rename(),
+            (Some(_), IfThere::Replace) => self.rename().map(|is_exchange| exchanged = is_exchange),
         };
-        match named.and_then(|()| rustix::fs::fsync(&self.folder)) {
+        let sync = || rustix::fs::fsync(&self.folder);
+        let synced = named.and_then(|()| {
+            fault::step("output.sync.folder", sync).inspect_err(|_| self.take_back(exchanged))
+        });
+        match synced {
             Ok(()) => {
-                self.staged = None;
+                if !exchanged {
+                    self.staged = None;
+                }
                 Ok(())
             }
             Err(Errno::EXIST) => Err(OutputError::Exists {
@@ -106,18 +123,42 @@ impl OutputFile {
     }
 
     fn link_as(&self, name: &OsString) -> Result<(), Errno> {
-        linkat(&self.file, c"", &self.folder, name, AtFlags::EMPTY_PATH)
+        fault::step("output.link", || {
+            linkat(&self.file, c"", &self.folder, name, AtFlags::EMPTY_PATH)
+        })
     }
 
-    fn rename(&self) -> Result<(), Errno> {
+    /// Takes the place of what is there, which then has the staged name and goes with it; says whether there was anything.
+    fn rename(&self) -> Result<bool, Errno> {
         let staged = self.staged.as_ref().expect("it has a name");
-        renameat(&self.folder, staged, &self.folder, &self.name)
+        let exchange = || self.rename_with(staged, RenameFlags::EXCHANGE);
+        match fault::step("output.rename", exchange) {
+            // Nothing is there, or the file system cannot exchange.
+            Err(Errno::NOENT | Errno::INVAL) => {
+                renameat(&self.folder, staged, &self.folder, &self.name).map(|()| false)
+            }
+            exchanged => exchanged.map(|()| true),
+        }
+    }
+
+    fn rename_with(&self, staged: &OsString, flags: RenameFlags) -> Result<(), Errno> {
+        renameat_with(&self.folder, staged, &self.folder, &self.name, flags)
+    }
+
+    /// What cannot be brought to disk has not been made.
+    fn take_back(&self, exchanged: bool) {
+        let taken = match &self.staged {
+            Some(staged) if exchanged => self.rename_with(staged, RenameFlags::EXCHANGE),
+            _ => unlinkat(&self.folder, &self.name, AtFlags::empty()),
+        };
+        if let Err(errno) = taken {
+            tracing::warn!(%errno, path = %self.path.display(), "the file stays");
+        }
     }
 
     fn rename_if_free(&self) -> Result<(), Errno> {
         let staged = self.staged.as_ref().expect("it has a name");
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&self.folder, staged, &self.folder, &self.name, flags)
+        self.rename_with(staged, RenameFlags::NOREPLACE)
     }
 
     fn failed(&self, source: io::Error) -> OutputError {
@@ -150,7 +191,8 @@ fn is_there(folder: &OwnedFd, name: &OsString) -> Result<bool, Errno> {
 fn make(folder: &OwnedFd, name: &OsString) -> Result<(Option<OsString>, OwnedFd), Errno> {
     let mode = Mode::RUSR | Mode::WUSR;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    match openat(folder, ".", flags | OFlags::TMPFILE, mode) {
+    let nameless = || openat(folder, ".", flags | OFlags::TMPFILE, mode);
+    match fault::step("output.make", nameless) {
         Ok(file) => Ok((None, file)),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
             let staged = staged_name(name);
@@ -160,6 +202,15 @@ fn make(folder: &OwnedFd, name: &OsString) -> Result<(Option<OsString>, OwnedFd)
         }
         Err(errno) => Err(errno),
     }
+}
+
+/// Of a file that is whole, for the moment before it takes its place: one name for all, so that what a dead one has left makes
+/// way.
+fn whole_name(name: &OsString) -> OsString {
+    let mut staged = OsString::from(".");
+    staged.push(name);
+    staged.push(".new");
+    staged
 }
 
 fn staged_name(name: &OsString) -> OsString {

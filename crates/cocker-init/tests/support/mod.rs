@@ -64,9 +64,14 @@ impl Resident {
         let prepared = fcntl_dupfd_cloexec(theirs, 100).expect("a copy");
         let number = prepared.as_raw_fd();
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // SAFETY: between fork and exec the closure only calls dup2, which is async-signal-safe, and the source lies far
-        // above the target.
-        unsafe { command.pre_exec(move || duplicate(number, 3)) };
+        // As the sandbox leaves them, whatever whoever started the tests ignores.
+        let prepare = move || {
+            cocker_sys::signal::reset_all()?;
+            duplicate(number, 3)
+        };
+        // SAFETY: between fork and exec the closure only calls rt_sigaction and dup2, which are async-signal-safe, and the
+        // source lies far above the target.
+        unsafe { command.pre_exec(prepare) };
         let process = command.spawn().expect("the resident starts");
         let resident = Self {
             process,

@@ -177,6 +177,34 @@ pub(super) fn address_in(data: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// Whether an element is of one of those who have these addresses.
+pub(super) fn is_of(element: &Element, known: &[(Ipv4Addr, Option<Ipv6Addr>)]) -> bool {
+    let is_known = |address: IpAddr| {
+        let has = |(four, six): &(Ipv4Addr, Option<Ipv6Addr>)| match address {
+            IpAddr::V4(address) => *four == address,
+            IpAddr::V6(address) => *six == Some(address),
+        };
+        known.iter().any(has)
+    };
+    let key = &element.key;
+    let address: Option<IpAddr> = match element.set {
+        PORTS4 | PORTS6 => element.data.as_deref().and_then(address_in),
+        // Locally administered, and then the IPv4 address: see `hardware_for`.
+        SENDERS4 | SENDERS6 => key
+            .get(2..)
+            .and_then(|rest| rest.first_chunk::<4>())
+            .map(|octets| Ipv4Addr::from(*octets).into()),
+        UPLINKS6 | CONTAINERS6 => key
+            .first_chunk::<16>()
+            .map(|octets| Ipv6Addr::from(*octets).into()),
+        _ => key
+            .first_chunk::<4>()
+            .map(|octets| Ipv4Addr::from(*octets).into()),
+    };
+    // What cannot be read is not ours to judge.
+    address.is_none_or(is_known)
+}
+
 fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().into(),

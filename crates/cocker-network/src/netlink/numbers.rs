@@ -17,6 +17,7 @@ pub(crate) const NLA_F_NESTED: u16 = 32768;
 
 // linux/rtnetlink.h, if_link.h, if_addr.h, neighbour.h, veth.h
 pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_DELLINK: u16 = 17;
 pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_SETLINK: u16 = 19;
 pub(crate) const RTM_NEWADDR: u16 = 20;

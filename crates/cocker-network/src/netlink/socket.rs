@@ -3,6 +3,7 @@
 use super::attributes::{Attributes, number_ne, text};
 use super::message::{FLAGS, HEADER, Messages, SEQUENCE};
 use super::numbers::*;
+use cocker_sys::fault;
 use cocker_sys::socket::{NetlinkOption, set_netlink_option, set_send_buffer};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -80,7 +81,17 @@ impl Netlink {
     /// # Errors
     /// The first refusal. Route messages before and after it are done; of an nf_tables batch, nothing.
     pub(crate) fn change(&mut self, messages: Messages) -> Result<(), Refusal> {
-        self.change_and_ask(messages, |_| ControlFlow::Continue(()))
+        if messages.is_empty() {
+            return Ok(());
+        }
+        fault::before("netlink.change").map_err(|errno| Refusal {
+            what: "talk to the kernel".into(),
+            errno,
+            words: None,
+        })?;
+        self.change_and_ask(messages, |_| ControlFlow::Continue(()))?;
+        fault::after("netlink.change");
+        Ok(())
     }
 
     /// The same for messages that also ask, with every answer shown to `visit`.

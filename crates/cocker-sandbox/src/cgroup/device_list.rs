@@ -110,7 +110,7 @@ impl Cgroup {
             super::write_file(folder.as_fd(), "devices.allow", &legacy_line(rule))?;
         }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        rustix::fs::openat(&folder, "cgroup.procs", flags, Mode::empty())
+        rustix::fs::openat(&folder, super::LEGACY_DOOR, flags, Mode::empty())
     }
 }
 

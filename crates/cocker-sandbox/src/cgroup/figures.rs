@@ -18,7 +18,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What a sandbox has used since it was made, and uses now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,7 +111,7 @@ const LARGEST_SIZE: usize = 1024 * 1024;
 /// Reads the figures of sandboxes whose cgroup folders are in one folder: that one is opened once, since what an open costs
 /// the kernel is for the most part its way there.
 pub struct FigureReader {
-    hierarchies: Rc<Hierarchies>,
+    hierarchies: Arc<Hierarchies>,
     group: Group,
     /// The folder of all in v2; none where that is not there.
     unified: Option<OwnedFd>,
@@ -122,7 +122,7 @@ pub struct FigureReader {
 }
 
 impl FigureReader {
-    pub fn open(hierarchies: &Rc<Hierarchies>, group: &Group) -> FigureReader {
+    pub fn open(hierarchies: &Arc<Hierarchies>, group: &Group) -> FigureReader {
         let unified = hierarchies.unified();
         let legacy = hierarchies.all_legacy().iter();
         FigureReader {
@@ -131,7 +131,7 @@ impl FigureReader {
                 .map(|legacy| open_folder(legacy.folder.as_fd(), group.legacy()).ok())
                 .collect(),
             group: group.clone(),
-            hierarchies: Rc::clone(hierarchies),
+            hierarchies: Arc::clone(hierarchies),
             buffer: vec![0; USUAL_SIZE],
         }
     }

@@ -15,7 +15,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 /// Where the v2 hierarchy is mounted: alone, or beside v1.
 const PLACES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -95,10 +95,10 @@ pub(crate) struct Legacy {
 pub struct Hierarchies {
     unified: Option<OwnedFd>,
     /// Looked for when something is asked of it first: a listing never does.
-    legacy: OnceCell<Vec<Legacy>>,
+    legacy: OnceLock<Vec<Legacy>>,
     is_mounted: bool,
     is_unified_alone: bool,
-    controllers: OnceCell<String>,
+    controllers: OnceLock<String>,
 }
 
 impl Hierarchies {
@@ -113,10 +113,10 @@ impl Hierarchies {
             unified: mounted
                 .map(|(folder, _)| folder)
                 .or_else(|| open_without_a_name().ok()),
-            legacy: OnceCell::new(),
+            legacy: OnceLock::new(),
             is_mounted,
             is_unified_alone,
-            controllers: OnceCell::new(),
+            controllers: OnceLock::new(),
         }
     }
 
@@ -144,16 +144,26 @@ impl Hierarchies {
         });
         Hierarchies {
             unified: folder,
-            legacy: OnceCell::from(Vec::new()),
+            legacy: OnceLock::from(Vec::new()),
             is_mounted: true,
             is_unified_alone: true,
-            controllers: controllers.map_or_else(OnceCell::new, OnceCell::from),
+            controllers: controllers.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
 
     /// Whether v2 is mounted, so that somebody may manage it.
     pub(crate) fn is_mounted(&self) -> bool {
         self.is_mounted
+    }
+
+    /// Whether there is a v2 hierarchy.
+    pub fn has_unified(&self) -> bool {
+        self.unified.is_some()
+    }
+
+    /// Whether a hierarchy has this controller.
+    pub fn has(&self, controller: Controller) -> bool {
+        self.generation(controller).is_some()
     }
 
     /// The root of the v2 hierarchy; none on a kernel without it.

@@ -2,7 +2,7 @@
 
 use super::layout::{Controller, Generation};
 use super::writes::{self, Missing, Write};
-use super::{Cgroup, Legacy};
+use super::{Cgroup, LEGACY_DOOR, Legacy};
 use super::{make_below, make_by_path, open_folder, read_at, read_file, write_file};
 use crate::limits::Limits;
 use crate::plan::HostId;
@@ -127,7 +127,7 @@ impl From<Missing> for LimitError {
 
 impl Cgroup {
     /// Makes the folders in v1 where that has controllers, and lets `limits` hold for whatever will live in them. Returns
-    /// the files into which a process writes `0` to be there; none where v2 has everything.
+    /// the files into which a process of one thread writes `0` to be there; none where v2 has everything.
     pub(crate) fn limit_new(&self, limits: &Limits) -> Result<Vec<OwnedFd>, LimitError> {
         let mut doors = Vec::new();
         let all = self.hierarchies.all_legacy().iter();
@@ -291,20 +291,22 @@ impl Cgroup {
             if !is_cpuset {
                 return Ok(());
             }
+            let folder = open_folder(legacy.folder.as_fd(), made)?;
+            if has_cpuset(folder.as_fd())? {
+                return Ok(());
+            }
             let above = made.parent().filter(|it| !it.as_os_str().is_empty());
             let above = open_folder(legacy.folder.as_fd(), above.unwrap_or(Path::new(".")))?;
-            let made = open_folder(legacy.folder.as_fd(), made)?;
-            CPUSET_FILES
-                .iter()
-                .try_for_each(|file| take_over(above.as_fd(), made.as_fd(), file))
+            take_over_cpuset(above.as_fd(), folder.as_fd())
         })
     }
 
-    /// The file into which a process writes `0` to live in a v1 hierarchy.
+    /// The file into which a process of one thread writes `0` to live in a v1 hierarchy. Through `cgroup.procs` it would be
+    /// kept from forking meanwhile, like everybody on the host, for which the kernel waits a grace period of RCU: some milliseconds.
     fn door(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
         rustix::fs::openat2(
             &legacy.folder,
-            self.place.legacy().join("cgroup.procs"),
+            self.place.legacy().join(LEGACY_DOOR),
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
@@ -314,13 +316,8 @@ impl Cgroup {
     fn make_legacy(&self, legacy: &Legacy) -> Result<OwnedFd, Errno> {
         let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
         let made = |above: BorrowedFd<'_>, folder: BorrowedFd<'_>| match is_cpuset {
-            true => CPUSET_FILES.iter().try_for_each(|file| {
-                match read_file(folder, file)?.trim_end().is_empty() {
-                    true => take_over(above, folder, file),
-                    false => Ok(()),
-                }
-            }),
-            false => Ok(()),
+            true if !has_cpuset(folder)? => take_over_cpuset(above, folder),
+            _ => Ok(()),
         };
         // A parent may be removed between two steps by somebody who found it empty: then it is made again. One of our name
         // is left of a sandbox that is gone.
@@ -408,9 +405,24 @@ fn limits_something(legacy: &Legacy) -> bool {
     !legacy.controllers.is_empty() && legacy.controllers != [Controller::Devices]
 }
 
-/// A new folder of cpuset has neither processors nor memory, and nobody can live in it.
-fn take_over(above: BorrowedFd<'_>, folder: BorrowedFd<'_>, file: &str) -> Result<(), Errno> {
-    write_file(folder, file, read_file(above, file)?.trim_end())
+/// A new folder of cpuset has neither processors nor memory, and nobody can live in it; unless it has got both from the one
+/// above, as it does below one that [`take_over_cpuset`] has made ready.
+fn has_cpuset(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
+    for file in CPUSET_FILES {
+        if read_file(folder, file)?.trim_end().is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Gives a new folder what the one above has, and has those that come below it get it by themselves (cgroup-v1/cpusets.rst,
+/// cgroup.clone_children): for what is written the kernel compares all folders side by side, of which there may be a thousand.
+fn take_over_cpuset(above: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> Result<(), Errno> {
+    for file in CPUSET_FILES {
+        write_file(folder, file, read_file(above, file)?.trim_end())?;
+    }
+    write_file(folder, "cgroup.clone_children", "1")
 }
 
 fn making(legacy: &Legacy, source: Errno) -> LimitError {

@@ -20,6 +20,7 @@ pub(super) const SUPERVISOR: &str = "supervisor";
 
 /// What a scope is called, around the name of its sandbox.
 const SCOPE_HEAD: &str = "cocker-";
+const WAITING_HEAD: &str = "cocker.waits-";
 const SCOPE_TAIL: &str = ".scope";
 const SLICE_TAIL: &str = ".slice";
 
@@ -144,6 +145,18 @@ impl Place {
             None => self.folder.clone(),
             Some(scope) => scope.folder().join(SANDBOX),
         }
+    }
+
+    /// The unit for who waits until the sandbox is made again; its own is gone by then.
+    pub(super) fn waiting_scope(&self) -> Option<Scope> {
+        let scope = self.scope.as_ref()?;
+        let name = scope.unit.strip_prefix(SCOPE_HEAD)?;
+        Some(Scope {
+            // No sandbox's is called like this.
+            unit: format!("{WAITING_HEAD}{name}"),
+            slice: scope.slice.clone(),
+            description: format!("{}, to be booted again", scope.description),
+        })
     }
 
     /// The unit of systemd's that its folder in v2 belongs to.

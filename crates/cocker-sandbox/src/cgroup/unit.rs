@@ -28,6 +28,9 @@ use std::time::Duration;
 /// systemd's own socket: root is all that it wants, and no message bus has to be there.
 const SOCKET: &str = "/run/systemd/private";
 
+/// The unit that boots containers with the host, and shuts all down.
+const SERVICE: &str = "cocker.service";
+
 /// How long systemd may take for all of it. A busy one is slow: it does one thing at a time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -205,6 +208,53 @@ impl Asking {
     }
 }
 
+/// Has systemd move this process into a scope of its own; waits until it is there. A process that is there stays.
+pub(super) fn move_to(scope: &Scope) -> Result<(), UnitError> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    if own.lines().any(|line| line.ends_with(&scope.unit)) {
+        return Ok(());
+    }
+    let failed = |source| UnitError::Ask {
+        unit: scope.unit.clone(),
+        source,
+    };
+    let mut connection = Connection::open(SOCKET, PATIENCE).map_err(failed)?;
+    let mut serial = connection.call(&start(scope, getpid())).map_err(failed)?;
+    let mut is_taken = false;
+    let mut job = None;
+    loop {
+        let message = connection.next().map_err(failed)?;
+        let is_answer = message.reply_serial == serial;
+        if is_taken && is_removal(&message, &scope.unit) {
+            is_taken = false;
+            serial = connection.call(&start(scope, getpid())).map_err(failed)?;
+            continue;
+        }
+        match message.kind {
+            // Of whoever waited before, and has just ended.
+            ERROR if is_answer && message.error == EXISTS => is_taken = true,
+            ERROR if is_answer => {
+                return Err(UnitError::Refused {
+                    unit: scope.unit.clone(),
+                    why: message.texts().into_iter().next().unwrap_or(message.error),
+                });
+            }
+            RETURN if is_answer => job = message.texts().into_iter().next(),
+            _ => {}
+        }
+        let texts = message.texts();
+        if is_signal(&message, "JobRemoved") && job.is_some() && texts.get(1) == job.as_ref() {
+            return match texts.into_iter().nth(3).unwrap_or_default() {
+                result if result == "done" => Ok(()),
+                result => Err(UnitError::NotStarted {
+                    unit: scope.unit.clone(),
+                    result,
+                }),
+            };
+        }
+    }
+}
+
 /// Has systemd end a scope that nobody lives in; waits until that is done. Most end by themselves. Not one whose process had
 /// ended just before systemd put it there: then nothing tells systemd that it is empty.
 pub(super) fn end_empty(hierarchy: BorrowedFd<'_>, scope: &Scope) -> Result<(), UnitError> {
@@ -260,6 +310,10 @@ fn start(scope: &Scope, stander: Pid) -> Call<'static> {
         };
         property("Description", "s", &|it| it.text(&scope.description));
         property("Slice", "s", &|it| it.text(&scope.slice));
+        // When the host ends, what stops all containers in their order comes before systemd stops each.
+        property("Before", "as", &|it| {
+            it.array(4, |units| units.text(SERVICE));
+        });
         // Controllers, and the say about everything below.
         property("Delegate", "b", &|it| it.number(1));
         // How many there may be is our own limit's to say.
@@ -323,7 +377,7 @@ fn stand(parent: Pid) -> ! {
     let _ = rustix::process::setsid();
     let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     let is_alone = getppid() != Some(parent);
-    let closed = cocker_sys::execution::close_from(0, None);
+    let closed = cocker_sys::execution::close_from(0, &[]);
     if tied.is_err() || is_alone || closed.is_err() {
         exit_now(1)
     }

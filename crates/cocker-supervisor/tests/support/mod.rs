@@ -409,8 +409,10 @@ struct Plan {
 }
 
 impl Plan {
-    /// Makes the root process, and lays out the supervisor's descriptors.
+    /// Makes the root process, and lays out the supervisor's descriptors; as the sandbox does.
     fn carry_out(&self) -> std::io::Result<()> {
+        // Whatever whoever started the tests ignores.
+        cocker_sys::signal::reset_all()?;
         let mut argv = [std::ptr::null(); 8];
         for (slot, argument) in argv.iter_mut().zip(&self.argv) {
             *slot = argument.as_ptr();

@@ -1,6 +1,7 @@
 //! `attach`: the user's terminal on a session in a booted container.
 
 use crate::environment;
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::options::Attaching;
 use crate::output;
@@ -11,7 +12,6 @@ use cocker_engine::{AttachRequest, Ending, Engine, IfThere, Name, Title, Which};
 use cocker_recording::Encoder;
 use signal_hook::consts::SIGHUP;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 pub fn execute(attaching: Attaching) -> Result<ExitCode, Failure> {
     terminal::require()?;

@@ -3,12 +3,12 @@
 use super::attach;
 use crate::environment;
 use crate::escape::escape;
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::options::Booting;
 use crate::output;
 use crate::terminal;
 use cocker_engine::{BootRequest, Engine, Warning};
-use std::process::ExitCode;
 
 pub fn execute(booting: Booting) -> Result<ExitCode, Failure> {
     if booting.then_attach {
@@ -23,6 +23,7 @@ pub fn boot(engine: &Engine, booting: &Booting) -> Result<(), Failure> {
     let request = BootRequest {
         root_process: booting.root_process.clone(),
         limits: booting.limits.clone(),
+        restart: booting.restart,
     };
     for Warning { text, hint } in engine.boot(&booting.container, &request)? {
         output::complain(&format!(

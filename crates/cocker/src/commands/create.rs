@@ -2,11 +2,11 @@
 
 use super::boot;
 use crate::environment;
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::options::Creation;
 use crate::output;
 use crate::terminal;
-use std::process::ExitCode;
 
 pub fn execute(creation: Creation) -> Result<ExitCode, Failure> {
     let then_boot = creation.then_boot;

@@ -1,10 +1,11 @@
-//! `prune`, `df` and `check`: what nobody needs, what takes room, and whether all is as it should be.
+//! `prune`, `df`, `check` and `doctor`: what nobody needs, what takes room, and whether all is as it should be.
 
+use crate::environment;
 use crate::failure::Failure;
 use crate::listing::housekeeping as listing;
 use crate::options::{OutputForm, Pruning};
 use crate::output;
-use cocker_engine::{Engine, Grade};
+use cocker_engine::{Diagnosis, DoctorRequest, Engine, Grade, Outcome};
 
 pub fn prune(engine: &Engine, pruning: &Pruning) -> Result<(), Failure> {
     let pruned = engine.prune(pruning.mode, pruning.on_error)?;
@@ -37,4 +38,27 @@ pub fn check(engine: &Engine, form: OutputForm) -> Result<(), Failure> {
     };
     let failure = Failure::not_done(format!("cannot call the store sound: {things} wrong"));
     Err(failure.hint("the last column says what to do about each."))
+}
+
+/// Prints what was found and what became of it, and fails where something is left that is more than a hint.
+pub fn doctor(request: DoctorRequest, form: OutputForm) -> Result<(), Failure> {
+    let settings = environment::settings_about(None)?;
+    let found = cocker_engine::doctor(settings, request)?;
+    output::print(match form {
+        OutputForm::Json => listing::diagnoses_json(&found),
+        OutputForm::Plain => listing::diagnoses(&found),
+    })?;
+    let is_left =
+        |it: &&Diagnosis| it.finding.grade != Grade::Hint && it.outcome != Some(Outcome::Mended);
+    let things = match found.iter().filter(is_left).count() {
+        0 => return Ok(()),
+        1 => "1 thing is".to_string(),
+        more => format!("{more} things are"),
+    };
+    let failure = Failure::not_done(format!(
+        "cannot call all sound: {things} not as it should be"
+    ));
+    Err(failure.hint(
+        "each line says what to do; what `--fix` can mend, it mends without losing anything.",
+    ))
 }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod boot_all;
 mod convert;
 mod create;
 mod destroy;
@@ -19,6 +20,7 @@ mod root;
 mod run;
 mod sessions;
 mod set;
+mod several;
 mod shutdown;
 mod stack;
 mod stats;
@@ -26,10 +28,10 @@ mod top;
 mod transfer;
 
 use crate::environment;
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::options::{self, Command};
 use crate::output;
-use std::process::ExitCode;
 
 /// Does what was meant and says how the process ends.
 pub fn execute(command: Command) -> Result<ExitCode, Failure> {
@@ -75,8 +77,10 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Prune(pruning) => housekeeping::prune(&environment::engine()?, &pruning)?,
         Command::Df(form) => housekeeping::usage(&environment::engine()?, form)?,
         Command::Check(form) => housekeeping::check(&environment::engine()?, form)?,
+        Command::Doctor(request, form) => housekeeping::doctor(request, form)?,
         Command::Create(creation) => return create::execute(*creation),
         Command::Boot(booting) => return boot::execute(booting),
+        Command::BootAll => boot_all::execute(&environment::engine()?)?,
         Command::Attach(attaching) => return attach::execute(attaching),
         Command::Sessions(said) => sessions::execute(&environment::engine()?, &said)?,
         Command::Run(run) => return run::execute(*run),
@@ -85,6 +89,7 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Shutdown(container, timeout, on_error) => {
             shutdown::execute(&environment::engine()?, &container, timeout, on_error)?;
         }
+        Command::ShutdownAll(timeout) => shutdown::all(&environment::engine()?, timeout)?,
         Command::Kill(container, on_error) => {
             kill::execute(&environment::engine()?, &container, on_error)?
         }
@@ -109,6 +114,13 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::SetLimits(container, changes) => {
             set::limits(&environment::engine()?, &container, &changes)?;
         }
+        Command::SetRestart(container, policy) => {
+            set::restart(&environment::engine()?, &container, policy)?;
+        }
+        Command::Enable(container, after, on_error) => {
+            set::enabled(&environment::engine()?, &container, &after, on_error)?;
+        }
+        Command::Disable(container) => set::disabled(&environment::engine()?, &container)?,
         Command::Pause(container) => pause::pause(&environment::engine()?, &container)?,
         Command::Resume(container) => pause::resume(&environment::engine()?, &container)?,
         Command::Put(from, request) => {
@@ -119,7 +131,8 @@ pub fn execute(command: Command) -> Result<ExitCode, Failure> {
             let engine = environment::engine_about(Some(&request.container))?;
             files::get(&engine, to, &request)?;
         }
-        Command::Release(wait_status, boot) => environment::engine()?.release(wait_status, boot)?,
+        Command::Release(end) => environment::engine()?.release(end)?,
+        Command::BootAgain(lock) => environment::engine()?.boot_again(lock)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 use super::attach;
 use crate::environment;
+use crate::exit::ExitCode;
 use crate::failure::{self, Failure};
 use crate::options::{Company, Run};
 use crate::output;
@@ -17,7 +18,6 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGKILL};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// What a recording's file is called after.

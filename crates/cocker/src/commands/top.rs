@@ -8,6 +8,7 @@
 mod keys;
 mod view;
 
+use crate::exit::ExitCode;
 use crate::failure::Failure;
 use crate::signals::{self, Signals};
 use crate::standard_streams::Sink;
@@ -19,7 +20,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use view::{View, Wish};
 

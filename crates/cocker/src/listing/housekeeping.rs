@@ -1,8 +1,9 @@
-//! What `prune`, `df` and `check` print.
+//! What `prune`, `df`, `check` and `doctor` print.
 
 use super::{Column, harmless, json, size, table};
 use cocker_engine::{
-    ContainerUsage, Finding, Grade, ImageUsage, KindUsage, Pruned, PrunedKind, Usage,
+    ContainerUsage, Diagnosis, Finding, Grade, ImageUsage, KindUsage, Outcome, Pruned, PrunedKind,
+    Usage,
 };
 use serde::Serialize;
 use std::fmt::Write;
@@ -109,6 +110,46 @@ pub fn findings_json(findings: &[Finding]) -> String {
     json(entries.collect::<Vec<_>>())
 }
 
+/// What a doctor found; where something was to be mended, what became of it stands in the place of the remedy of what is mended, and
+/// behind that of what is not.
+pub fn diagnoses(diagnoses: &[Diagnosis]) -> String {
+    let row = |it: &Diagnosis| {
+        let remedy = match &it.outcome {
+            None => it.finding.remedy.clone(),
+            Some(Outcome::Mended) => "mended".into(),
+            Some(Outcome::Stays(why)) => format!("{} (not mended: {why})", it.finding.remedy),
+        };
+        [
+            grade(it.finding.grade).into(),
+            it.finding.thing.clone(),
+            it.finding.what.clone(),
+            remedy,
+        ]
+    };
+    let rows = diagnoses.iter().map(row).collect();
+    table(&FINDING_COLUMNS, FINDING_DASHES, 0, rows)
+}
+
+pub fn diagnoses_json(diagnoses: &[Diagnosis]) -> String {
+    let entries = diagnoses.iter().map(|it| DiagnosisEntry {
+        finding: FindingEntry {
+            grade: grade(it.finding.grade),
+            thing: &it.finding.thing,
+            finding: &it.finding.what,
+            remedy: &it.finding.remedy,
+        },
+        mended: it
+            .outcome
+            .as_ref()
+            .map(|outcome| *outcome == Outcome::Mended),
+        why_not: match &it.outcome {
+            Some(Outcome::Stays(why)) => Some(why),
+            _ => None,
+        },
+    });
+    json(entries.collect::<Vec<_>>())
+}
+
 fn kind(kind: PrunedKind) -> &'static str {
     match kind {
         PrunedKind::Leftover => "leftover",
@@ -125,6 +166,7 @@ fn grade(grade: Grade) -> &'static str {
     match grade {
         Grade::Wrong => "WRONG",
         Grade::Note => "NOTE",
+        Grade::Hint => "HINT",
     }
 }
 
@@ -139,11 +181,20 @@ struct PrunedEntry<'a> {
 
 #[derive(Serialize)]
 struct FindingEntry<'a> {
-    /// WRONG or NOTE.
+    /// WRONG, NOTE or HINT.
     grade: &'static str,
     thing: &'a str,
     finding: &'a str,
     remedy: &'a str,
+}
+
+#[derive(Serialize)]
+struct DiagnosisEntry<'a> {
+    #[serde(flatten)]
+    finding: FindingEntry<'a>,
+    /// Null where nothing was to be mended.
+    mended: Option<bool>,
+    why_not: Option<&'a String>,
 }
 
 #[derive(Serialize)]
@@ -307,6 +358,34 @@ free                  77 GB                 \n"
         let read: serde_json::Value = serde_json::from_str(&pruned_json(&all)).unwrap();
         assert_eq!(read[0]["name"], layer);
         assert_eq!(read[0]["size"], 43 << 20);
+    }
+
+    #[test]
+    fn what_was_mended_and_what_was_not_is_said() {
+        let of = |thing: &str, outcome| Diagnosis {
+            finding: Finding::wrong(thing, "is there for nobody", "cocker doctor --fix"),
+            outcome,
+        };
+        let all = [
+            of("link a", None),
+            of("link b", Some(Outcome::Mended)),
+            of("link c", Some(Outcome::Stays("Device busy".into()))),
+        ];
+        let shown = diagnoses(&all);
+        let ends: Vec<&str> = shown.lines().skip(2).map(|line| line.trim_end()).collect();
+        assert!(ends[0].ends_with("cocker doctor --fix"), "{shown}");
+        assert!(ends[1].ends_with(" mended"), "{shown}");
+        assert!(
+            ends[2].ends_with("cocker doctor --fix (not mended: Device busy)"),
+            "{shown}"
+        );
+        let read: serde_json::Value = serde_json::from_str(&diagnoses_json(&all)).unwrap();
+        assert_eq!(read[0]["mended"], serde_json::Value::Null);
+        assert_eq!(
+            (&read[1]["mended"], &read[1]["thing"]),
+            (&true.into(), &"link b".into())
+        );
+        assert_eq!(read[2]["why_not"], "Device busy");
     }
 
     #[test]

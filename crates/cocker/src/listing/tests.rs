@@ -31,6 +31,9 @@ fn container(name: &str, status: Status) -> ContainerSummary {
         oom_kills: Some(0),
         isolation: Isolation::Contained,
         confinement: cocker_engine::ConfinementSettings::default(),
+        restart: cocker_engine::RestartPolicy::No,
+        restarts: None,
+        enabled: None,
     }
 }
 
@@ -139,6 +142,9 @@ fn programs_read_json() {
             "no_new_privs": false, "hardened": false, "security": null
         },
         "oom_kills": 0,
+        "restart": { "policy": "no", "failures": 0, "last_failure": null, "again_in_ms": null },
+        "enabled": false,
+        "after": [],
     }]);
     assert_eq!(read, expected);
 

@@ -11,10 +11,10 @@ use super::{confinement, files, instantiation, limits, network, stack, transfer,
 use crate::failure::Failure;
 use clap_complete::Shell;
 use cocker_engine::{
-    Boot, ConfinementRequest, CreateRequest, ExportRequest, Follow, GetRequest, IfBooted,
-    ImportRequest, LimitChanges, Name, NewContainer, OnError, Original, PortMapping, PruneMode,
-    PutRequest, Reference, StackRequest, ToContainerRequest, ToImageRequest, Version, ViewPath,
-    VolumeRequest, WhileBooted,
+    Boot, ConfinementRequest, CreateRequest, Depth, DoctorMode, DoctorRequest, End, ExportRequest,
+    Follow, GetRequest, IfBooted, ImportRequest, LimitChanges, Name, NewContainer, OnError,
+    Original, PortMapping, PruneMode, PutRequest, Reference, RestartPolicy, StackRequest,
+    ToContainerRequest, ToImageRequest, Version, ViewPath, VolumeRequest, WhileBooted,
 };
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -63,14 +63,18 @@ pub enum Command {
     Prune(Pruning),
     Df(OutputForm),
     Check(OutputForm),
+    Doctor(DoctorRequest, OutputForm),
     Create(Box<Creation>),
     Boot(Booting),
+    /// All that are enabled.
+    BootAll,
     Attach(Attaching),
     Sessions(SessionsOf),
     Run(Box<Run>),
     Logs(Logs),
     Instantiate(Instantiation),
     Shutdown(Name, Duration, OnError),
+    ShutdownAll(Duration),
     Kill(Name, OnError),
     Destroy(Name, IfBooted, OnError),
     SetVip(Name, Ipv4Addr),
@@ -81,11 +85,15 @@ pub enum Command {
     SetVolume(Name, Vec<VolumeRequest>),
     SetIsolation(Name, Box<ConfinementRequest>),
     SetLimits(Name, Box<LimitChanges>),
+    SetRestart(Name, RestartPolicy),
+    Enable(Name, Vec<Name>, OnError),
+    Disable(Name),
     Pause(Name),
     Resume(Name),
     Put(PutSource, PutRequest),
     Get(GetTarget, GetRequest),
-    Release(i32, Boot),
+    Release(End),
+    BootAgain(i32),
 }
 
 /// Where the files come from that `put` copies.
@@ -158,6 +166,7 @@ pub struct Booting {
     pub limits: LimitChanges,
     /// `-t`.
     pub then_attach: bool,
+    pub restart: Option<RestartPolicy>,
 }
 
 impl Options {
@@ -229,8 +238,21 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         }),
         Said::Df(said) => Command::Df(output_form(&said)),
         Said::Check(said) => Command::Check(output_form(&said)),
+        Said::Doctor(said) => {
+            let request = DoctorRequest {
+                mode: match said.fix {
+                    true => DoctorMode::Mend,
+                    false => DoctorMode::Look,
+                },
+                depth: match said.deep {
+                    true => Depth::Digests,
+                    false => Depth::Sizes,
+                },
+            };
+            Command::Doctor(request, output_form(&said.form))
+        }
         Said::Create(said) => create(*said)?,
-        Said::Boot(said) => Command::Boot(boot(name(said.container.name())?, said.options)?),
+        Said::Boot(said) => boot_one_or_all(said)?,
         Said::Attach(said) => session::attach(said, on_error)?,
         Said::Sessions(said) => session::sessions(&said)?,
         Said::Run(said) => Command::Run(Box::new(run::run(said, on_error)?)),
@@ -241,7 +263,10 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
                 .timeout
                 .as_deref()
                 .map_or(Ok(DEFAULT_TIMEOUT), timeout)?;
-            Command::Shutdown(name(said.container.name())?, timeout, on_error)
+            match one_or_all("shutdown", &said.container, ("--all", said.all))? {
+                Some(container) => Command::Shutdown(container, timeout, on_error),
+                None => Command::ShutdownAll(timeout),
+            }
         }
         Said::Kill(container) => Command::Kill(name(container.name())?, on_error),
         Said::Destroy(said) => {
@@ -268,6 +293,15 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         }
         Said::SetIsolation(said) => confinement::set_isolation(&said)?,
         Said::SetLimits(said) => limits::set_limits(&said)?,
+        Said::SetRestart(said) => {
+            Command::SetRestart(name(said.container.name())?, restart_policy(&said.restart)?)
+        }
+        Said::Enable(said) => Command::Enable(
+            name(said.container.name())?,
+            said.after.as_deref().map_or(Ok(Vec::new()), names)?,
+            on_error,
+        ),
+        Said::Disable(container) => Command::Disable(name(container.name())?),
         Said::Pause(container) => Command::Pause(name(container.name())?),
         Said::Resume(container) => Command::Resume(name(container.name())?),
         Said::Put(said) => files::put(said, on_error)?,
@@ -276,13 +310,22 @@ fn command(said: Said, on_error: OnError) -> Result<Command, Failure> {
         Said::Completion { shell } => Command::Completion(shell),
         // Both spellings answer a question for help themselves, each with its own text.
         Said::Help { .. } => Command::Help(super::seed::HELP.into()),
-        Said::Release { wait_status, boot } => {
-            let boot = match boot {
+        Said::Release {
+            wait_status,
+            boot,
+            manner,
+            ran_ms,
+        } => Command::Release(End {
+            wait_status,
+            boot: match boot {
                 said::BootStage::Done => Boot::Done,
                 said::BootStage::UnderWay => Boot::UnderWay,
-            };
-            Command::Release(wait_status, boot)
-        }
+                said::BootStage::BrokenOff => Boot::BrokenOff,
+            },
+            was_asked_for: manner == said::EndManner::Asked,
+            ran: Duration::from_millis(ran_ms),
+        }),
+        Said::BootAgain { lock } => Command::BootAgain(lock),
     })
 }
 
@@ -315,6 +358,10 @@ fn new_container(name: Name, said: &said::CreateOptions) -> Result<NewContainer,
         isolation: confinement::isolation(said)?,
         confinement: confinement::confinement(&said.confinement)?,
         network: network::network(said)?,
+        restart: said
+            .restart
+            .as_deref()
+            .map_or(Ok(RestartPolicy::No), restart_policy)?,
     })
 }
 
@@ -358,6 +405,54 @@ fn original(is_kept: bool) -> Original {
     }
 }
 
+fn boot_one_or_all(said: said::Boot) -> Result<Command, Failure> {
+    let restart = said.restart.as_deref().map(restart_policy).transpose()?;
+    let all = ("--all-enabled", said.all_enabled);
+    let Some(container) = one_or_all("boot", &said.container, all)? else {
+        let given = restart.map(|_| "--restart");
+        let given = given.or_else(|| given_boot_option(&said.options));
+        return match given {
+            None => Ok(Command::BootAll),
+            Some(option) => Err(Failure::usage(format!(
+                "`{option}` means nothing with `--all-enabled`"
+            ))),
+        };
+    };
+    Ok(Command::Boot(Booting {
+        restart,
+        ..boot(container, said.options)?
+    }))
+}
+
+/// None: all that `all` is for.
+fn one_or_all(
+    command: &str,
+    container: &said::AContainer,
+    (all, is_given): (&str, bool),
+) -> Result<Option<Name>, Failure> {
+    match (container.name(), is_given) {
+        (Some(text), false) => name(text).map(Some),
+        (None, true) => Ok(None),
+        (Some(_), true) => Err(Failure::usage(format!(
+            "a container and `{all}` exclude each other"
+        ))),
+        (None, false) => Err(Failure::usage(format!(
+            "`{command}` needs a container, or `{all}`"
+        ))),
+    }
+}
+
+fn restart_policy(text: &str) -> Result<RestartPolicy, Failure> {
+    text.parse().map_err(|_| {
+        Failure::usage(format!("`--restart {text}` is no restart policy"))
+            .hint("there are no, on-failure, on-failure:N with N from 1 on, and always.")
+    })
+}
+
+fn names(text: &str) -> Result<Vec<Name>, Failure> {
+    text.split(',').map(name).collect()
+}
+
 fn boot(container: Name, said: BootOptions) -> Result<Booting, Failure> {
     let root_process = said.exec.as_deref().map(root_process).transpose()?;
     Ok(Booting {
@@ -365,6 +460,7 @@ fn boot(container: Name, said: BootOptions) -> Result<Booting, Failure> {
         root_process,
         limits: limits::changes(&said.limits)?,
         then_attach: said.attach,
+        restart: None,
     })
 }
 
@@ -390,11 +486,15 @@ fn logs(said: &said::Logs, on_error: OnError) -> Result<Logs, Failure> {
     })
 }
 
-fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {
+fn given_boot_option(said: &BootOptions) -> Option<&'static str> {
     let given = [("--attach", said.attach), ("--exec", said.exec.is_some())];
     let given = given.iter().find(|(_, given)| *given);
     let given = given.map(|(option, _)| *option);
-    match given.or_else(|| limits::given(&said.limits)) {
+    given.or_else(|| limits::given(&said.limits))
+}
+
+fn refuse_boot_options(said: &BootOptions) -> Result<(), Failure> {
+    match given_boot_option(said) {
         None => Ok(()),
         Some(option) => Err(Failure::usage(format!(
             "`{option}` means nothing without `--boot`"

@@ -69,9 +69,11 @@ pub enum Said {
     Df(ForPrograms),
     /// Look whether everything is as it should be; changes nothing
     Check(ForPrograms),
+    /// Look for what could be wrong with the store, what is left in the kernel, and the host; say cause and remedy
+    Doctor(Doctor),
     /// Make a container from stacked images, the first lowest
     Create(Box<Create>),
-    /// Boot a container
+    /// Boot a container, or all that are enabled
     Boot(Boot),
     /// Come back to a session of a booted container that nobody looks at, or open a new one
     Attach(Attach),
@@ -90,7 +92,7 @@ pub enum Said {
     Logs(Logs),
     /// Replace keys in files of a container by values: all of them, or nothing
     Instantiate(Instantiate),
-    /// Shut a container down: TERM, wait, KILL
+    /// Shut a container down, or all: TERM, wait, KILL
     Shutdown(Shutdown),
     /// Kill a container at once
     Kill(TheContainer),
@@ -106,6 +108,12 @@ pub enum Said {
     SetVolume(SetVolume),
     /// Say anew what keeps a stopped container's root from the kernel; what is not said is as usual
     SetIsolation(SetIsolation),
+    /// Say what is done when a container has ended by itself, booted or stopped
+    SetRestart(SetRestart),
+    /// Have a container booted with the host
+    Enable(Enable),
+    /// Have a container not booted with the host any more
+    Disable(TheContainer),
     /// Change what a container may use, booted or stopped: all that is said, or nothing
     SetLimits(SetLimits),
     /// Let every process of a booted container stand still
@@ -131,6 +139,16 @@ pub enum Said {
         wait_status: i32,
         /// Whether the client that boots the container has done so
         boot: BootStage,
+        /// Whether somebody wanted the end
+        manner: EndManner,
+        /// How long it was booted
+        ran_ms: u64,
+    },
+    /// What comes after that where the restart policy wants it
+    #[command(hide = true)]
+    BootAgain {
+        /// The descriptor with the lock
+        lock: i32,
     },
 }
 
@@ -138,6 +156,13 @@ pub enum Said {
 pub enum BootStage {
     Done,
     UnderWay,
+    BrokenOff,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndManner {
+    Asked,
+    Unasked,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
@@ -184,6 +209,18 @@ pub struct Top {
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Doctor {
+    /// Mend what can be mended without losing anything
+    #[arg(long)]
+    pub fix: bool,
+    /// Read every file of every layer as well, as `check` does
+    #[arg(long)]
+    pub deep: bool,
+    #[command(flatten)]
+    pub form: ForPrograms,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct Prune {
     /// Only show what would be removed
     #[arg(long)]
@@ -206,6 +243,17 @@ pub struct TheContainer {
         required_unless_present = "container",
         conflicts_with = "container"
     )]
+    first_word: Option<String>,
+    /// The container's name
+    #[arg(short, long, value_name = "C", hide_short_help = true)]
+    container: Option<String>,
+}
+
+// A container said so, or several in another way.
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct AContainer {
+    /// The container's name
+    #[arg(value_name = "C", conflicts_with = "container")]
     first_word: Option<String>,
     /// The container's name
     #[arg(short, long, value_name = "C", hide_short_help = true)]
@@ -345,6 +393,9 @@ pub struct CreateOptions {
     /// Whose ids it has: the host's, with few of their rights; by default its own
     #[arg(long, value_name = "host")]
     pub userns: Option<String>,
+    /// What is done when it has ended by itself; nothing by default
+    #[arg(long, value_name = "no|on-failure[:N]|always")]
+    pub restart: Option<String>,
     #[command(flatten)]
     pub confinement: ConfinementOptions,
 }
@@ -446,9 +497,33 @@ pub struct SetLimits {
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct Boot {
     #[command(flatten)]
-    pub container: TheContainer,
+    pub container: AContainer,
+    /// Boot all that are enabled and not booted yet, each after what it is to come after
+    #[arg(long)]
+    pub all_enabled: bool,
+    /// What is done when it has ended by itself, from now on
+    #[arg(long, value_name = "no|on-failure[:N]|always")]
+    pub restart: Option<String>,
     #[command(flatten)]
     pub options: BootOptions,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct SetRestart {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// Nothing; boot it again where it has failed, at most N times in a row; or boot it again in any case
+    #[arg(long, value_name = "no|on-failure[:N]|always")]
+    pub restart: String,
+}
+
+#[derive(Args, Debug, Default, PartialEq, Eq)]
+pub struct Enable {
+    #[command(flatten)]
+    pub container: TheContainer,
+    /// The containers that are booted before it, where they are enabled
+    #[arg(long, value_name = "D[,E]…")]
+    pub after: Option<String>,
 }
 
 #[derive(Args, Debug, Default, PartialEq, Eq)]
@@ -539,7 +614,10 @@ pub struct Logs {
 #[derive(Args, Debug, Default, PartialEq, Eq)]
 pub struct Shutdown {
     #[command(flatten)]
-    pub container: TheContainer,
+    pub container: AContainer,
+    /// Shut all down that are booted, those first that come after others
+    #[arg(long)]
+    pub all: bool,
     /// How long to wait before KILL; 10 by default
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub timeout: Option<String>,
@@ -815,6 +893,19 @@ impl TheContainer {
 
     pub fn name(&self) -> &str {
         one_of(&self.first_word, &self.container)
+    }
+}
+
+impl AContainer {
+    pub fn by_option(container: Option<String>) -> AContainer {
+        AContainer {
+            first_word: None,
+            container,
+        }
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.first_word.as_deref().or(self.container.as_deref())
     }
 }
 

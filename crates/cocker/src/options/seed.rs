@@ -4,8 +4,8 @@
 
 use super::meaning::{self, Command, Options};
 use super::said::{
-    self, BootOptions, ConfinementOptions, CreateOptions, Everywhere, LimitOptions, Said,
-    TheContainer, TheImage,
+    self, AContainer, BootOptions, ConfinementOptions, CreateOptions, Everywhere, LimitOptions,
+    Said, TheContainer, TheImage,
 };
 use crate::failure::Failure;
 use std::ffi::OsString;
@@ -89,6 +89,10 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--no-new-privs", "", Takes::Nothing),
     ("--hardened", "", Takes::Nothing),
     ("--security", "", Takes::Value),
+    ("--restart", "", Takes::Value),
+    ("--after", "", Takes::Value),
+    ("--all", "", Takes::Nothing),
+    ("--all-enabled", "", Takes::Nothing),
     ("--cpus", "", Takes::Value),
     ("--cpu-quota", "", Takes::Value),
     ("--cpu-weight", "", Takes::Value),
@@ -109,6 +113,8 @@ const OPTIONS: &[(&str, &str, Takes)] = &[
     ("--live", "", Takes::Nothing),
     ("--interval", "", Takes::Value),
     ("--dry-run", "", Takes::Nothing),
+    ("--fix", "", Takes::Nothing),
+    ("--deep", "", Takes::Nothing),
     ("--compress", "", Takes::Value),
     ("--image-file", "", Takes::Value),
     ("--ref", "", Takes::Value),
@@ -255,7 +261,9 @@ impl Words {
                 boot_options: self.boot_options()?,
             })),
             "boot" => Said::Boot(said::Boot {
-                container: self.container()?,
+                container: AContainer::by_option(self.text("--container")?),
+                all_enabled: self.flag("--all-enabled"),
+                restart: self.text("--restart")?,
                 options: self.boot_options()?,
             }),
             "attach" => Said::Attach(said::Attach {
@@ -278,7 +286,8 @@ impl Words {
                 arguments: Vec::new(),
             }),
             "shutdown" => Said::Shutdown(said::Shutdown {
-                container: self.container()?,
+                container: AContainer::by_option(self.text("--container")?),
+                all: self.flag("--all"),
                 timeout: self.text("--timeout")?,
             }),
             "kill" => Said::Kill(self.container()?),
@@ -315,6 +324,15 @@ impl Words {
                 container: self.container()?,
                 limits: self.limit_options()?,
             }),
+            "set_restart" => Said::SetRestart(said::SetRestart {
+                container: self.container()?,
+                restart: self.needed_text("--restart")?,
+            }),
+            "enable" => Said::Enable(said::Enable {
+                container: self.container()?,
+                after: self.text("--after")?,
+            }),
+            "disable" => Said::Disable(self.container()?),
             "pause" => Said::Pause(self.container()?),
             "resume" => Said::Resume(self.container()?),
             "version" => Said::SetVersion(said::SetVersion {
@@ -328,6 +346,11 @@ impl Words {
             "del_image" => Said::RmImage(self.image()?),
             "prune" => Said::Prune(said::Prune {
                 dry_run: self.flag("--dry-run"),
+                form: self.for_programs()?,
+            }),
+            "doctor" => Said::Doctor(said::Doctor {
+                fix: self.flag("--fix"),
+                deep: self.flag("--deep"),
                 form: self.for_programs()?,
             }),
             "to_image" => Said::ToImage(said::ToImage {
@@ -476,6 +499,7 @@ impl Words {
             port_mapping: self.text("--port-mapping")?,
             privileged: self.flag("--privileged"),
             userns: self.text("--userns")?,
+            restart: self.text("--restart")?,
             confinement: self.confinement_options()?,
         })
     }

@@ -2,11 +2,11 @@
 
 use super::*;
 use cocker_engine::{
-    Boot, BridgeRequest, Compression, CreateRequest, Follow, Form, GetRequest, IfBooted, IfThere,
-    Isolation, LimitChanges, Name, NetworkRequest, NewContainer, OnError, Original, PortMapping,
-    Program, PruneMode, PutRequest, Reference, Rules, RunRequest, StackRequest, ToContainerRequest,
-    ToImageRequest, Unruled, UserRequest, Variable, Version, VolumeAccess, VolumeRequest,
-    WhileBooted, Who,
+    Boot, BridgeRequest, Compression, CreateRequest, Depth, DoctorMode, DoctorRequest, End, Follow,
+    Form, GetRequest, IfBooted, IfThere, Isolation, LimitChanges, Name, NetworkRequest,
+    NewContainer, OnError, Original, PortMapping, Program, PruneMode, PutRequest, Reference,
+    RestartPolicy, Rules, RunRequest, StackRequest, ToContainerRequest, ToImageRequest, Unruled,
+    UserRequest, Variable, Version, VolumeAccess, VolumeRequest, WhileBooted, Who,
 };
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -74,6 +74,11 @@ const SPELLINGS: &[(&str, &str)] = &[
         "install-test --version 1.0",
     ),
     ("-a prune", "prune"),
+    ("-a doctor", "doctor"),
+    (
+        "-a doctor --fix --deep --format json",
+        "doctor --deep --fix --format=json",
+    ),
     ("-a prune --dry-run -f", "prune -f --dry-run"),
     ("--format json -a prune", "prune --format json"),
     ("-s df", "df"),
@@ -124,6 +129,29 @@ const SPELLINGS: &[(&str, &str)] = &[
         "-a set_limits -c C --io-max /dev/a:wbps=1M --io-max 8:0:riops=5",
         "set-limits C --io-max /dev/a:wbps=1M --io-max 8:0:riops=5",
     ),
+    (
+        "-a create -m a --restart always",
+        "create -m a --restart=always",
+    ),
+    (
+        "-a boot -c C --restart on-failure:3",
+        "boot C --restart on-failure:3",
+    ),
+    ("-a boot --all-enabled", "boot --all-enabled"),
+    (
+        "-a shutdown --all --timeout 3",
+        "shutdown --all --timeout 3",
+    ),
+    (
+        "-a set_restart -c C --restart no",
+        "set-restart C --restart no",
+    ),
+    ("-a enable -c C", "enable C"),
+    (
+        "-a enable -c C --after a,b -f",
+        "enable C --after a,b --forcely",
+    ),
+    ("-a disable -c C", "disable C"),
     ("-a pause -c C", "pause C"),
     ("-a resume -c C", "resume C"),
     ("-a attach -c C", "attach C"),
@@ -361,11 +389,24 @@ fn what_is_said_is_what_is_meant() {
         value: "1".into(),
     };
     assert_eq!(run.request.environment, [variable]);
-    assert_eq!(meant("release 256 done"), Command::Release(256, Boot::Done));
+    let end = End {
+        wait_status: 256,
+        boot: Boot::Done,
+        was_asked_for: false,
+        ran: Duration::from_millis(1500),
+    };
     assert_eq!(
-        meant("release 9 under-way"),
-        Command::Release(9, Boot::UnderWay)
+        meant("release 256 done unasked 1500"),
+        Command::Release(end)
     );
+    let end = End {
+        wait_status: 9,
+        boot: Boot::UnderWay,
+        was_asked_for: true,
+        ran: Duration::ZERO,
+    };
+    assert_eq!(meant("release 9 under-way asked 0"), Command::Release(end));
+    assert_eq!(meant("boot-again 65"), Command::BootAgain(65));
     assert_eq!(meant("-s images"), Command::Images(ListingForm::Table));
     assert_eq!(meant("images -q"), Command::Images(ListingForm::Names));
     assert!(understood("-d images").unwrap().debug);
@@ -531,6 +572,7 @@ fn a_container_is_made_as_it_was_said() {
         root_process: Some(["p", "a b"].map(OsString::from).to_vec()),
         limits: LimitChanges::default(),
         then_attach: true,
+        restart: None,
     };
     let container = NewContainer {
         name: name("base"),
@@ -545,6 +587,7 @@ fn a_container_is_made_as_it_was_said() {
         isolation: Isolation::Privileged,
         confinement: cocker_engine::ConfinementRequest::default(),
         network: NetworkRequest::Host,
+        restart: RestartPolicy::No,
     };
     let images = Reference::parse_list("base:1,top").unwrap();
     let creation = Creation {
@@ -621,6 +664,7 @@ fn what_is_converted_is_what_was_said() {
             isolation: Isolation::Contained,
             confinement: cocker_engine::ConfinementRequest::default(),
             network: NetworkRequest::Host,
+            restart: RestartPolicy::No,
         },
         original: Original::Stays,
     };
@@ -632,6 +676,55 @@ fn what_is_converted_is_what_was_said() {
         ..request
     };
     assert_eq!(meant(line), Command::ToContainer(alone));
+}
+
+#[test]
+fn what_happens_after_the_end_is_what_was_said() {
+    let on_failure = |most| RestartPolicy::OnFailure { most };
+    for (text, policy) in [
+        ("no", RestartPolicy::No),
+        ("always", RestartPolicy::Always),
+        ("on-failure", on_failure(None)),
+        ("on-failure:7", on_failure(Some(7))),
+    ] {
+        let line = format!("set-restart C --restart {text}");
+        assert_eq!(meant(&line), Command::SetRestart(name("C"), policy));
+        match meant(&format!("create -m a -b --restart {text}")) {
+            Command::Create(creation) => {
+                assert_eq!(creation.request.container.restart, policy);
+                // It is the container's own by then.
+                assert_eq!(creation.then_boot.expect("-b is said").restart, None);
+            }
+            other => panic!("{other:?}"),
+        }
+        match meant(&format!("boot C --restart {text}")) {
+            Command::Boot(booting) => assert_eq!(booting.restart, Some(policy)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let after = vec![name("a"), name("b")];
+    assert_eq!(
+        meant("enable C --after a,b"),
+        Command::Enable(name("C"), after, OnError::Stop)
+    );
+    for line in [
+        "set-restart C",
+        "set-restart C --restart unless-stopped",
+        "set-restart C --restart on-failure:0",
+        "create -m a --restart 3",
+        "boot",
+        "boot C --all-enabled",
+        "boot --all-enabled --restart no",
+        "boot --all-enabled -t",
+        "boot --all-enabled --cpus 0",
+        "shutdown",
+        "shutdown C --all",
+        "enable",
+        "enable C --after a,,b",
+        "disable C --after a",
+    ] {
+        assert!(understood(line).is_err(), "{line}");
+    }
 }
 
 #[test]
@@ -914,6 +1007,9 @@ fn wrong_usage_is_refused() {
         "-s df --dry-run",
         "df --dry-run",
         "-a prune --dry-run=yes",
+        "-a doctor --fix=yes",
+        "doctor web",
+        "-s check --fix",
         "prune web",
         "images --format xml",
         "-s images --format json -q",
@@ -989,4 +1085,15 @@ fn housekeeping_means_what_was_said() {
         meant("-s check --format json"),
         Command::Check(OutputForm::Json)
     );
+    let look = DoctorRequest {
+        mode: DoctorMode::Look,
+        depth: Depth::Sizes,
+    };
+    assert_eq!(meant("-a doctor"), Command::Doctor(look, OutputForm::Plain));
+    let mend = DoctorRequest {
+        mode: DoctorMode::Mend,
+        depth: Depth::Digests,
+    };
+    let meant = meant("doctor --fix --deep --format json");
+    assert_eq!(meant, Command::Doctor(mend, OutputForm::Json));
 }

@@ -8,8 +8,35 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 pub fn trials() -> Vec<Trial> {
-    let name = "host_systemd::a_container_has_a_scope_that_goes_with_it_however_it_ends";
-    vec![Trial::test(name, || Ok(run(&[SCOPE, KILLED].concat())?))]
+    let scope = "host_systemd::a_container_has_a_scope_that_goes_with_it_however_it_ends";
+    let service = "host_systemd::containers_are_booted_and_shut_down_with_the_host";
+    vec![
+        Trial::test(scope, || Ok(run(&[IMAGE, SCOPE, KILLED].concat())?)),
+        Trial::test(service, || Ok(boot_twice()?)),
+    ]
+}
+
+/// Lays the unit down as `make install` does, has the machine go off by systemd, and looks what the next boot finds.
+fn boot_twice() -> Result<(), String> {
+    let kernel = crate::kernel()?;
+    let slowness = Accelerator::of_this_machine(kernel).slowness();
+    let head = format!("patience=$((10 * {slowness}))\n{COMMON}");
+    let unit = include_str!("../../../../packaging/cocker.service");
+    let unit = unit.replace("@PREFIX@/bin/cocker", "/box/cocker");
+    let unit = format!("cat > /etc/systemd/system/cocker.service <<'END'\n{unit}END\n");
+    let mut machine = Machine::new(kernel).disk(Disk::debian()?).with_systemd();
+
+    let mut running = machine.start(&[&head, &unit, IMAGE, ENABLE, AGAIN, OFF].concat());
+    running.until_prints("going off", PATIENCE);
+    // The command is stopped with everything else, and says no more.
+    let _ = running.until_off(PATIENCE, |_| ());
+    drop(running);
+
+    let outcome = machine.boot(&format!("{head}{NEXT_BOOT}"), PATIENCE);
+    match outcome.status {
+        0 => Ok(()),
+        status => Err(format!("exit status {status}\n{}", outcome.output)),
+    }
 }
 
 /// Runs a script in a machine of its own; it ends at the first thing that is not as it should be.
@@ -43,6 +70,9 @@ parent() { sed -n 's/^PPid:\t//p' /proc/$1/status; }
 units() { systemctl list-units --all --plain --no-legend 'cocker-*'; }
 nothing_is_left() { [ -z "$(units)" ] && [ -z "$(find /sys/fs/cgroup -name 'cocker-*')" ]; }
 same "$(cat /proc/1/comm)" systemd
+"#;
+
+const IMAGE: &str = r#"
 holds "$(cocker -a install_test)" OK
 holds "$(cocker create -m test -c web)" OK
 "#;
@@ -145,4 +175,87 @@ eventually nothing_is_left
 leave_empty
 cocker destroy web
 nothing_is_left
+"#;
+
+/// Two containers that note when they begin and end, one after the other.
+const ENABLE: &str = r#"
+cocker destroy web
+mkdir -p /var/notes
+note() { echo "/bin/sh -c 'trap \"echo $1 ends >> /notes/all; exit\" TERM; echo $1 begins >> /notes/all; while :; do sleep 0.1; done'"; }
+for name in web db; do
+    cocker create -m test -c $name --privileged --volume /var/notes:/notes
+    cocker boot $name -e "$(note $name)"
+    cocker kill $name
+done
+cocker create -m test -c other
+cocker enable web --after db
+cocker enable db
+rm -f /var/notes/all
+systemctl daemon-reload
+systemctl enable cocker.service
+systemctl start cocker.service
+begun() { [ "$(grep -c begins /var/notes/all)" = 2 ]; }
+eventually begun
+[ -n "$(root web)" ] && [ -n "$(root db)" ] && [ -z "$(root other)" ]
+systemctl stop cocker.service
+same "$(root web)$(root db)" ""
+same "$(grep ends /var/notes/all)" "web ends
+db ends"
+systemctl start cocker.service
+cocker boot other
+"#;
+
+/// The restart policy, where a scope must go before the next one of its name comes.
+const AGAIN: &str = r#"
+cocker create -m test -c again --restart always
+cocker boot again
+own=$(cut -d: -f3 /proc/$(root again)/cgroup)
+before=
+another() { now=$(root again); [ -n "$now" ] && [ "$now" != "$before" ]; }
+for round in 1 2 3; do
+    before=$(root again)
+    kill -9 $before
+    eventually another
+    same "$(cut -d: -f3 /proc/$(root again)/cgroup)" "$own"
+done
+printf '%-511s\n' 'stage=booted failures=20 due=0 why=often' | dd of=/var/cocker/containers/again/restart conv=notrunc status=none
+kill -9 $(root again)
+waits() { systemctl --quiet is-active "cocker.waits-again.*.scope" && ! ls -d /sys/fs/cgroup/cocker.slice/cocker-again.*; }
+eventually waits
+holds "$(cocker -s containers)" "RESTARTING(in "
+systemctl stop "cocker.waits-again.*.scope"
+holds "$(cocker -s containers | grep ^again)" STOPPED
+cocker boot again
+cocker shutdown again
+"#;
+
+const OFF: &str = r#"
+rm /var/notes/all; touch /var/notes/all
+sync
+echo going off
+systemctl poweroff --no-block
+sleep 1000
+"#;
+
+const NEXT_BOOT: &str = r#"
+# They were shut down in their order before systemd stopped what it knows of them.
+same "$(head -n 2 /var/notes/all)" "web ends
+db ends"
+started() { systemctl --quiet is-active cocker.service; }
+eventually started
+begun() { [ "$(grep -c begins /var/notes/all)" = 2 ]; }
+eventually begun
+[ -n "$(root web)" ] && [ -n "$(root db)" ]
+holds "$(cocker -s containers | grep ^other)" STOPPED
+# One that cannot be booted is told, and the others stay.
+cocker enable again
+mv /var/cocker/containers/again/container.json /var/cocker/containers/again/away
+before=$(root web)
+systemctl restart cocker.service
+[ -n "$(root web)" ] && [ "$(root web)" != "$before" ]
+eventually started
+holds "$(journalctl -u cocker.service --no-pager)" "1 problem"
+mv /var/cocker/containers/again/away /var/cocker/containers/again/container.json
+systemctl stop cocker.service
+same "$(root web)$(root db)" ""
 "#;

@@ -38,6 +38,9 @@ pub const SYSTEMD: &str = "/systemd";
 /// The first argument of this program where it is the unit that runs the command.
 const UNIT_WORD: &str = "unit-of-the-box";
 
+/// The first argument of this program where it is an attacker's: it restarts the machine, or whatever the kernel takes for it.
+pub const RESTART_WORD: &str = "restart-the-machine";
+
 /// Where it finds the command and the environment.
 const HANDED_ON: &str = "/run/box";
 
@@ -91,6 +94,19 @@ pub fn is_unit() -> bool {
     std::env::args()
         .nth(1)
         .is_some_and(|word| word == UNIT_WORD)
+}
+
+/// Whether this program is to restart the machine that it runs on.
+pub fn is_restart() -> bool {
+    std::env::args()
+        .nth(1)
+        .is_some_and(|word| word == RESTART_WORD)
+}
+
+/// Restarts it.
+pub fn restart() -> ! {
+    let restarted = reboot(RebootCommand::Restart);
+    panic!("cannot restart the machine: {restarted:?}");
 }
 
 /// Runs the command, says how it ended and turns the machine off. Only for process 1.

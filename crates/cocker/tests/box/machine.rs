@@ -3,7 +3,8 @@
 //! ```text
 //! $COCKER_TEST_DIR/cocker-box-<pid>/      default: below /var/tmp; gone when the run ends
 //! ├── debian.ext4, cocker, tests          what each new disk is a copy of, and the programs in it, stripped
-//! ├── disk-<n>.ext4                       one disk
+//! ├── disk-<n>.ext4                       one disk, and where that is wanted
+//! ├── disk-<n>.log                        all that was ever done to it
 //! └── machine-<n>/                        one machine: its initramfs, what its kernel and what qemu said
 //! ```
 //!
@@ -76,6 +77,8 @@ pub fn clear_away() {
 /// A disk of its own, removed when this is dropped.
 pub struct Disk {
     path: PathBuf,
+    /// Where every write and flush is written down in their order.
+    log: Option<PathBuf>,
 }
 
 impl Disk {
@@ -87,13 +90,69 @@ impl Disk {
         let mut copy = Command::new("cp");
         copy.args(["--sparse=always", "--reflink=auto"]);
         output(copy.arg(base).arg(&path))?;
-        Ok(Disk { path })
+        Ok(Disk { path, log: None })
+    }
+
+    /// A disk with an empty ext4 of `mib` MiB, and one MiB behind it that belongs to nobody. Everything that the machine does to
+    /// it is written down as well.
+    pub fn logged(mib: u32) -> Result<Disk, String> {
+        let number = next_number();
+        let path = folder().join(format!("disk-{number}.ext4"));
+        let log = folder().join(format!("disk-{number}.log"));
+        let made = File::create(&path)
+            .and_then(|file| file.set_len(u64::from(mib + 1) << 20))
+            .and_then(|()| File::create(&log));
+        made.map_err(|why| format!("cannot make {}: {why}", path.display()))?;
+        let mut make = Command::new("mke2fs");
+        make.env("PATH", PATH).args(["-q", "-F", "-t", "ext4"]);
+        // Nothing is left to be written by the kernel in its own time.
+        make.args(["-E", "lazy_itable_init=0,lazy_journal_init=0"]);
+        output(make.arg(&path).arg(format!("{mib}M")))?;
+        Ok(Disk {
+            path,
+            log: Some(log),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn log(&self) -> Option<&Path> {
+        self.log.as_deref()
+    }
+
+    fn add_to(&self, qemu: &mut Command, number: usize) {
+        let path = for_qemu(&self.path);
+        // What the machine has written outlives qemu, in the host's own cache, so there is no need to wait for a disk.
+        let Some(log) = &self.log else {
+            let drive = format!("if=virtio,format=raw,cache=unsafe,file={path}");
+            qemu.args(["-drive", &drive]);
+            return;
+        };
+        let log = for_qemu(log);
+        for node in [
+            format!("driver=file,node-name=disk{number},cache.no-flush=on,filename={path}"),
+            format!("driver=file,node-name=log{number},cache.no-flush=on,filename={log}"),
+            format!(
+                "driver=blklogwrites,node-name=logged{number},file=disk{number},log=log{number}"
+            ),
+        ] {
+            qemu.args(["-blockdev", &node]);
+        }
+        // Behind all other disks on the bus: their place says what the kernel calls them.
+        let device = format!(
+            "virtio-blk-pci,drive=logged{number},discard=off,write-zeroes=off,addr={:#x}",
+            0x10 + number
+        );
+        qemu.args(["-device", &device]);
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        let _ = self.log.as_ref().map(fs::remove_file);
     }
 }
 
@@ -193,6 +252,11 @@ impl Machine {
     pub fn variable(mut self, name: &str, value: &str) -> Machine {
         self.environment.push((name.into(), value.into()));
         self
+    }
+
+    /// The disks, in their order; the machine is off.
+    pub fn disks(&self) -> &[Disk] {
+        &self.disks
     }
 
     /// Lets systemd be process 1.
@@ -297,13 +361,8 @@ impl Machine {
         qemu.args(["-chardev", "stdio,id=wire,signal=off"]);
         qemu.args(["-serial", "chardev:wire"]);
         qemu.args(["-device", "virtio-rng-pci"]);
-        for disk in &self.disks {
-            // What the machine has written outlives qemu, in the host's own cache, so there is no need to wait for a disk.
-            let drive = format!(
-                "if=virtio,format=raw,cache=unsafe,file={}",
-                for_qemu(&disk.path)
-            );
-            qemu.args(["-drive", &drive]);
+        for (number, disk) in self.disks.iter().enumerate() {
+            disk.add_to(&mut qemu, number);
         }
         qemu.stderr(File::create(self.folder.join("qemu.log"))?);
         Ok(qemu)

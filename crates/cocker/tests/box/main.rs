@@ -8,7 +8,9 @@
 //! machine.rs     the machine: boot, wait, cut
 //! suite.rs       which tests of `tests/containers/` run in it
 //! box_itself.rs  the box's own tests
+//! attacks.rs     attacks on the machine itself, which no other machine is to bear
 //! host_systemd.rs  cocker where the machine's process 1 is systemd
+//! power/         power cuts: what was answered with OK is whole, and nothing is left
 //! ```
 //!
 //! This program has three parts to play: the test on the host, the machine's init, and the tests in the machine.
@@ -16,11 +18,13 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod attacks;
 mod box_itself;
 mod host_systemd;
 mod inside;
 mod kernel;
 mod machine;
+mod power;
 mod suite;
 mod wire;
 
@@ -49,6 +53,8 @@ mod logs;
 mod network;
 #[path = "../containers/quick_start.rs"]
 mod quick_start;
+#[path = "../containers/rootless.rs"]
+mod rootless;
 #[path = "../containers/run/mod.rs"]
 mod run;
 #[path = "../containers/sessions.rs"]
@@ -79,6 +85,7 @@ fn topics() -> Vec<libtest_mimic::Trial> {
         shutdown::trials(),
         isolation::trials(),
         limits::trials(),
+        rootless::trials(),
         systemd::trials(),
         volumes::trials(),
         lab::trials(),
@@ -96,12 +103,17 @@ fn main() -> ExitCode {
     if inside::is_unit() {
         inside::unit();
     }
+    if inside::is_restart() {
+        inside::restart();
+    }
     if suite::is_in_the_box() {
         return suite::run_in_the_box();
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = box_itself::trials();
+    trials.extend(attacks::trials());
     trials.extend(host_systemd::trials());
+    trials.extend(power::trials());
     trials.extend(suite::trials(&arguments));
     if arguments.list {
         return libtest_mimic::run(&arguments, trials).exit_code();

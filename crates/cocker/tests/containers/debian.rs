@@ -1,6 +1,7 @@
 //! A container as a virtual host: a whole Debian with several services, users and logins at once.
 
 use crate::host::{Host, eventually, with_image_test};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 
@@ -173,7 +174,14 @@ fn users_of_the_container_are_users(host: &Host) {
 #[track_caller]
 fn booted_with_users(host: &Host) {
     host.add_image_debian();
-    host.cocker("create -m debian -c vps --net CUSTOM -b").ok();
+    users_in_a_network(host, "CUSTOM");
+}
+
+/// The same in another network; with HOST a container is kept to abstract sockets of its own as well.
+#[track_caller]
+fn users_in_a_network(host: &Host, network: &str) {
+    host.cocker(&format!("create -m debian -c vps --net {network} -b"))
+        .ok();
     host.inside(
         "vps",
         "useradd --create-home --shell /bin/bash calvin && echo calvin:secret | chpasswd && useradd --create-home hobbes \
@@ -190,6 +198,16 @@ fn as_calvin(host: &Host, line: &str) -> String {
 
 fn what_gives_rights_gives_them_under_the_usual_isolation(host: &Host) {
     booted_with_users(host);
+    rights_are_given(host);
+    host.cocker("destroy --shutdown vps").ok();
+    users_in_a_network(host, "HOST");
+    // Whom the host lets ping, which systemd sets so on most hosts; a right over the host's network nobody inside has.
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").expect("the network is ours");
+    rights_are_given(host);
+}
+
+#[track_caller]
+fn rights_are_given(host: &Host) {
     assert_eq!(host.inside("vps", "su calvin -c 'id -un'"), "calvin");
     assert_eq!(
         host.inside("vps", "su - calvin -c 'id -un; pwd'"),
@@ -268,6 +286,14 @@ fn logins_and_timers_work_under_the_usual_isolation(host: &Host) {
 
 fn sandboxes_in_the_container_work_under_the_usual_isolation(host: &Host) {
     booted_with_users(host);
+    sandboxes_work(host);
+    host.cocker("destroy --shutdown vps").ok();
+    users_in_a_network(host, "HOST");
+    sandboxes_work(host);
+}
+
+#[track_caller]
+fn sandboxes_work(host: &Host) {
     assert_eq!(as_calvin(host, "unshare --user --map-root-user id -u"), "0");
     let bwrap = "bwrap --ro-bind / / --dev /dev --tmpfs /tmp --unshare-all --die-with-parent";
     assert_eq!(

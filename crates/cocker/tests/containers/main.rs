@@ -15,9 +15,17 @@ mod bad_input;
 mod boot;
 mod conversion;
 mod debian;
+mod disks;
+mod dnf;
+mod doctor;
+mod enabled;
+mod endurance;
 mod failing_boot;
+#[cfg(debug_assertions)]
+mod faults;
 mod files;
 mod host;
+mod hostile;
 mod housekeeping;
 mod images;
 mod instantiate;
@@ -30,12 +38,15 @@ mod logs;
 mod looks;
 mod network;
 mod quick_start;
+mod races;
 mod recording;
 mod repository;
+mod restart;
 mod rootless;
 mod roundtrip;
 mod run;
 mod screens;
+mod services;
 mod sessions;
 mod shutdown;
 mod stacking;
@@ -46,6 +57,7 @@ mod transfer;
 mod volumes;
 mod whiteouts;
 
+use host::kept;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -54,11 +66,16 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, trials()).exit_code();
     }
     let filter = arguments.filter.as_deref().unwrap_or_default();
-    let wants_debian = [debian::trials(), screens::trials(), systemd::trials()]
-        .iter()
-        .flatten()
-        .any(|trial| trial.name().contains(filter));
-    if let Err(why) = host::enter_namespaces(wants_debian) {
+    let is_wanted = |trials: &[Vec<libtest_mimic::Trial>]| {
+        let mut trials = trials.iter().flatten();
+        trials.any(|trial| trial.name().contains(filter))
+    };
+    let debian = is_wanted(&[debian::trials(), screens::trials(), systemd::trials()]);
+    let dnf = is_wanted(&[dnf::trials()]);
+    if let Err(why) = host::enter_namespaces(&[
+        (debian, kept::keep_debian, "a Debian root file system"),
+        (dnf, kept::keep_debian_with_dnf, "one with dnf"),
+    ]) {
         eprintln!("Error: {why}");
         return ExitCode::FAILURE;
     }
@@ -75,7 +92,10 @@ fn main() -> ExitCode {
 fn trials() -> Vec<libtest_mimic::Trial> {
     [
         quick_start::trials(),
+        races::trials(),
         boot::trials(),
+        disks::trials(),
+        endurance::trials(),
         failing_boot::trials(),
         files::trials(),
         sessions::trials(),
@@ -87,6 +107,10 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         logs::trials(),
         instantiate::trials(),
         shutdown::trials(),
+        restart::trials(),
+        enabled::trials(),
+        hostile::trials(),
+        services::trials(),
         isolation::trials(),
         limits::trials(),
         stacking::trials(),
@@ -112,7 +136,11 @@ fn trials() -> Vec<libtest_mimic::Trial> {
         lab::trials(),
         network::trials(),
         debian::trials(),
+        dnf::trials(),
+        doctor::trials(),
         screens::trials(),
+        #[cfg(debug_assertions)]
+        faults::trials(),
     ]
     .into_iter()
     .flatten()

@@ -1,8 +1,10 @@
 //! cocker as an ordinary user has it: the same commands, with nothing of the host's root.
 
 use crate::host::{
-    Access, Host, Ids, Place, SshServer, User, eventually, in_a_lab, on_an_empty_store, processes,
+    Access, Host, Ids, Outcome, Place, SshServer, User, eventually, in_a_lab, on_an_empty_store,
+    processes,
 };
+use cocker_sys::landlock::has_scopes;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -22,14 +24,17 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         images_go_through_the_users_own_ssh,
         what_cannot_be_had_is_said_with_its_remedy,
         a_delegated_cgroup_is_used,
+        limits_hold_in_a_delegated_cgroup,
         open_files_are_limited_without_a_cgroup,
         what_the_user_has_open_stays_outside,
+        abstract_sockets_of_the_users_session_are_out_of_reach,
         ids_are_found_by_every_name_and_in_the_largest_range,
         nobody_else_can_use_the_store,
     ];
     trials.extend(in_a_lab![
         a_network_of_its_own_is_carried_by_pasta,
         a_network_ends_with_its_container_however_that_ends,
+        a_client_that_is_killed_while_pasta_starts_leaves_none,
         a_port_that_is_taken_is_said,
     ]);
     trials
@@ -384,58 +389,186 @@ fn what_cannot_be_had_is_said_with_its_remedy(host: &Host) {
     user.nothing_is_left();
 }
 
+/// A cgroup folder in v2 that the host's root has delegated to a user (cgroup-v2, "Model of Delegation"); it goes when this is
+/// dropped.
+struct Delegated<'a> {
+    host: &'a Host,
+    user: &'a User<'a>,
+    folder: String,
+}
+
+impl<'a> Delegated<'a> {
+    fn to(host: &'a Host, user: &'a User<'a>) -> Delegated<'a> {
+        let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+        let mut places = places.into_iter();
+        let place = places.find(|place| fs::metadata(format!("{place}/cgroup.procs")).is_ok());
+        let place = place.expect("the machine has cgroup v2");
+        let read = |name| fs::read_to_string(format!("{place}/{name}")).expect("we are root");
+        for controller in read("cgroup.controllers").split_whitespace() {
+            // What somebody has in v1 cannot be given on here.
+            let given_on = read("cgroup.subtree_control");
+            if !given_on.split_whitespace().any(|it| it == controller) {
+                let _ = fs::write(
+                    format!("{place}/cgroup.subtree_control"),
+                    format!("+{controller}"),
+                );
+            }
+        }
+        let folder = format!("{place}/cocker-test-user-{}", user.id());
+        fs::create_dir(&folder).expect("we are root");
+        for file in [
+            "",
+            "cgroup.procs",
+            "cgroup.subtree_control",
+            "cgroup.threads",
+        ] {
+            let file = format!("{folder}/{file}");
+            chown(file, Some(user.id()), Some(user.id())).expect("we are root");
+        }
+        Delegated { host, user, folder }
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        let all = fs::read_to_string(format!("{}/cgroup.controllers", self.folder));
+        let all = all.expect("it is there");
+        all.split_whitespace().any(|name| name == controller)
+    }
+
+    /// A line of the user's shell, begun in the folder.
+    fn command(&self, line: &str) -> std::process::Command {
+        let (id, home) = (self.user.id(), self.user.home().display());
+        let line = format!(
+            "echo $$ > {folder}/cgroup.procs; cd {home}; export HOME={home}; unset COCKER_HOME COCKER_CGROUP; \
+             exec setpriv --reuid={id} --regid={id} --clear-groups -- cocker {line}",
+            folder = self.folder
+        );
+        let mut command = self.host.command("sh");
+        command.args(["-c", &line]);
+        command
+    }
+
+    #[track_caller]
+    fn types(&self, line: &str) -> Outcome {
+        let started = self.host.started(self.command(line), line.into());
+        started.feed(b"").outcome()
+    }
+
+    /// How many containers have a folder in it.
+    fn containers(&self) -> usize {
+        let entries = fs::read_dir(format!("{}/cocker", self.folder));
+        entries.map_or(0, |entries| {
+            let folders = entries.flatten().filter(|entry| entry.path().is_dir());
+            folders.count()
+        })
+    }
+}
+
+impl Drop for Delegated<'_> {
+    fn drop(&mut self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.path().is_dir()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
 /// This machine's v2 may have no controllers; what it has always is a freezer.
 fn a_delegated_cgroup_is_used(host: &Host) {
     let user = User::new(host, Ids::Many);
     with_container(&user, "");
-    let place = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .into_iter()
-        .find(|place| fs::metadata(format!("{place}/cgroup.procs")).is_ok());
-    let place = place.expect("the machine has cgroup v2");
-    let folder = format!("{place}/cocker-test-user-{}", user.id());
-    fs::create_dir(&folder).expect("we are root");
-    for file in [
-        "",
-        "cgroup.procs",
-        "cgroup.subtree_control",
-        "cgroup.threads",
-    ] {
-        let file = format!("{folder}/{file}");
-        chown(file, Some(user.id()), Some(user.id())).expect("we are root");
-    }
-    let id = user.id();
-    let types = |line: &str| {
-        let line = format!(
-            "echo $$ > {folder}/cgroup.procs; cd {home}; export HOME={home}; unset COCKER_HOME COCKER_CGROUP; \
-             exec setpriv --reuid={id} --regid={id} --clear-groups -- cocker {line}",
-            home = user.home().display()
-        );
-        host.shell(&line)
-    };
-    types("boot t").ok();
-    let inside = format!("{folder}/cocker");
-    let made = || {
-        fs::read_dir(&inside).map_or(0, |entries| {
-            entries
-                .flatten()
-                .filter(|entry| entry.path().is_dir())
-                .count()
-        })
-    };
-    assert_eq!(made(), 1);
-    types("pause t").ok();
-    let listing = types("-s containers").succeeds().stdout();
+    let cgroup = Delegated::to(host, &user);
+    cgroup.types("boot t").ok();
+    assert_eq!(cgroup.containers(), 1);
+    cgroup.types("pause t").ok();
+    let listing = cgroup.types("-s containers").succeeds().stdout();
     assert!(listing.contains("PAUSED("), "{listing}");
-    types("resume t").ok();
-    types("shutdown t").ok();
-    assert_eq!(made(), 0);
-    types("destroy t").ok();
+    cgroup.types("resume t").ok();
+    cgroup.types("shutdown t").ok();
+    assert_eq!(cgroup.containers(), 0);
+    cgroup.types("destroy t").ok();
     user.nothing_is_left();
-    let left = fs::read_dir(&folder).expect("it is there").flatten();
-    for entry in left.filter(|entry| entry.path().is_dir()) {
-        fs::remove_dir(entry.path()).expect("nobody is in it");
+}
+
+/// With the controllers in v2, as the machine in the box has them; elsewhere they are refused by name.
+fn limits_hold_in_a_delegated_cgroup(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "");
+    let cgroup = Delegated::to(host, &user);
+    let limits = "--mem-limit 64M --pids-limit 40 --cpu-quota 25%";
+    if !["memory", "pids", "cpu"].iter().all(|it| cgroup.has(it)) {
+        let refused = cgroup.types(&format!("boot t {limits}"));
+        refused.fails(1, &["t", "an ordinary user has here no cgroup controller"]);
+        assert_eq!(cgroup.containers(), 0);
+        destroy(&user, "t");
+        return;
     }
-    fs::remove_dir(&folder).expect("nobody is in it");
+    cgroup.types(&format!("boot t {limits}")).ok();
+    let listing = cgroup.types("-s containers").succeeds().stdout();
+    let root = listing
+        .split_once("RUNNING(")
+        .and_then(|(_, rest)| rest.split_once(')'));
+    let root = root.unwrap_or_else(|| panic!("{listing}")).0;
+    let place = fs::read_to_string(format!("/proc/{root}/cgroup")).expect("it runs");
+    let place = place
+        .trim()
+        .trim_start_matches("0::")
+        .trim_start_matches('/');
+    let place = format!("/sys/fs/cgroup/{place}");
+    assert!(
+        place.starts_with(&format!("{}/cocker/", cgroup.folder)),
+        "{place}"
+    );
+    let read = |name: &str| fs::read_to_string(format!("{place}/{name}")).expect("it is there");
+    let count = |file: &str, key: &str| {
+        let text = read(file);
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let number = lines
+            .find(|(name, _)| *name == key)
+            .map(|(_, number)| number);
+        number
+            .and_then(|it| it.parse::<u64>().ok())
+            .unwrap_or_else(|| panic!("{text}"))
+    };
+    let set = || [read("memory.max"), read("pids.max"), read("cpu.max")].concat();
+    assert_eq!(set(), "67108864\n40\n25000 100000\n");
+
+    // Whoever wants more memory is killed for it, and nobody else.
+    let hog = cgroup.types("run t -- sh -c 'head -c 200M /dev/zero | tail -c 200M | wc -c'");
+    assert!(!hog.stdout().contains("209715200"), "{hog}");
+    assert!(count("memory.events", "oom_kill") > 0, "{hog}");
+    // Whoever wants more processes gets none.
+    cgroup.types("run t -- sh -c 'for n in 1 2 3 4 5 6 7 8 9 0; do for m in 1 2 3 4 5 6; do sleep 1 & done; done; wait'");
+    assert!(count("pids.events", "max") > 0);
+    // Whoever wants more time waits.
+    let busy = cgroup.command("run t -- sh -c 'while :; do :; done'");
+    let busy = host.started(busy, "a busy loop".into());
+    eventually("it waits", || count("cpu.stat", "nr_throttled") > 2);
+    drop(busy);
+    assert_eq!(
+        cgroup.types("run t -- echo here").succeeds().stdout(),
+        "here\n"
+    );
+    cgroup
+        .types("set-limits t --mem-limit 96M --pids-limit 50")
+        .ok();
+    assert_eq!(set(), "100663296\n50\n25000 100000\n");
+
+    // Root inside is the user outside, whose folder it is. What keeps it off is how systemd mounts the hierarchy.
+    let lift = "cocker=$(mktemp -d); mount -t cgroup2 none $cocker && echo max > $cocker/memory.max; \
+                echo max > /sys/fs/cgroup/memory.max; mount -o remount,rw /sys/fs/cgroup; \
+                echo max > /sys/fs/cgroup/memory.max; true";
+    let lifts = |option: &str| {
+        let line = format!("mount -t cgroup2 -o {option} none /sys/fs/cgroup");
+        host.shell(&line).succeeds();
+        cgroup.types(&format!("run t -- sh -c '{lift}'"));
+        read("memory.max")
+    };
+    assert_eq!(lifts("remount,nsdelegate"), "100663296\n");
+    // Control: where it is mounted without that, the limit is the user's own to lift.
+    assert_eq!(lifts("remount"), "max\n");
+    cgroup.types("destroy --shutdown t").ok();
+    user.nothing_is_left();
 }
 
 fn open_files_are_limited_without_a_cgroup(host: &Host) {
@@ -445,6 +578,44 @@ fn open_files_are_limited_without_a_cgroup(host: &Host) {
     user.cocker("set-limits t --nofile 500:500").ok();
     assert_eq!(user.inside("t", "ulimit -n"), "500");
     destroy(&user, "t");
+    user.nothing_is_left();
+}
+
+/// With the host's network the host's abstract sockets are in sight: those that the user's own programs listen on would take
+/// root inside for the user.
+fn abstract_sockets_of_the_users_session_are_out_of_reach(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    let attacker = crate::isolation::program::path(host);
+    let volume = format!("--volume {}:/attacker:ro", attacker.display());
+    with_container(&user, &volume);
+    user.cocker(&format!("create -m test -c open --privileged {volume}"))
+        .ok();
+    for name in ["t", "open"] {
+        user.cocker(&format!("boot {name}")).ok();
+    }
+    let session = format!("cocker-test-{}", user.id());
+    let mut listens = user.command(&attacker.to_string_lossy());
+    listens.args(["listen", &session]);
+    let mut listens = host.started(listens, "a program of the user's".into());
+    listens.until_prints("listens");
+    let connect = format!("/attacker connect {session}");
+    let expected = match has_scopes() {
+        true => "-1",
+        // Before Linux 6.12 it is reached.
+        false => "0",
+    };
+    assert_eq!(user.inside("t", &connect), expected);
+    // Nor by a user inside, nor in namespaces below.
+    let below = format!("unshare --user --map-root-user {connect}");
+    assert_eq!(user.inside("t", &below), expected);
+    // Control: one that is not kept from it, and the user on the host.
+    assert_eq!(user.inside("open", &connect), "0");
+    let by_user = user.shell(&format!("{} connect {session}", attacker.display()));
+    by_user.succeeds().prints("0\n");
+    drop(listens);
+    for name in ["t", "open"] {
+        destroy(&user, name);
+    }
     user.nothing_is_left();
 }
 
@@ -573,6 +744,43 @@ fn a_network_ends_with_its_container_however_that_ends(host: &Host) {
             .iter()
             .all(|process| !process.command_line().contains(&*store))
     );
+}
+
+/// At the moment at which pasta is there, at that at which it has named its file, and at those between them and the end.
+fn a_client_that_is_killed_while_pasta_starts_leaves_none(host: &Host) {
+    let user = User::new(host, Ids::Many);
+    with_container(&user, "--net BRIDGE --port-mapping 8080:80");
+    let file = user.store().join("containers/t/pasta.pid");
+    let mut was_killed = 0;
+    for round in 0..12 {
+        let boot = user.start("boot t");
+        eventually("pasta starts", || match round % 3 {
+            0 => carriers(&user) > 0,
+            1 => file.exists(),
+            _ => fs::read(&file).is_ok_and(|text| !text.is_empty()),
+        });
+        boot.signal(Signal::KILL);
+        was_killed += u32::from(boot.outcome().status.code().is_none());
+        // It is booted whole, or not at all, and the next command finds which.
+        let mut is_booted = false;
+        eventually("a settled container", || {
+            user.cocker("-s containers").succeeds();
+            is_booted = user.cocker("run t -- true").status.success();
+            is_booted || (carriers(&user) == 0 && user.processes().is_empty())
+        });
+        if is_booted {
+            assert_eq!(carriers(&user), 1, "{round}");
+            user.cocker("shutdown t").ok();
+        }
+        assert_eq!(carriers(&user), 0, "{round}");
+        // The port is free again.
+        user.cocker("boot t").ok();
+        assert_eq!(carriers(&user), 1, "{round}");
+        user.cocker("shutdown t").ok();
+    }
+    assert!(was_killed > 3, "only {was_killed} were killed in time");
+    destroy(&user, "t");
+    user.nothing_is_left();
 }
 
 fn a_port_that_is_taken_is_said(host: &Host) {

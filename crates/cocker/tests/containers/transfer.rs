@@ -476,10 +476,17 @@ fn a_file_that_was_changed_is_not_believed(host: &Host) {
         .position(|window| window == b"--- Welcome")
         .expect("the profile is in it");
     bytes[place] = b'+';
-    fs::write(&path, bytes).expect("the folder is ours");
+    fs::write(&path, &bytes).expect("the folder is ours");
     host.cocker(&format!("import {path} -m changed"))
         .fails(1, &["cannot believe the archive: its digest is sha256:"]);
     holds_image_test_alone(host);
+    // Who does not look at the digest has what was changed; and as it was, it is believed.
+    let naive = host.shell(&format!("tar -xOf {path} | grep -ac '+-- Welcome'"));
+    assert_eq!(naive.stdout().trim(), "1");
+    bytes[place] = b'-';
+    fs::write(&path, bytes).expect("the folder is ours");
+    host.cocker(&format!("import {path} -m same")).ok();
+    host.cocker("rm-image same").ok();
 }
 
 /// A tar with one entry of this name, type and target for each, by GNU tar's own rules for headers.
@@ -583,6 +590,10 @@ fn device_nodes_come_only_where_they_are_allowed(host: &Host) {
         host.inside("web", "head -c 1 /disk >/dev/null 2>&1 || echo refused"),
         "refused"
     );
+    // Control: where nothing keeps it off, the same file is a device.
+    host.cocker("create -m test,disk -c mighty --privileged -b")
+        .ok();
+    host.inside("mighty", "stat -c %F /disk | grep -q 'block special'");
 }
 
 fn a_bomb_is_stopped(host: &Host) {

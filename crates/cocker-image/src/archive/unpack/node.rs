@@ -13,6 +13,7 @@ use crate::archive::reader::Reader;
 use crate::copying::path_of;
 use crate::descent::open_beneath;
 use crate::removal::remove_tree;
+use cocker_sys::fault;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Uid, chmod, chownat, fchmod, fchown, fstat, ftruncate,
     futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
@@ -68,7 +69,8 @@ impl Node<'_> {
     /// Makes a folder, or changes the one that is there; returns it open.
     pub fn folder(&self, entry: &Entry) -> Result<OwnedFd, Failure> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let place = match mkdirat(self.parent, self.name, Mode::RWXU) {
+        let make = || mkdirat(self.parent, self.name, Mode::RWXU);
+        let place = match fault::step("unpack.folder", make) {
             Ok(()) => Place::Free,
             Err(Errno::EXIST) => {
                 if is_folder(self.stat()?.st_mode) {
@@ -119,7 +121,7 @@ impl Node<'_> {
 
     /// Makes something that must not be there yet; what is there goes first.
     fn make<T>(&self, mut make: impl FnMut() -> Result<T, Errno>) -> Result<(T, Place), Failure> {
-        match make() {
+        match fault::step("unpack.make", &mut make) {
             Ok(made) => Ok((made, Place::Free)),
             Err(Errno::EXIST) => {
                 let place = self.make_room()?;
@@ -148,7 +150,7 @@ impl Node<'_> {
         }
         fchmod(&made, Mode::from_raw_mode(entry.mode))?;
         set_attributes(File::Open(made.as_fd()), entry)?;
-        futimens(&made, &modified(entry.mtime))?;
+        fault::step("unpack.dress", || futimens(&made, &modified(entry.mtime)))?;
         Ok(made)
     }
 

@@ -51,7 +51,9 @@ fn die_after(home: &Home, change: &Change, done: usize) -> bool {
     fs::create_dir_all(home.path().join("images/app")).unwrap();
     for step in steps(change).iter().take(done) {
         match step {
-            Afterwards::Rename(rename) => fs::rename(path(&rename.from), path(&rename.to)).unwrap(),
+            Afterwards::Rename(rename) | Afterwards::Replace(rename) => {
+                fs::rename(path(&rename.from), path(&rename.to)).unwrap()
+            }
             Afterwards::Unlink(name) => fs::remove_file(path(name)).unwrap(),
         }
     }

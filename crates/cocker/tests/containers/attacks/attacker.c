@@ -329,6 +329,9 @@ static int connect_to(const char *path)
     return fd;
 }
 
+/* How many of them said that more follows than did: their length lies behind version and kind, of two bytes each. */
+static long beyond = 0;
+
 /* Messages of every length, some with descriptors along. Most begin as a message may: with a small number. */
 static long send_noise(int fd, long messages)
 {
@@ -345,6 +348,9 @@ static long send_noise(int fd, long messages)
             uint32_t head[2] = {draw() % 16, draw() % 16};
             memcpy(bytes, head, n % 2 ? 4 : 8);
         }
+        uint32_t told;
+        memcpy(&told, bytes + 4, sizeof told);
+        beyond += length >= 8 && told > length - 8;
         struct iovec part = {bytes, length};
         union {
             struct cmsghdr header;
@@ -400,7 +406,7 @@ static int attack_noise_at(const char *path, long messages)
         sent += send_noise(fd, messages / 20);
         close(fd);
     }
-    printf("sent %ld\n", sent);
+    printf("sent %ld beyond %ld\n", sent, beyond);
     return 0;
 }
 
@@ -434,7 +440,10 @@ static int attack_hold(const char *what)
         files.soft = files.hard;
         syscall(SYS_prlimit64, 0, 7, &files, NULL);
     }
-    while (fd >= 0) {
+    /* Until there is nothing more for a while: somebody else may have had the last one for a moment. */
+    for (int refused = 0; refused < 10; refused = fd < 0 ? refused + 1 : 0) {
+        if (refused > 0)
+            usleep(10000);
         if (strcmp(what, "inotify") == 0)
             fd = inotify_init1(IN_CLOEXEC);
         else if (strcmp(what, "terminals") == 0)
@@ -695,6 +704,76 @@ static int attack_fill(const char *folder, const char *what, long most)
     return 0;
 }
 
+/* ---- wrap: processes that have to do with nothing, under every pid there is, again and again ---- */
+
+/* Waits to be told by its parent that it may go; whatever else reaches it is told by how it ends. */
+static void stand_by(pid_t parent)
+{
+    sigset_t all;
+    siginfo_t came;
+    sigfillset(&all);
+    while (sigwaitinfo(&all, &came) < 0)
+        ;
+    _exit(came.si_signo == SIGUSR1 && came.si_pid == parent ? 0 : 1);
+}
+
+/* Pids come from FIRST on; once one is beyond LAST, the kernel is told to go on counting at FIRST (ns_last_pid). Until so many
+ * processes were there, and nobody wants any more; at any time HELD of them are. */
+static int attack_wrap(long most, int first, int last, int held)
+{
+    static pid_t standing[4096];
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    long started = 0, wraps = 0, hit = 0;
+    sigset_t all;
+    pid_t self = getpid();
+    char text[16];
+    int next_pid = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    snprintf(text, sizeof text, "%d", first - 1);
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    printf("begun\n");
+    fflush(stdout);
+    for (long at = 0; started < most || poll(&input, 1, 0) == 0; at = (at + 1) % held) {
+        if (standing[at]) {
+            int status;
+            kill(standing[at], SIGUSR1); /* it was not waited for, so it is still that one */
+            waitpid(standing[at], &status, WUNTRACED);
+            if (WIFSTOPPED(status)) {
+                kill(standing[at], SIGKILL);
+                waitpid(standing[at], NULL, 0);
+            }
+            if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+                hit++;
+                printf("reached %d\n", standing[at]);
+                fflush(stdout);
+            }
+        }
+        standing[at] = fork();
+        if (standing[at] == 0)
+            stand_by(self);
+        if (standing[at] < 0)
+            return 1;
+        if (++started == most) {
+            printf("enough\n");
+            fflush(stdout);
+        }
+        if (standing[at] > last) {
+            wraps++;
+            if (pwrite(next_pid, text, strlen(text), 0) < 0)
+                return 1;
+        }
+    }
+    for (int at = 0; at < held; at++)
+        if (standing[at]) {
+            int status;
+            kill(standing[at], SIGUSR1);
+            waitpid(standing[at], &status, 0);
+            hit += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+        }
+    printf("started %ld wraps %ld hit %ld\n", started, wraps, hit);
+    return 0;
+}
+
 int main(int count, char **words)
 {
     const char *attack = count > 1 ? words[1] : "";
@@ -725,6 +804,8 @@ int main(int count, char **words)
         return attack_hear(words[2], words[3]);
     if (strcmp(attack, "fill") == 0 && count == 5)
         return attack_fill(words[2], words[3], atol(words[4]));
+    if (strcmp(attack, "wrap") == 0 && count == 6)
+        return attack_wrap(atol(words[2]), atoi(words[3]), atoi(words[4]), atoi(words[5]));
     fprintf(stderr, "no such attack\n");
     return 2;
 }

@@ -91,5 +91,9 @@ fn swapped_links_lead_no_copy_outside(host: &Host) {
         let read = fs::read_to_string(root.join("folder/file"));
         read.is_ok_and(|text| text.contains("alone"))
     });
+    eventually("a file on the host", || {
+        let _ = fs::write(root.join("folder/written"), "KEY");
+        outside.join("written").exists()
+    });
     attack.outcome().succeeds();
 }

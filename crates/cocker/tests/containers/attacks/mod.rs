@@ -21,17 +21,25 @@
 //! 7 P  host runs the container's code      programs::no_command_maps_a_file_of_a_container
 //! 8    archives that lead out              archives::an_archive_that_leads_out_is_refused, transfer::an_archive_of_an_enemy_…,
 //!                                          files::a_hostile_archive_…, cocker-image: archive::tests::hostile
-//! 9    whiteouts, devices, set-id files    archives::a_set_id_file_in_the_store_is_worth_nothing, whiteouts::, transfer::device_nodes_…
-//! 10   bombs and endless streams           archives::a_bomb_takes_little_memory_and_leaves_nothing, transfer::a_bomb_is_stopped,
-//!                                          cocker-image: archive::tests::hostile
-//! 11   digest or size that does not match  transfer::a_file_that_was_changed_is_not_believed, cocker-image: oci::tests
+//! 9    whiteouts, devices, set-id files    archives::a_set_id_file_in_the_store_is_worth_nothing,
+//!                                          archives::file_capabilities_of_an_archive_are_worth_nothing,
+//!                                          archives::a_whiteout_hides_what_lies_below_it_alone, whiteouts::, transfer::device_nodes_…
+//! 10   bombs and endless streams           bombs::, transfer::a_bomb_is_stopped, cocker-image: archive::tests::hostile
+//! 11   digest or size that does not match  archives::what_does_not_match_its_digest_is_never_seen,
+//!                                          transfer::a_file_that_was_changed_is_not_believed, cocker-image: oci::tests
 //! 11b  `..` and `/` in names               words::a_name_leads_to_no_other_folder, bad_input::names_that_are_no_names_…
+//! 12 P release_agent                       isolation::kernel::no_program_is_named_that_the_host_runs_when_a_cgroup_is_empty
+//! 13   settings and secrets of the kernel  isolation::kernel::, isolation::open::
+//! 14   devices                             isolation::devices::
+//! 15   calls that reach the shared kernel  isolation::system_calls::, in the box attacks::a_restart_inside_…
 //! 16   TIOCSTI, TIOCLINUX                  terminals::what_is_pushed_into_a_terminal_stays_inside
 //! 17   signals, ptrace, pidfds             neighbours::processes_of_others_are_out_of_reach,
 //!                                          neighbours::who_assembles_a_container_is_out_of_reach
-//! 18   IPC, abstract sockets               neighbours::what_programs_of_the_host_share_is_not_seen
+//! 18   IPC, abstract sockets               neighbours::what_programs_of_the_host_share_is_not_seen, isolation::ids::keys_of_…,
+//!                                          rootless::abstract_sockets_of_the_users_session_are_out_of_reach
 //! 19   limits of users                     neighbours::one_container_does_not_use_up_what_another_may,
 //!                                          isolation::each_container_has_its_own_range_of_ids
+//! 20   maps of ids, rights left over       isolation::ids::
 //! 21   users by odd numbers                run::identity::a_number_is_never_taken_for_a_name
 //! 22   hostile /etc                        words::hostile_files_of_accounts_and_names_hold_up_nobody,
 //!                                          run::identity::accounts_are_read_without_trust
@@ -42,12 +50,15 @@
 //! 27   volumes                             places::a_mount_does_not_spread, places::no_volume_takes_the_place_of_the_kernels_files,
 //!                                          places::a_host_path_that_is_swapped_is_opened_once
 //! 28   the network                         frames::, network::guard::the_hosts_loopback_is_out_of_a_containers_reach
-//! 29   reused pids                         reuse::no_signal_reaches_whoever_got_the_pid
+//! 29   reused pids                         reuse::
 //! 30   unsafe homes                        surroundings::a_home_that_others_could_exchange_is_refused, bad_input::a_store_…
 //! 31   secrets of the host                 surroundings::nothing_of_the_users_environment_is_kept, run::identity::…
+//! 32   other interfaces of calls          isolation::system_calls::
+//! 33   what nested namespaces open         isolation::nested::, isolation::open::
 //! ```
 
 mod archives;
+mod bombs;
 mod copies;
 mod floods;
 mod frames;
@@ -72,6 +83,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         places::trials(),
         copies::trials(),
         archives::trials(),
+        bombs::trials(),
         terminals::trials(),
         neighbours::trials(),
         words::trials(),

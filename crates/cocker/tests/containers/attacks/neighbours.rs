@@ -2,6 +2,7 @@
 
 use super::{Attacker, came_of, number};
 use crate::host::{Host, eventually, processes, with_image_test};
+use cocker_sys::landlock::has_scopes;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -79,6 +80,12 @@ fn processes_of_others_are_out_of_reach(host: &Host) {
         let came = came_of(&said, what, &sleep);
         assert!(came == "succeeds" || what == "setns", "{what}: {came}");
     }
+    let inside = host.inside("one", "sleep 78 & /attacker reach $!; kill -9 $!");
+    let entered = inside.lines().find(|line| line.starts_with("setns "));
+    assert!(
+        entered.is_some_and(|line| line.ends_with(": succeeds")),
+        "{inside}"
+    );
     drop(own);
 }
 
@@ -142,7 +149,12 @@ fn abstract_names() -> BTreeSet<String> {
 /// Row 18: CVE-2020-15257. System V and POSIX objects of the host, abstract sockets, and what the supervisor listens on.
 fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
     let before = abstract_names();
-    for (name, option) in [("open", "--net HOST"), ("closed", "--net CUSTOM")] {
+    let containers = [
+        ("open", "--net HOST"),
+        ("closed", "--net CUSTOM"),
+        ("mighty", "--net HOST --privileged"),
+    ];
+    for (name, option) in containers {
         Attacker::booted(host, name, option);
     }
     assert_eq!(
@@ -153,15 +165,16 @@ fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
     let mut makes = Attacker::outside(host, "talk make");
     makes.until_prints("abstract : succeeds");
     let kinds = ["shared memory", "messages", "semaphores", "queue"];
-    for name in ["open", "closed"] {
+    for (name, _) in containers {
         let said = Attacker::inside(host, name, "talk use").outcome();
         let said = said.succeeds().stdout();
         for what in kinds {
             assert_eq!(came_of(&said, what, ""), "ENOENT", "{what} in {name}");
         }
-        // A network that is the host's has the host's abstract sockets too.
         let expected = match name {
-            "open" => "succeeds",
+            // A network that is the host's has the host's abstract sockets too: they are in sight, and out of reach.
+            "open" if has_scopes() => "EPERM",
+            "open" | "mighty" => "succeeds",
             _ => "ECONNREFUSED",
         };
         assert_eq!(came_of(&said, "abstract", ""), expected, "{name}");
@@ -173,6 +186,25 @@ fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
         assert_eq!(came_of(&said, what, ""), "succeeds", "{what}");
     }
     makes.outcome().succeeds();
+
+    // What they make themselves they reach, each its own, however a process was started.
+    for root_process in ["cockerinit", "/bin/sleep 1000"] {
+        host.cocker("kill open").ok();
+        host.cocker(&format!("boot open -e '{root_process}'")).ok();
+        let mut makes = Attacker::inside(host, "open", "talk make");
+        makes.until_prints("abstract : succeeds");
+        let said = Attacker::inside(host, "open", "talk use").outcome();
+        let said = said.succeeds().stdout();
+        for what in kinds.into_iter().chain(["abstract"]) {
+            assert_eq!(came_of(&said, what, ""), "succeeds", "{what}");
+        }
+        let mut terminal = host.terminal("attach open");
+        terminal.expect("] ");
+        terminal.type_line("/attacker talk use | grep abstract; exit");
+        terminal.expect("abstract : succeeds");
+        terminal.exits(0);
+        makes.outcome().succeeds();
+    }
 }
 
 /// Row 19: what the kernel counts for each user. Root of one container uses all of it up.

@@ -218,6 +218,21 @@ fn what_an_image_has_below_dev_is_nothing(host: &Host) {
     // Control: by its path in the image's files, /dev/null is the host's file.
     let naive = fs::read_to_string(image.tree.join("dev/null"));
     assert_eq!(naive.expect("it leads there"), "of the host\n");
+    // Who mounts the console there by its path mounts over the host's file; and who masks a file with what the image has as
+    // /dev/null shows the host's file instead.
+    let (tree, secret) = (image.tree.display(), host.folder("naive").join("secret"));
+    fs::write(&secret, "to be hidden\n").expect("the folder is ours");
+    let secret = secret.display();
+    let script = format!(
+        "mount --bind /dev/zero {tree}/dev/console; grep -F -c \" {} \" /proc/self/mountinfo; umount {tree}/dev/console; \
+         mount --bind {tree}/dev/null {secret}; cat {secret}",
+        file.display()
+    );
+    let seen = host.shell(&format!(
+        "unshare -m --propagation private sh -c '{script}'"
+    ));
+    seen.succeeds().prints("1\nof the host\n");
+    assert_eq!(picture(&outside), before);
 }
 
 /// Row 5: CVE-2025-52881. A /proc of plain files, in the image and mounted by root inside, is never written to.
@@ -410,6 +425,17 @@ fn no_volume_takes_the_place_of_the_kernels_files(host: &Host) {
         outcome.fails(1, &["db"]);
         host.cocker("destroy db").ok();
     }
+    // Control: who hides a file first and puts a volume over it afterwards has hidden nothing.
+    let naive = host.folder("naive").display().to_string();
+    let script = format!(
+        "mount -t proc proc {naive}; mount --bind /dev/null {naive}/interrupts; head -c 9 {naive}/interrupts; \
+         mount --bind /proc {naive}; head -c 40 {naive}/interrupts"
+    );
+    let seen = host.shell(&format!(
+        "unshare -m --propagation private sh -c '{script}'"
+    ));
+    let seen = seen.succeeds().stdout();
+    assert!(seen.contains("CPU"), "{seen}");
 }
 
 /// Row 27: whoever may write beside a volume's path swaps it for a link to something that the user did not mean.

@@ -92,6 +92,8 @@ fn noise_at_the_supervisors_socket_ends_nothing(host: &Host) {
             .stdout();
         // Some of what is drawn may ask for the container's end, and then it has ended as if it had been asked.
         assert!(number(&said, "sent") > 20, "{said}");
+        // Control: whoever believed the length that a message tells would have read beyond it.
+        assert!(number(&said, "beyond") > 20, "{said}");
         let mut answers = false;
         eventually("an answer or an end", || {
             let run = host.cocker(&format!("run {name} -- true"));
@@ -107,6 +109,9 @@ fn noise_at_the_supervisors_socket_ends_nothing(host: &Host) {
             .prints("works\n")
             .within(Duration::from_secs(2));
     }
+    // Control: one message of the same shape that is well made has its effect on the same socket: `kill` ends a container.
+    host.cocker("kill plain").ok();
+    assert_eq!(host.status("plain"), "STOPPED");
 }
 
 /// Row 25: root inside takes init's own end of the socket to the supervisor, and speaks in its place. That ends the container,

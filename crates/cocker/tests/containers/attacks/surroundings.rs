@@ -3,7 +3,7 @@
 use super::KINDS;
 use crate::host::{Host, processes, with_image_test};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, lchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -53,6 +53,22 @@ fn a_home_that_others_could_exchange_is_refused(host: &Host) {
         let _ = fs::remove_dir_all(home.join("containers"));
     }
     chown(&parent, Some(0), Some(0)).expect("we are root");
+    fs::set_permissions(&parent, PermissionsExt::from_mode(0o755)).expect("we are root");
+    // Control: where others may write, one of them has exchanged the home for his own, and whoever writes to it then writes
+    // where he may read and change it.
+    let exchange = format!(
+        "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c \
+         'cd {named} && mv deep gone && mkdir -p deep/home' 2>/dev/null"
+    );
+    let owner = || fs::metadata(&home).expect("it is there").uid();
+    assert_ne!(host.shell(&exchange).status.code(), Some(0));
+    assert_eq!(owner(), 0);
+    fs::set_permissions(&parent, PermissionsExt::from_mode(0o777)).expect("we are root");
+    host.shell(&exchange).succeeds();
+    assert_eq!(owner(), 65_534);
+    types("containers").fails(1, &["Hint: "]);
+    fs::remove_dir_all(parent.join("deep")).expect("we are root");
+    fs::rename(parent.join("gone"), parent.join("deep")).expect("we are root");
     fs::set_permissions(&parent, PermissionsExt::from_mode(0o755)).expect("we are root");
     // A link on the way is whoever's who may exchange it.
     let open = host.folder("open");
@@ -121,4 +137,13 @@ fn nothing_of_the_users_environment_is_kept(host: &Host) {
     // Control: a program that inherits what it was started with does have it.
     let naive = host.shell(&format!("SECRET={secret} sh -c 'cat /proc/self/environ'"));
     assert!(String::from_utf8_lossy(&naive.stdout).contains(secret));
+    // And a log of the command line as it is has what was said, which the same search finds.
+    let log = host.home().join("naive.log");
+    let naive = host.shell(&format!(
+        "exec 2> {0}; set -x; cocker -d run plain --env TOKEN={said} -- /bin/true; grep -rl {said} {1}",
+        log.display(),
+        host.home().display()
+    ));
+    naive.succeeds().prints(&format!("{}\n", log.display()));
+    fs::remove_file(log).expect("the home is ours");
 }

@@ -87,6 +87,11 @@ fn hostile_files_of_accounts_and_names_hold_up_nobody(host: &Host) {
     let link = host.tree_of("link-out-passwd", "_").join("etc/passwd");
     let naive = fs::read_to_string(link).expect("it leads there");
     assert!(naive.contains("alone"));
+    // And who takes a whole line of the large file into memory has no room for it.
+    let large = host.tree_of("large-passwd", "_").join("etc/passwd");
+    let naive = format!("ulimit -v 300000; sed -n p {} | wc -c", large.display());
+    let naive = host.shell(&naive);
+    assert_eq!(naive.stdout().trim(), "0", "{naive}");
 }
 
 /// What a terminal may be told: text, lines, and columns by tabs.
@@ -194,8 +199,11 @@ fn a_name_leads_to_no_other_folder(host: &Host) {
         outcome.fails(1, &["COCKER_CGROUP"]);
     }
     let upwards = format!("../../..{}", outside.display());
+    let files = host.home().with_extension("files");
+    let files = files.file_name().expect("it has a name").to_string_lossy();
+    let beside = format!("../../{files}/outside");
     for command in ["create -m test -c", "rm-image", "destroy", "logs", "root"] {
-        for name in [upwards.as_str(), "../web", "a/../web", "web/"] {
+        for name in [&upwards, &beside, "../web", "a/../web", "web/"] {
             let outcome = host.cocker(&format!("{command} {name}"));
             let code = outcome.status.code();
             assert!([Some(1), Some(2)].contains(&code), "{outcome}");
@@ -204,7 +212,7 @@ fn a_name_leads_to_no_other_folder(host: &Host) {
     // A layer's id in a record, be it an image's or a container's.
     let settings = host.home().join("containers/web/container.json");
     let sound = fs::read(&settings).expect("it is there");
-    for id in [upwards.as_str(), "../../outside", "..", "/etc"] {
+    for id in [&upwards, &beside, "..", "/etc"] {
         let mut json: serde_json::Value = serde_json::from_slice(&sound).expect("it is JSON");
         json["layers"] = vec![id].into();
         fs::write(&settings, json.to_string()).expect("the store is ours");
@@ -216,4 +224,15 @@ fn a_name_leads_to_no_other_folder(host: &Host) {
     // Control: joined to a path without a look at it, the same name does lead there.
     let naive = host.home().join("layers").join(&outside);
     assert!(naive.join("tree/secret").exists());
+    for folder in ["images", "layers", "containers"] {
+        let naive = host.home().join(folder).join(&beside);
+        assert!(naive.join("tree/secret").exists(), "{folder}");
+    }
+    // Of a cgroup too: the folder that is made so is none of those below.
+    let below = host.folder("cgroups/below");
+    for cgroup in ["../x", "a/../../x"] {
+        fs::create_dir_all(below.join("a")).expect("the folder is ours");
+        fs::create_dir(below.join(cgroup)).expect("it leads out");
+        fs::remove_dir(host.folder("cgroups/x")).expect("there it is");
+    }
 }

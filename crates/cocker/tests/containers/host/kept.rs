@@ -1,18 +1,34 @@
-//! What is kept from run to run, in `COCKER_TEST_CACHE`: a Debian root file system, made once by debootstrap.
+//! What is kept from run to run, in `COCKER_TEST_CACHE`: Debian root file systems, each made once by debootstrap.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
+/// A Debian root file system: the smallest one, and some packages.
+pub struct Kept {
+    name: &'static str,
+    /// With commas between.
+    packages: &'static str,
+}
+
 /// Makes the kept Debian root file system where there is none yet. It needs the host's network.
 pub fn keep_debian() -> Result<(), String> {
-    let kept = debian();
-    if is_complete(&kept) {
+    keep(&DEBIAN)
+}
+
+/// The same with `dnf` and what makes packages for it, which is twice as large.
+pub fn keep_debian_with_dnf() -> Result<(), String> {
+    keep(&DEBIAN_WITH_DNF)
+}
+
+fn keep(wanted: &Kept) -> Result<(), String> {
+    let kept = cache().join(wanted.name);
+    if is_complete(&kept, wanted) {
         return Ok(());
     }
     let folder = kept.parent().expect("it lies in a folder");
     fs::create_dir_all(folder).map_err(|why| format!("cannot make {}: {why}", folder.display()))?;
-    let begun = folder.join(format!(".new-{}", std::process::id()));
+    let begun = folder.join(format!(".new-{}-{}", wanted.name, std::process::id()));
     // debootstrap mounts /proc in what it makes; in a namespace of its own that ends with it.
     let mut command = Command::new("unshare");
     command.args([
@@ -23,7 +39,7 @@ pub fn keep_debian() -> Result<(), String> {
         "debootstrap",
         "--variant=minbase",
     ]);
-    command.args([&format!("--include={PACKAGES}"), "bookworm"]);
+    command.args([&format!("--include={}", wanted.packages), "bookworm"]);
     command
         .arg(&begun)
         .args(debian_mirror())
@@ -49,7 +65,7 @@ pub fn keep_debian() -> Result<(), String> {
     fs::rename(&begun, &kept).or_else(|why| {
         let _ = fs::remove_dir_all(&begun);
         // Another run was faster; its tree serves as well.
-        if is_complete(&kept) {
+        if is_complete(&kept, wanted) {
             Ok(())
         } else {
             Err(format!("cannot name {}: {why}", kept.display()))
@@ -57,20 +73,33 @@ pub fn keep_debian() -> Result<(), String> {
     })
 }
 
-/// What the tests need beside the smallest Debian, as a container or as the host in a box.
-const PACKAGES: &str = "openssh-server,cron,procps,iproute2,less,vim-tiny,nftables,netcat-openbsd,\
-                        systemd,systemd-sysv,dbus,sudo,iputils-ping,bubblewrap";
+/// What the tests need, as a container or as the host in a box.
+const DEBIAN: Kept = Kept {
+    name: "debian-bookworm",
+    packages: "openssh-server,cron,procps,iproute2,less,vim-tiny,nftables,netcat-openbsd,\
+               systemd,systemd-sysv,dbus,sudo,iputils-ping,bubblewrap,uidmap",
+};
+const DEBIAN_WITH_DNF: Kept = Kept {
+    name: "debian-bookworm-dnf",
+    packages: "dnf,rpm,createrepo-c",
+};
 
 /// Whether it is there, with everything that the tests need now.
-fn is_complete(debian: &Path) -> bool {
+fn is_complete(debian: &Path, wanted: &Kept) -> bool {
     let information = debian.join("var/lib/dpkg/info");
-    let mut packages = PACKAGES.split(',');
-    packages.all(|package| information.join(format!("{package}.list")).is_file())
+    let packages = wanted.packages.split(',');
+    let mut lists = packages.map(|package| information.join(format!("{package}.list")));
+    lists.all(|list| list.is_file())
 }
 
 /// Where it lies.
 pub fn debian() -> PathBuf {
-    cache().join("debian-bookworm")
+    cache().join(DEBIAN.name)
+}
+
+/// Where the one with dnf lies.
+pub fn debian_with_dnf() -> PathBuf {
+    cache().join(DEBIAN_WITH_DNF.name)
 }
 
 /// The folder of what is kept.

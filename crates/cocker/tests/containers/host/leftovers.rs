@@ -117,6 +117,12 @@ pub fn of_one_test(home: &Path, cgroup: &str) -> Vec<String> {
     left
 }
 
+/// How many cgroup folders containers have in that one, in all hierarchies.
+pub fn cgroups_of(cgroup: &str) -> usize {
+    let folders = cgroup_folders(cgroup);
+    folders.iter().map(|folder| folders_in(folder).len()).sum()
+}
+
 /// One line for each thing that any test of this run left in the kernel.
 pub fn of_the_whole_run() -> Vec<String> {
     let token = format!("cocker-test-{}", process::id());

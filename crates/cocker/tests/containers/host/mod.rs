@@ -107,11 +107,14 @@ pub enum Network {
     Lab,
 }
 
+/// Makes something that is kept, unless it is there.
+pub type Keep = fn() -> Result<(), String>;
+
 /// Executes this program again in mount and network namespaces of its own, unless it is there already.
 ///
-/// Before, while the machine's network is there, it makes what the tests on Debian stand on, where it is wanted.
+/// Before, while the machine's network is there, it makes what is `wanted` of what is kept from run to run.
 /// `unshare` makes them before our first thread, and sets every mount private, so no mount reaches the host.
-pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
+pub fn enter_namespaces(wanted: &[(bool, Keep, &str)]) -> Result<(), String> {
     slowness()?;
     if env::var_os(INSIDE).is_some() {
         fs::create_dir_all(base().join("bin"))
@@ -137,8 +140,10 @@ pub fn enter_namespaces(wants_debian: bool) -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("these tests boot containers and need root: `sudo make test`".into());
     }
-    if wants_debian && let Err(why) = kept::keep_debian() {
-        eprintln!("The tests on a Debian root file system will fail: {why}");
+    for (is_wanted, keep, what) in wanted {
+        if *is_wanted && let Err(why) = keep() {
+            eprintln!("The tests on {what} will fail: {why}");
+        }
     }
     // In the background, or under nohup(1), whatever the tests start would ignore signals that they send.
     cocker_sys::signal::reset_all().map_err(|why| format!("cannot reset signals: {why}"))?;
@@ -435,6 +440,13 @@ impl Host {
         Terminal::open(self, &words, kind)
     }
 
+    /// Types a program and its words in a dumb terminal of its own.
+    #[track_caller]
+    pub fn terminal_of_words(&self, words: &[&str]) -> Terminal {
+        let words: Vec<String> = words.iter().map(|&word| word.into()).collect();
+        Terminal::open(self, &words, "dumb")
+    }
+
     /// Creates container `name` from image `test` and boots it.
     #[track_caller]
     pub fn booted(&self, name: &str) {
@@ -532,6 +544,11 @@ impl Host {
             .collect()
     }
 
+    /// How many cgroup folders this test's containers have, in all hierarchies.
+    pub fn cgroups(&self) -> usize {
+        leftovers::cgroups_of(&self.cgroup)
+    }
+
     /// Waits until a process of that name runs in one of this test's containers; returns its pid on the host.
     #[track_caller]
     pub fn until_inside_runs(&self, name: &str) -> i32 {
@@ -590,11 +607,114 @@ impl Host {
         }
     }
 
+    /// Removes everything from the store and from the test's folders, and begins with image `test` alone.
+    pub fn begin_anew(&self) {
+        for folder in [self.home.clone(), self.home.with_extension("files")] {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            for path in entries.map(|entry| entry.path()) {
+                let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+            }
+        }
+        prepared::link_image_test(&self.home);
+    }
+
+    /// Pid of the root process of container `name`, where it is there and booted.
+    #[track_caller]
+    pub fn booted_pid(&self, name: &str) -> Option<i32> {
+        let standings = self.standings();
+        let (_, pid) = standings.into_iter().find(|(found, _)| found == name)?;
+        pid
+    }
+
+    /// Pid of a process's parent, where it runs.
+    pub fn parent(&self, pid: i32) -> Option<i32> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        parent?.trim().parse().ok()
+    }
+
+    /// Waits until every container is stopped with its supervisor gone, or booted with a root process of its own.
+    #[track_caller]
+    pub fn all_settle(&self) {
+        eventually("all containers settle", || {
+            self.standings().into_iter().all(|(name, pid)| match pid {
+                // Until it is executed it is a copy of the client, whose end would be its own.
+                Some(pid) => Process { pid }.name() != "cocker",
+                None => !self.is_locked(&name),
+            })
+        });
+    }
+
+    /// Kills every container that is booted and waits until its supervisor is gone.
+    #[track_caller]
+    pub fn kill_all(&self) {
+        for (name, pid) in self.standings() {
+            if pid.is_some() {
+                self.cocker_words(&["kill", &name, "-f"]).succeeds();
+            }
+        }
+        self.all_settle();
+    }
+
+    /// The containers, with the pids of their root processes where they are booted.
+    #[track_caller]
+    fn standings(&self) -> Vec<(String, Option<i32>)> {
+        // As a listing does it, but nothing is done for those that have died.
+        let containers = self.home.join("containers");
+        // A store that no command has opened yet has none.
+        let names = match containers.exists() {
+            true => entries(&containers),
+            false => Vec::new(),
+        };
+        let names = names.into_iter().filter(|name| !name.starts_with('.'));
+        let pid = |name: &String| {
+            let record = self.home.join("containers").join(name).join("lock");
+            let record = fs::read_to_string(record).unwrap_or_default();
+            let word = record.split(' ').find_map(|word| word.strip_prefix("pid="));
+            let is_ending = record.contains(" ending=1");
+            let pid = word.and_then(|pid| pid.parse().ok());
+            pid.filter(|&pid| pid != 0 && !is_ending && self.is_locked(name))
+        };
+        names.map(|name| (name.clone(), pid(&name))).collect()
+    }
+
+    /// Remembers the network namespace of a container that was listed; whether it is still pinned is asked when the test ends.
+    pub fn note_pin(&self, name: &str) {
+        if !name.is_empty() {
+            let mut pins = self.pins.lock().expect("no test panics with it");
+            pins.insert(name.into());
+        }
+    }
+
+    /// Removes what is pinned of containers that were listed, and forgets them.
+    pub fn unpin_all(&self) {
+        let mut pins = self.pins.lock().unwrap_or_else(|test| test.into_inner());
+        let pinned = |pin: &&String| fs::symlink_metadata(Path::new(lab::NAMES).join(pin)).is_ok();
+        pins.iter().filter(pinned).for_each(|pin| lab::unpin(pin));
+        pins.clear();
+    }
+
+    /// The names of all containers, as they are listed.
+    #[track_caller]
+    pub fn container_names(&self) -> Vec<String> {
+        let containers = self.note_pins().into_iter();
+        containers.map(|(name, _)| name).collect()
+    }
+
+    /// Whether a network namespace of this name was listed with one of this test's containers.
+    pub fn has_been_pinned(&self, name: &str) -> bool {
+        let pins = self.pins.lock().unwrap_or_else(|test| test.into_inner());
+        pins.contains(name)
+    }
+
     /// Whether the kernel knows a lock on the file by which container `name` is booted. (`/proc/locks` does not say it
     /// reliably: it is read in pieces, and a lock released in between hides another.)
     fn is_locked(&self, name: &str) -> bool {
         let lock = self.home.join("containers").join(name).join("lock");
-        let lock = fs::File::open(lock).expect("it is there");
+        // A container that was destroyed meanwhile has none.
+        let Ok(lock) = fs::File::open(lock) else {
+            return false;
+        };
         cocker_sys::lock::is_locked(&lock).expect("a lock can be asked for")
     }
 
@@ -610,7 +730,12 @@ impl Host {
 
     /// Puts image `debian` into the store: a root file system as debootstrap leaves it.
     pub fn add_image_debian(&self) {
-        prepared::add_image_debian(&self.home);
+        prepared::add_image_debian(&self.home, &kept::debian());
+    }
+
+    /// The same with `dnf`.
+    pub fn add_image_debian_with_dnf(&self) {
+        prepared::add_image_debian(&self.home, &kept::debian_with_dnf());
     }
 
     /// Removes the test's containers as a user would, and asserts that nothing is left of them.

@@ -103,6 +103,14 @@ impl Host {
         }
     }
 
+    /// Who answers a client at `from` at `target`, if anybody does.
+    pub fn who_answers(&self, from: Place, target: &str) -> Option<String> {
+        let answer =
+            peers::ask(&self.namespace_of(from), Endpoint::of(target), here(SHORT)).ok()?;
+        let (name, _) = answer.split_once(" sees ")?;
+        Some(name.to_string())
+    }
+
     /// Asserts that a client at `from` gets no answer at `target`, from nobody.
     #[track_caller]
     pub fn does_not_reach(&self, from: Place, target: &str) {

@@ -78,17 +78,32 @@ impl Started {
     /// Waits until the command has written `text` to standard output.
     #[track_caller]
     pub fn until_prints(&mut self, text: &str) {
-        let deadline = Instant::now() + here(PATIENCE);
-        while !String::from_utf8_lossy(&self.stdout.arrived).contains(text) {
-            if !self.stdout.wait(deadline) {
-                let seen = String::from_utf8_lossy(&self.stdout.arrived);
-                panic!("`{}` never printed `{text}`, only `{seen}`", self.line);
-            }
-        }
+        self.stdout.until_has(text, &self.line);
+    }
+
+    /// Waits until the command has written `text` to standard error.
+    #[track_caller]
+    pub fn until_complains(&mut self, text: &str) {
+        self.stderr.until_has(text, &self.line);
+    }
+
+    /// Whether the command has written `text` to standard output by now.
+    pub fn has_printed(&mut self, text: &str) -> bool {
+        while self.stdout.wait(Instant::now()) {}
+        String::from_utf8_lossy(&self.stdout.arrived).contains(text)
     }
 
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
+        let child = rustix::process::WaitId::Pid(self.pid());
+        let look = rustix::process::WaitIdOptions::EXITED
+            | rustix::process::WaitIdOptions::NOHANG
+            | rustix::process::WaitIdOptions::NOWAIT;
+        matches!(rustix::process::waitid(child, look), Ok(None))
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -254,6 +269,17 @@ pub(super) fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 }
 
 impl Stream {
+    #[track_caller]
+    fn until_has(&mut self, text: &str, line: &str) {
+        let deadline = Instant::now() + here(PATIENCE);
+        while !String::from_utf8_lossy(&self.arrived).contains(text) {
+            if !self.wait(deadline) {
+                let seen = String::from_utf8_lossy(&self.arrived);
+                panic!("`{line}` never wrote `{text}`, only `{seen}`");
+            }
+        }
+    }
+
     fn of(mut pipe: impl Read + Send + 'static) -> Stream {
         let (sender, arriving) = mpsc::channel();
         thread::spawn(move || {

@@ -2,7 +2,7 @@
 //!
 //! Layers are read-only, so every test's store has the same files by hard links.
 
-use super::{base, kept, leftovers};
+use super::{base, leftovers};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fs;
@@ -45,9 +45,8 @@ pub fn add_image_of_many_layers(home: &Path, name: &str, count: usize) {
     add_record(home, name, &ids);
 }
 
-/// Adds image `debian`: what debootstrap makes, kept from run to run.
-pub fn add_image_debian(home: &Path) {
-    let kept = kept::debian();
+/// Adds image `debian`: what debootstrap makes, kept from run to run in this folder.
+pub fn add_image_debian(home: &Path, kept: &Path) {
     assert!(
         kept.is_dir(),
         "{} is not there; see the start of the output for why it could not be made",
@@ -56,12 +55,12 @@ pub fn add_image_debian(home: &Path) {
     let (id, tree) = add_layer(home);
     fs::remove_dir(&tree).expect("it is empty");
     // Hard links where the cache lies on the same file system, else a copy.
-    if !succeeds(Command::new("cp").arg("-al").arg(&kept).arg(&tree)) {
+    if !succeeds(Command::new("cp").arg("-al").arg(kept).arg(&tree)) {
         let _ = fs::remove_dir_all(&tree);
         let copied = succeeds(
             Command::new("cp")
                 .args(["-a", "--reflink=auto"])
-                .arg(&kept)
+                .arg(kept)
                 .arg(&tree),
         );
         assert!(copied, "cannot copy {}", kept.display());

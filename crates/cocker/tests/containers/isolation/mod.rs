@@ -5,7 +5,7 @@ mod ids;
 mod kernel;
 mod nested;
 mod open;
-mod program;
+pub mod program;
 mod system_calls;
 
 use crate::host::{Host, processes, with_image_test};

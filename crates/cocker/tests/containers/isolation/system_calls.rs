@@ -9,6 +9,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
         what_reaches_the_shared_kernel_is_forbidden_by_every_interface,
         x32_is_a_way_to_nothing,
+        a_restarted_call_is_none_of_its_own,
         an_unknown_call_is_missing,
         sockets_of_the_kernels_cryptography_and_of_virtual_machines_are_missing,
         input_is_pushed_into_no_terminal,
@@ -110,7 +111,8 @@ fn what_reaches_the_shared_kernel_is_forbidden_by_every_interface(host: &Host) {
     for (place, name) in names.iter().enumerate() {
         let call = &calls[place];
         assert_eq!(kept[place], EPERM, "{name}: {call}");
-        // Without the filter the kernel itself is asked: it speaks of the arguments, or has no such call.
+        // Control: without the filter the kernel itself is asked of each: it speaks of the arguments, or has no such call.
+        assert_ne!(mighty[place], EPERM, "{name}: {call} without a filter");
         let is_asked = |answer: i64| answer != EPERM && answer != ENOSYS;
         reached += usize::from(is_asked(mighty[place]) || is_asked(open[place]));
     }
@@ -134,6 +136,39 @@ fn x32_is_a_way_to_nothing(host: &Host) {
         assert_eq!(answer(host, "web", call), ENOSYS, "{call}");
     }
     assert!(answer(host, "web", "64 39") > 0);
+    // Control: a filter is asked for such a number before the kernel is, which may have none of them: another filter answers
+    // otherwise. Without any, a kernel that has them executes the call.
+    let getpid = r#"{"names": ["getpid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}"#;
+    let (file, attacker) = (profile(host, "getpid.json", getpid), with_attacker(host));
+    host.cocker(&format!(
+        "create -m test -c other {attacker} --seccomp {file} -b"
+    ))
+    .ok();
+    assert_eq!(answer(host, "other", "x32 39"), -28);
+    let open = answer(host, "open", "x32 39");
+    assert!(open > 0 || open == ENOSYS, "{open}");
+}
+
+/// A call that goes on after a stop is one that the filter has let through before: by itself it is none.
+fn a_restarted_call_is_none_of_its_own(host: &Host) {
+    const EINTR: i64 = -4;
+    three(host);
+    for container in ["web", "open"] {
+        for call in ["64 219", "32 0"] {
+            assert_eq!(answer(host, container, call), EINTR, "{call}");
+        }
+    }
+    // Control: it is the filter that lets it, and clone3, through.
+    let none =
+        r#"{"names": ["restart_syscall", "clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}"#;
+    let (file, attacker) = (profile(host, "restart.json", none), with_attacker(host));
+    host.cocker(&format!(
+        "create -m test -c other {attacker} --seccomp {file} -b"
+    ))
+    .ok();
+    for call in ["64 219", "32 0", "64 435 0 0", "32 435 0 0"] {
+        assert_eq!(answer(host, "other", call), -28, "{call}");
+    }
 }
 
 fn an_unknown_call_is_missing(host: &Host) {
@@ -174,9 +209,9 @@ fn input_is_pushed_into_no_terminal(host: &Host) {
     let pushed = |container: &str| {
         let mut terminal = host.terminal(&format!("attach {container}"));
         terminal.expect("[root@");
-        // TIOCSTI, of the letter in zeroed memory; plain, and with something in the upper half.
+        // TIOCSTI, of the letter in zeroed memory, and TIOCLINUX; plain, and with something in the upper half.
         terminal.type_line(
-            "for r in 21522 4294988818; do /attacker 64 16 0 $r b:8; done; echo the $((1 + 1))nd",
+            "for r in 21522 4294988818 21532 4294988828; do /attacker 64 16 0 $r b:8; done; echo the $((1 + 1))nd",
         );
         let shown = terminal.expect("the 2nd\r\n");
         terminal.type_line("exit");
@@ -184,10 +219,12 @@ fn input_is_pushed_into_no_terminal(host: &Host) {
         shown
     };
     let kept = pushed("web");
-    assert_eq!(kept.matches("-1\r\n").count(), 2, "{kept}");
+    assert_eq!(kept.matches("-1\r\n").count(), 4, "{kept}");
     // Without the filter it is the kernel's to say, which may refuse it too (dev.tty.legacy_tiocsti).
     let open = pushed("open");
     assert!(!open.contains("-1\r\n"), "{open}");
+    // TIOCLINUX is for a virtual console, which a session's terminal is not: ENOTTY.
+    assert_eq!(open.matches("-25\r\n").count(), 2, "{open}");
 }
 
 fn a_new_user_namespace_by_clone3_gives_nothing_over_the_container(host: &Host) {
@@ -199,6 +236,12 @@ fn a_new_user_namespace_by_clone3_gives_nothing_over_the_container(host: &Host) 
                     mknod /tmp/disk b 8 0 && echo disk; true";
     let shown = host.inside("web", &format!("({inside} '{attempts}') 2>/dev/null"));
     assert_eq!(shown, "");
+    // Control: where the ids are the host's, the same attempts come to something.
+    let privileged = format!("(unshare --mount sh -c '{attempts}') 2>/dev/null");
+    let shown = host.inside("mighty", &privileged);
+    for word in ["proc", "sysfs", "disk"] {
+        assert!(shown.lines().any(|line| line == word), "{shown}");
+    }
     // clone3 is there, and says what is wrong with its arguments.
     assert_eq!(answer(host, "web", "64 435 0 0"), -22);
 }

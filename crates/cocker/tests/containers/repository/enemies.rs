@@ -1,14 +1,13 @@
 //! Repositories of enemies: what lies there reaches nothing outside staging, hangs nobody and fills no memory.
 
 use super::{add_big_image, found};
-use crate::host::{Access, Host, SshServer, with_image_test};
+use crate::host::{Access, Host, SshServer, entries, with_image_test};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +26,9 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
     ]
 }
 
+/// How the host's /etc/passwd begins. Other tests put users into the rest meanwhile.
+const ROOT: &[u8] = b"root:x:0:0:";
+
 /// Nothing of a pull is left: no image, no layer, nothing kept.
 #[track_caller]
 fn nothing_came(host: &Host) {
@@ -35,6 +37,19 @@ fn nothing_came(host: &Host) {
     assert_eq!(host.images(), ["test _"]);
     assert_eq!(host.layers(), 1);
     assert_eq!(host.entries("transfers"), Vec::<String>::new());
+}
+
+/// What sftp(1), who believes the server, makes of a file there.
+fn naive_get(host: &Host, server: &SshServer, name: &str) -> Vec<u8> {
+    let (ssh, got) = (server.file("bin/ssh"), host.folder("naive").join("got"));
+    let _ = fs::remove_file(&got);
+    let got_by = format!(
+        "echo 'get {name} {}' | sftp -q -S {} -b - images",
+        got.display(),
+        ssh.display()
+    );
+    host.shell(&got_by).succeeds();
+    fs::read(&got).expect("it was got")
 }
 
 fn only_names_of_images_are_listed(host: &Host) {
@@ -72,6 +87,12 @@ fn only_names_of_images_are_listed(host: &Host) {
             .iter()
             .all(|byte| *byte == b'\n' || *byte >= b' ')
     );
+    // Control: all of them are there, one steers whoever's terminal it is printed on, and one leads out of a store's folder.
+    let naive = host.shell(&format!("ls -aN {}", server.home().display()));
+    assert!(naive.stdout.contains(&0x1b));
+    let up = "...cockerimage".trim_end_matches(".cockerimage");
+    let naive = host.home().join("images").join(up);
+    assert_eq!(naive.canonicalize().ok(), host.home().canonicalize().ok());
 }
 
 fn what_is_no_regular_file_is_refused(host: &Host) {
@@ -103,6 +124,14 @@ fn what_is_no_regular_file_is_refused(host: &Host) {
                 .is_ok()
         );
     }
+    // Control: who just gets has the file that the link leads to, and who just reads waits at the FIFO.
+    let naive = naive_get(host, &server, "link.cockerimage");
+    assert!(naive.starts_with(ROOT));
+    host.shell(&format!("timeout 1 cat {}", at("sum.sha256").display()))
+        .exits(124);
+    // A regular file is as good as it looks.
+    host.cocker("set-version test --version mine").ok();
+    server.cocker(host, "spull test:_").ok();
 }
 
 fn a_hundred_thousand_files_are_listed_in_little_memory(host: &Host) {
@@ -138,6 +167,9 @@ fn a_hundred_thousand_files_are_listed_in_little_memory(host: &Host) {
     server
         .cocker(host, "spull nowhere --srepo images")
         .refuses(&["there is no image `nowhere`"]);
+    // Control: that is no room for whoever keeps what he is told.
+    let keeps = "ulimit -v 150000; head -c 200M /dev/zero | tail -n 1 | wc -c";
+    assert_ne!(host.shell(keeps).stdout().trim(), (200 << 20).to_string());
 }
 
 fn a_file_that_grows_is_refused(host: &Host) {
@@ -148,6 +180,7 @@ fn a_file_that_grows_is_refused(host: &Host) {
     host.cocker("prune").succeeds();
     fs::remove_file(server.home().join("big.sha256")).expect("it is there");
     let path = server.home().join("big.cockerimage");
+    let length = path.metadata().expect("it is there").len();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -161,10 +194,20 @@ fn a_file_that_grows_is_refused(host: &Host) {
             }
         });
         let pulled = server.cocker(host, "spull big");
+        // Control: who reads to the end has more than he was told there is.
+        let told = path.metadata().expect("it is there").len();
+        let has_more = || fs::read(&path).is_ok_and(|read| read.len() as u64 > told);
+        let grows = (0..100).any(|_| has_more());
         is_over.store(true, Ordering::SeqCst);
+        assert!(grows);
         pulled.refuses(&["changed while it was read", "try again"]);
     });
     nothing_came(host);
+    // The same file once it stays as it is.
+    let whole = OpenOptions::new().write(true).open(&path);
+    let cut = whole.and_then(|file| file.set_len(length));
+    cut.expect("the home is ours");
+    server.cocker(host, "spull big").ok();
 }
 
 fn a_file_that_is_not_what_its_sum_says_is_refused(host: &Host) {
@@ -187,6 +230,11 @@ fn a_file_that_is_not_what_its_sum_says_is_refused(host: &Host) {
     longer.extend_from_slice(&[0; 100]);
     fs::write(&file, &longer).expect("the home is ours");
     refused(&["its SHA-256 is"]);
+    // Control: without a sum the same file is an image.
+    fs::remove_file(&sum).expect("it is there");
+    server.cocker(host, "spull test:_").ok();
+    host.cocker("rm-image test:_").ok();
+    fs::write(&sum, &text).expect("the home is ours");
     for length in [0, 1, 5_000, bytes.len() - 1] {
         fs::write(&file, &bytes[..length]).expect("the home is ours");
         refused(&[]);
@@ -224,7 +272,8 @@ fn an_archive_of_an_enemy_reaches_nothing(host: &Host) {
         assert!(packed.is_ok_and(|status| status.success()));
     };
     fs::write(outside.join("file"), b"owned").expect("the folder is ours");
-    symlink("/tmp", outside.join("way")).expect("the folder is ours");
+    let elsewhere = host.folder("elsewhere");
+    symlink(&elsewhere, outside.join("way")).expect("the folder is ours");
     tar(
         &["--transform=s|^file|../../../../owned|", "file"],
         "up.cockerimage",
@@ -250,8 +299,32 @@ fn an_archive_of_an_enemy_reaches_nothing(host: &Host) {
             .refuses(&[]);
         nothing_came(host);
     }
-    assert!(!Path::new("/tmp/owned").exists());
+    assert_eq!(entries(&elsewhere), [""; 0]);
     assert!(!host.home().join("owned").exists());
+    // Control: tar(1), told to believe it, writes outside; and what is in the bomb is more than was allowed.
+    let unpacked = host.folder("unpacked");
+    let deep = unpacked.join("a/b/c/d");
+    fs::create_dir_all(&deep).expect("the folder is ours");
+    for (name, owned) in [("up", &unpacked), ("through", &elsewhere)] {
+        let archive = server.home().join(format!("{name}.cockerimage"));
+        let unpack = "tar --absolute-names --keep-directory-symlink -C";
+        host.shell(&format!(
+            "{unpack} {} -xzf {}",
+            deep.display(),
+            archive.display()
+        ))
+        .succeeds();
+        assert!(owned.join("owned").exists(), "{name} does not lead out");
+    }
+    let bomb = server.home().join("bomb.cockerimage");
+    let naive = host.shell(&format!(
+        "gzip -dc < {} | head -c 11M | wc -c",
+        bomb.display()
+    ));
+    assert_eq!(naive.stdout().trim(), (11 << 20).to_string());
+    // The same file under a name of its own comes in.
+    tar(&["file"], "good.cockerimage");
+    server.cocker(host, "spull good --srepo images").ok();
 }
 
 fn a_manifest_of_an_enemy_is_refused(host: &Host) {
@@ -279,9 +352,10 @@ fn a_manifest_of_an_enemy_is_refused(host: &Host) {
         change(&mut value);
         value
     };
+    let upwards = format!("{}etc/passwd", "../".repeat(30));
     for (value, why) in [
         (
-            with(&|it| it["layers"][0]["digest"] = json!("sha256:../../../../etc/passwd")),
+            with(&|it| it["layers"][0]["digest"] = json!(format!("sha256:{upwards}"))),
             "is not a digest",
         ),
         (
@@ -311,6 +385,14 @@ fn a_manifest_of_an_enemy_is_refused(host: &Host) {
     ] {
         refused(&value, why);
     }
+    // Control: joined to the layers' folder as it is, that digest is the host's file; and nobody has the room that was said.
+    let read = fs::read(layers.join(&upwards)).expect("it is there");
+    assert!(read.starts_with(ROOT));
+    assert!(
+        Vec::<u8>::new()
+            .try_reserve_exact(u64::MAX as usize)
+            .is_err()
+    );
     // A layer that is not what it is called, and one that is a way elsewhere.
     let digest = good["layers"][0]["digest"].as_str().expect("it is text");
     let layer = layers.join(digest.trim_start_matches("sha256:"));
@@ -327,6 +409,9 @@ fn a_manifest_of_an_enemy_is_refused(host: &Host) {
     fs::remove_file(&layer).expect("it is there");
     symlink("/etc/passwd", &layer).expect("the home is ours");
     refused(&good, "no regular file");
+    let name = layer.strip_prefix(server.home()).expect("it is there");
+    let got = naive_get(host, &server, &name.display().to_string());
+    assert!(got.starts_with(ROOT));
     fs::remove_file(&layer).expect("it is there");
     // While one manifest cannot be understood, no layer is removed.
     fs::write(&layer, &bytes).expect("the home is ours");
@@ -340,6 +425,7 @@ fn a_manifest_of_an_enemy_is_refused(host: &Host) {
 fn a_server_that_speaks_something_else_is_refused(host: &Host) {
     let server = SshServer::start(host, Access::Everything);
     let ssh = server.file("bin/ssh");
+    let sound = fs::read(&ssh).expect("it is there");
     for (program, named) in [
         (
             "echo 'Welcome to the machine'; exec cat",
@@ -355,5 +441,15 @@ fn a_server_that_speaks_something_else_is_refused(host: &Host) {
             .within(Duration::from_secs(20))
             .stderr;
         assert!(!said.contains('\u{1b}') && said.len() < 10_000, "{said}");
+        // Control: who prints whatever comes prints an escape, or without end.
+        let naive = host.shell(&format!(
+            "echo hello | {} images 2>&1 | head -c 20000",
+            ssh.display()
+        ));
+        let naive = naive.stdout;
+        let is_harmful = naive.contains(&0x1b) || naive.len() == 20_000;
+        assert!(is_harmful || naive.ends_with(b"hello\n"), "{naive:?}");
     }
+    fs::write(&ssh, sound).expect("the folder is ours");
+    server.cocker(host, "ssearch --srepo images").succeeds();
 }

@@ -139,6 +139,15 @@ fn a_number_is_never_taken_for_a_name(host: &Host) {
         "bob: 7",
         "bob:7:7",
         "1000a",
+        "4294967297",
+        "0\n",
+        "\t0",
+        "0,0",
+        "0.0",
+        "0b0",
+        "0o0",
+        "0e0",
+        "\u{660}",
     ] {
         host.cocker_words(&["run", "web", &format!("--user={user}"), "--", "id", "-u"])
             .fails(2, &["--user"]);
@@ -152,6 +161,33 @@ fn a_number_is_never_taken_for_a_name(host: &Host) {
             "id",
         ])
         .fails(2, &["--user"]);
+    }
+    // Control: who reads the same words by strtoul(3) and becomes that is root, or another than was said.
+    let naive = crate::isolation::program::path(host);
+    for (user, becomes) in [
+        (" 0", "0"),
+        ("0 ", "0"),
+        ("+0", "0"),
+        ("-0", "0"),
+        // "Leave it as it is", says the kernel, and it was root.
+        ("-1", "0"),
+        ("4294967295", "0"),
+        ("0x0", "0"),
+        ("00", "0"),
+        ("", "0"),
+        ("+", "0"),
+        ("0b0", "0"),
+        ("0e0", "0"),
+        ("bob", "0"),
+        ("4294967296", "0"),
+        ("4294967297", "1"),
+        ("+1", "1"),
+        ("1000a", "1000"),
+    ] {
+        let mut command = host.command(&naive);
+        command.args(["become", user]);
+        let outcome = host.started(command, format!("become `{user}`")).outcome();
+        outcome.succeeds().prints(&format!("{becomes}\n"));
     }
 }
 
@@ -328,6 +364,15 @@ fn no_folder_is_reached_through_what_a_process_has_open(host: &Host) {
         0,
         "{streams}"
     );
+    // Control: who enters the container with something of the host's open, and then that folder by its path, is on the host.
+    let outside = host.folder("outside");
+    fs::write(outside.join("of-the-host"), "").expect("the folder is ours");
+    let naive = format!(
+        "exec 7<{}; nsenter --target {} --mount --pid -- sh -c 'cd /proc/self/fd/7/ && ls'",
+        outside.display(),
+        host.root_process("web")
+    );
+    host.shell(&naive).succeeds().prints("of-the-host\n");
 }
 
 fn nothing_of_the_hosts_environment_gets_in(host: &Host) {

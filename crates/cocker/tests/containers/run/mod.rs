@@ -26,6 +26,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         run_in_a_stopped_container_is_cockers_own_failure,
         a_command_that_fits_into_no_request_is_refused,
         signals_to_the_client_reach_the_command,
+        nobody_inside_ignores_what_the_client_ignores,
         a_command_ends_with_its_client,
         a_command_that_takes_too_long_is_ended,
         a_command_that_ignores_its_end_is_killed,
@@ -235,6 +236,32 @@ fn signals_to_the_client_reach_the_command(host: &Host) {
     started.signal(Signal::TERM);
     started.outcome().exits(128 + 15);
     host.until_inside_is_gone("sleep");
+}
+
+fn nobody_inside_ignores_what_the_client_ignores(host: &Host) {
+    host.cocker("create -m test -c web").ok();
+    // A shell of POSIX can ignore these; perl, which is on every Debian, all of them.
+    let ignoring = |line: &str| {
+        let all =
+            "my $ignore = pack(\"Q4\", 1); foreach (1..64) { syscall(13, $_ + 0, $ignore, 0, 8) }";
+        host.shell(&format!("perl -e '{all}; exec @ARGV' {line}"))
+    };
+    // Control. (perl keeps one for itself, as does grep.)
+    let ignored = ignoring("grep SigIgn /proc/self/status")
+        .succeeds()
+        .stdout();
+    let set = ignored.trim().strip_prefix("SigIgn:\t");
+    let set = u64::from_str_radix(set.expect("it is shown"), 16).expect("it is a number");
+    assert!(set.count_ones() >= 60, "{ignored}");
+    ignoring("cocker boot web").ok();
+    let of_a_command = "cocker run web -- grep -h SigIgn /proc/self/status /proc/1/status";
+    let none = "SigIgn:\t0000000000000000\n";
+    ignoring(of_a_command).succeeds().prints(&none.repeat(2));
+    // The supervisor reads whatever comes; none of it is ignored either.
+    let supervisor = host.supervisor("web");
+    let status = std::fs::read_to_string(format!("/proc/{supervisor}/status"));
+    assert!(status.expect("it is there").contains(none));
+    ignoring("cocker shutdown web").ok();
 }
 
 fn a_command_ends_with_its_client(host: &Host) {
