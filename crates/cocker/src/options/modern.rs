@@ -1,11 +1,11 @@
 //! The modern spelling: `cocker create -m test`. Read by clap; its complaints become our failures.
 
 use super::meaning::{self, Command, Options};
-use super::said::{Everywhere, Said};
+use super::said::{self, Everywhere, Said};
 use super::seed;
 use crate::failure::Failure;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{Args, CommandFactory, Parser};
 use clap_complete::Shell;
 use std::ffi::OsString;
 
@@ -22,10 +22,22 @@ struct CommandLine {
     said: Said,
 }
 
+/// One command, without the others beside it.
+#[derive(Parser)]
+#[command(disable_version_flag = true)]
+struct Alone<A: Args> {
+    #[command(flatten)]
+    everywhere: Everywhere,
+    #[command(flatten)]
+    said: A,
+}
+
 /// Understands a command line that begins with a command.
 pub fn parse(arguments: Vec<OsString>) -> Result<Options, Failure> {
-    let program = OsString::from("cocker");
-    let line = match CommandLine::try_parse_from(std::iter::once(program).chain(arguments)) {
+    if let Some((said, everywhere)) = parse_alone(&arguments) {
+        return meaning::of(said, everywhere);
+    }
+    let line = match among_all(arguments) {
         Ok(line) => line,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return Ok(Options::of(Command::Help(error.render().to_string())));
@@ -39,6 +51,39 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Options, Failure> {
         } => parse(vec![command.into(), "--help".into()]),
         said => meaning::of(said, line.everywhere),
     }
+}
+
+/// Reads what is typed often with the definition of its own command only: to define all of them takes a good part of the
+/// time of a command that does little. `None` where it is none of these, where help is asked for, and where anything is
+/// wrong with it, which is told by who knows all of them.
+fn parse_alone(arguments: &[OsString]) -> Option<(Said, Everywhere)> {
+    let command = arguments.first()?.to_str()?;
+    Some(match command {
+        "images" => alone(arguments, Said::Images)?,
+        "containers" | "ps" => alone(arguments, Said::Containers)?,
+        "create" => alone(arguments, |said: said::Create| Said::Create(Box::new(said)))?,
+        "boot" => alone(arguments, Said::Boot)?,
+        "attach" => alone(arguments, Said::Attach)?,
+        "run" => alone(arguments, Said::Run)?,
+        "shutdown" => alone(arguments, Said::Shutdown)?,
+        "destroy" => alone(arguments, Said::Destroy)?,
+        "to-image" => alone(arguments, Said::ToImage)?,
+        "to-container" => alone(arguments, Said::ToContainer)?,
+        "copy-image" => alone(arguments, Said::CopyImage)?,
+        "put" => alone(arguments, Said::Put)?,
+        "get" => alone(arguments, Said::Get)?,
+        _ => return None,
+    })
+}
+
+fn among_all(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
+    let program = OsString::from("cocker");
+    CommandLine::try_parse_from(std::iter::once(program).chain(arguments))
+}
+
+fn alone<A: Args>(arguments: &[OsString], said: fn(A) -> Said) -> Option<(Said, Everywhere)> {
+    let line = Alone::<A>::try_parse_from(arguments).ok()?;
+    Some((said(line.said), line.everywhere))
 }
 
 /// A script that completes the modern spelling in `shell`.
@@ -73,6 +118,40 @@ fn in_one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::tests::SPELLINGS;
+
+    #[test]
+    fn alone_and_among_all_a_command_is_read_the_same() {
+        let more = [
+            "create -m a,b:1 -c C --volume /a:/b:ro --volume /c -b --cpus 0 -d",
+            "boot -f C --exec '/sbin/init --x' --mem-limit=100M --io-max a --io-max b",
+            "boot --all-enabled",
+            "run -d C --env A=1 --env B=2 --user u -- sh -c '-x --help'",
+            "run -c C --cmd=--help",
+            "shutdown --all --timeout 3",
+            "destroy -fd C --shutdown",
+        ];
+        let lines = SPELLINGS.iter().map(|(_, modern)| *modern).chain(more);
+        let mut read = 0;
+        for line in lines {
+            let words = shlex::split(line).expect("the quotes are closed");
+            let words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+            if let Some((said, everywhere)) = parse_alone(&words) {
+                let line = among_all(words).expect("it is read alone");
+                assert_eq!((said, everywhere), (line.said, line.everywhere));
+                read += 1;
+            }
+        }
+        assert!(read > 40, "{read}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_who_knows_all_commands() {
+        for line in ["run", "boot --help", "boot C --nothing", "run C", "nothing"] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(parse_alone(&words), None, "{line}");
+        }
+    }
 
     #[test]
     fn claps_own_checks_of_the_definitions_pass() {

@@ -27,7 +27,7 @@ fn name(text: &str) -> Name {
 }
 
 /// Every command of the manual's table: the seed's spelling, the modern one.
-const SPELLINGS: &[(&str, &str)] = &[
+pub(super) const SPELLINGS: &[(&str, &str)] = &[
     ("", "help"),
     ("--help", "help"),
     ("-v", "version"),
