@@ -45,6 +45,8 @@ fn main() {
     }
     println!("cargo:rustc-env=COCKER_BUILD_TIME={}", build_time());
     pack_relocations();
+    // See cocker_sys::entry.
+    println!("cargo:rustc-link-arg-bins=-Wl,-e,cocker_begin");
     tell_what_is_watched(crates);
 }
 
