@@ -632,7 +632,11 @@ impl<'a> Engines<'a> {
                 if net != Net::Host {
                     words.push("bridge");
                 }
-                self.floor(&words)
+                let took = self.floor(&words)?;
+                // An overlay removes at its next mount what it has left here. Of cocker's boots none waits for that, so the
+                // floor's do not either.
+                let _ = fs::remove_dir(self.place.path(&format!("{name}/files/work/work")));
+                Ok(took)
             }
             "cocker" => self.go(&[self.cocker(), s("shutdown"), s(name)]),
             "podman" => self.go_as(

@@ -2,7 +2,7 @@
 //! ready. See docs/design/0001-boot.md for who does what.
 
 use crate::connection::{MOST_REPLY, receive};
-use crate::container::{CONTROL, Container};
+use crate::container::{CONTROL, Container, WORK_OF_LAST_BOOT, WORK_OF_OVERLAY};
 use crate::control;
 use crate::engine::Engine;
 use crate::failure::{BootError, CleanUpError, EngineError};
@@ -144,6 +144,7 @@ impl Engine {
         let stop_signal = stop_signal(&plan.process);
         let (boot_socket, supervisor) =
             self.supervisor(container, stop_signal, attachment.as_ref())?;
+        put_last_work_aside(container);
         let prepared = cocker_sandbox::prepare(plan, self.settings.init)?;
         self.spawn(
             container,
@@ -348,6 +349,14 @@ impl Engine {
     fn variable(&self, key: &str, value: &[u8]) -> Result<CString, BootError> {
         c_string(&[key.as_bytes(), b"=", value].concat())
     }
+}
+
+/// A mount of an overlay removes the folder in which the last one worked, and where the disk is told at once of every block
+/// that is free (the mount option `discard` without a journal) it waits for the disk. So it shall find none. One that is not
+/// empty, as after a power cut, stays the overlay's to clear if one was put aside before.
+fn put_last_work_aside(container: &Container) {
+    let folder = &container.folder;
+    let _ = rustix::fs::renameat(folder, WORK_OF_OVERLAY, folder, WORK_OF_LAST_BOOT);
 }
 
 /// What a container's network will be.

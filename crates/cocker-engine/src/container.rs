@@ -30,6 +30,10 @@ const STAGED: [&str; 5] = [
 pub(crate) const CONTROL: &str = "control";
 pub(crate) const UPPER: &str = "files/upper";
 pub(crate) const WORK: &str = "files/work";
+/// What overlayfs makes there for itself at each mount, and removes first where it finds it.
+pub(crate) const WORK_OF_OVERLAY: &str = "files/work/work";
+/// Where that of the last boot is put out of the way; the supervisor removes it when the container is ready.
+pub(crate) const WORK_OF_LAST_BOOT: &str = "files/work/last";
 /// An empty folder, below the writable layer of a container that stands on no layer.
 pub(crate) const NOTHING: &str = "files/nothing";
 

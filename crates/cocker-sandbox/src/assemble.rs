@@ -6,13 +6,13 @@
 //! the sandbox itself mounts, no link is followed at all.
 
 use crate::limits::OpenFiles;
-use crate::locked::Passage;
 use crate::masks::{self, Originals};
 use crate::plan::{Access, CoreDumps, Mount, Program, RootProcess, SIGRTMIN_PLUS_3, Source};
 use crate::prepare::Prepared;
 use crate::report::{Phase, Report};
 use crate::seccomp::Filter;
 use crate::target;
+use cocker_sys::errand::Errand;
 use cocker_sys::fault;
 use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
 use rustix::fd::{AsFd, OwnedFd};
@@ -99,7 +99,7 @@ fn word_comes(pipe: &OwnedFd) -> bool {
 }
 
 /// The story of the inside, step by step. What it has had done aside may end a little later.
-fn assemble(inside: &Inside<'_>) -> Result<(Assembled, Option<Passage>), Failure> {
+fn assemble(inside: &Inside<'_>) -> Result<(Assembled, Option<Errand>), Failure> {
     let plan = &inside.prepared.plan;
     let become_root = || become_root(plan.ids.is_some());
     fault::step("init.take_identity", become_root).map_err(at(Phase::TakeIdentity))?;
@@ -203,7 +203,7 @@ fn place_all(
 fn conceal(
     inside: &Inside<'_>,
     proc: Option<OwnedFd>,
-) -> Result<(Kernels, Option<Passage>), Failure> {
+) -> Result<(Kernels, Option<Errand>), Failure> {
     let Prepared {
         plan,
         root,

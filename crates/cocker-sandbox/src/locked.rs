@@ -7,22 +7,19 @@
 //!
 //! ```text
 //!  private mount namespace (host root)       namespaces of a short-lived child
-//!    volume attached, restricted ──copied──▶ the same, locked ──cloned──▶ descriptor ──socket──▶ back to us
+//!    volume attached, restricted ──copied──▶ the same, locked ──cloned──▶ a descriptor that both have
 //! ```
 //!
 //! A lock stays with every further clone of the mount.
 
 use crate::stage::on_stage;
-use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use cocker_sys::errand::{self, Descriptors, Errand};
+use cocker_sys::process::NewNamespaces;
+use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, socketpair,
-};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use std::mem::MaybeUninit;
 use std::path::Path;
 
@@ -51,51 +48,21 @@ fn attach(mount: &OwnedFd, name: &str) -> Result<(), Errno> {
     rustix::mount::move_mount(mount, "", CWD, name, flags)
 }
 
-/// The child that makes the passage. Dropping this waits for its end, which may come a little later than what it hands out.
-pub(crate) struct Passage(OwnedFd);
-
-impl Drop for Passage {
-    fn drop(&mut self) {
-        let _ = waitid(WaitId::PidFd(self.0.as_fd()), WaitIdOptions::EXITED);
-    }
-}
-
-/// Gives back clones of what is mounted at `places` below the working folder, locked. The child has no identity in its user
-/// namespace and needs none: it opens what lies before it and hands it out.
-pub(crate) fn pass_through(places: &[impl AsRef<Path>]) -> Result<(Vec<OwnedFd>, Passage), Errno> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+/// Gives back clones of what is mounted at `places` below the working folder, locked, and the child that made the passage. It
+/// has no identity in its user namespace and needs none: it opens what lies before it, with descriptors that are ours too.
+pub(crate) fn pass_through(places: &[impl AsRef<Path>]) -> Result<(Vec<OwnedFd>, Errand), Errno> {
     let namespaces = NewNamespaces {
         user: true,
         mount: true,
         ..NewNamespaces::default()
     };
-    match clone(namespaces, None)? {
-        Birth::Child => {
-            drop(ours);
-            let mut places = places.iter();
-            let sent = places.try_for_each(|place| hand_out(&theirs, place.as_ref()));
-            exit_now(sent.is_err().into())
-        }
-        Birth::Parent { pidfd, .. } => {
-            drop(theirs);
-            let passage = Passage(pidfd);
-            let locked = places.iter().map(|_| take_back(&ours));
-            Ok((locked.collect::<Result<_, _>>()?, passage))
-        }
-    }
-}
-
-fn hand_out(socket: &OwnedFd, place: &Path) -> Result<(), Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    let mount = rustix::mount::open_tree(CWD, place, flags)?;
-    send(socket, b"m", &[mount.as_fd()])
+    let take = |place: &_| rustix::mount::open_tree(CWD, AsRef::<Path>::as_ref(place), flags);
+    let take_all = || places.iter().map(take).collect::<Result<Vec<_>, _>>();
+    let (taken, passage) = errand::run(namespaces, Descriptors::Shared, take_all)?;
+    Ok((taken.ok_or(Errno::CHILD)??, passage))
 }
 
 /// Sends a message with at most two descriptors, which are lent.
@@ -109,20 +76,4 @@ pub(crate) fn send(
     ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     let parts = [std::io::IoSlice::new(message)];
     rustix::net::sendmsg(socket, &parts, &mut ancillary, SendFlags::NOSIGNAL).map(drop)
-}
-
-/// Receives one descriptor; an end of the socket is `EPIPE`.
-fn take_back(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let mut byte = [0u8; 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [std::io::IoSliceMut::new(&mut byte)];
-    rustix::net::recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let mut messages = ancillary.drain();
-    match messages.next() {
-        Some(RecvAncillaryMessage::ScmRights(mut descriptors)) => {
-            descriptors.next().ok_or(Errno::PIPE)
-        }
-        _ => Err(Errno::PIPE),
-    }
 }

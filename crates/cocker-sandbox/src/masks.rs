@@ -13,8 +13,9 @@
 //! kernel lets nobody in a user namespace mount proc or sysfs anew where the instances in sight have something locked over them
 //! (`mount_too_revealing` in fs/namespace.c), there is no second way to look, not even from namespaces below.
 
-use crate::locked::{self, Passage};
+use crate::locked;
 use crate::target::{self, NO_LINKS};
+use cocker_sys::errand::Errand;
 use cocker_sys::mount::MountChange;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode};
@@ -165,7 +166,7 @@ pub(crate) struct Originals<'a> {
 pub(crate) struct Masked {
     pub proc: OwnedFd,
     pub sysfs: OwnedFd,
-    pub passage: Option<Passage>,
+    pub passage: Option<Errand>,
 }
 
 /// What could not be done: a mask by its number, or something else.

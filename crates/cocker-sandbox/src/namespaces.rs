@@ -6,12 +6,12 @@
 use crate::failure::{SandboxError, or_too_old};
 use crate::plan::{IdRange, NetworkNamespace};
 use cocker_sys::credentials::EffectiveUser;
-use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now};
+use cocker_sys::errand::Holder;
+use cocker_sys::process::NewNamespaces;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::path::Path;
 
@@ -108,7 +108,6 @@ impl Namespaces {
 
 /// One clone makes both, so that the user namespace owns the network namespace.
 fn carried_by_a_child(ids: Option<IdRange>, with_network: bool) -> Result<Namespaces, Errno> {
-    let (hold, release) = pipe_with(PipeFlags::CLOEXEC)?;
     let namespaces = NewNamespaces {
         user: ids.is_some(),
         network: with_network,
@@ -118,23 +117,9 @@ fn carried_by_a_child(ids: Option<IdRange>, with_network: bool) -> Result<Namesp
     // and outside for the owner of the namespace: were that the host's root, one sandbox could use up what root may have.
     let owner = ids.map(|range| EffectiveUser::new(range.first.0));
     let owner = owner.transpose()?;
-    match clone(namespaces, None)? {
-        Birth::Child => {
-            // Nobody can be the host's root in there, nor need be.
-            std::mem::forget(owner);
-            // Nobody here but to carry the namespaces until its parent has descriptors of them.
-            drop(release);
-            let _ = rustix::io::read(&hold, &mut [0u8; 1]);
-            exit_now(0)
-        }
-        Birth::Parent { pidfd, pid } => {
-            drop(owner);
-            let opened = open_namespaces(pid, ids, with_network);
-            drop(release);
-            waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
-            opened
-        }
-    }
+    let holder = Holder::new(namespaces)?;
+    drop(owner);
+    open_namespaces(holder.pid(), ids, with_network)
 }
 
 fn open_namespaces(

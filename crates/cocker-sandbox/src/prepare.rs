@@ -9,16 +9,15 @@ use crate::plan::{Access, BindIds, HostId, IdRange, Mount, Plan, Source, Subtree
 use crate::resident::seal;
 use crate::{devices, locked, masks, overlay};
 use cocker_sys::credentials::ActingAs;
+use cocker_sys::errand::{self, Descriptors};
 use cocker_sys::fault;
 use cocker_sys::mount::MountChange;
 use cocker_sys::namespace::is_below_the_host;
-use cocker_sys::process::{Birth, NewNamespaces, clone, exit_now, in_network_namespace};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use cocker_sys::process::{NewNamespaces, in_network_namespace};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{PidfdGetfdFlags, WaitId, WaitIdOptions, pidfd_getfd, waitid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::path::Path;
 
@@ -232,41 +231,14 @@ fn make_sysfs(network: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// A child goes there, and stays until its parent has taken what it made.
+/// A child goes there, whose descriptors are ours.
 fn made_by_a_child(network: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    match clone(NewNamespaces::default(), None)? {
-        Birth::Child => {
-            drop(ours);
-            let made = move_into_link_name_space(network, Some(LinkNameSpaceType::Network))
-                .and_then(|()| devices::sysfs());
-            let answer = match &made {
-                Ok(tree) => tree.as_raw_fd(),
-                Err(errno) => -errno.raw_os_error(),
-            };
-            let _ = rustix::io::write(&theirs, &answer.to_ne_bytes());
-            let _ = rustix::io::read(&theirs, &mut [0u8; 1]);
-            exit_now(0)
-        }
-        Birth::Parent { pidfd, .. } => {
-            drop(theirs);
-            let mut answer = [0; 4];
-            let length = rustix::io::read(&ours, &mut answer)?;
-            let taken = match i32::from_ne_bytes(answer) {
-                _ if length < answer.len() => Err(Errno::CHILD),
-                errno if errno < 0 => Err(Errno::from_raw_os_error(-errno)),
-                tree => pidfd_getfd(&pidfd, tree, PidfdGetfdFlags::empty()),
-            };
-            drop(ours);
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-            taken
-        }
-    }
+    let make = || {
+        move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
+        devices::sysfs()
+    };
+    let (made, _child) = errand::run(NewNamespaces::default(), Descriptors::Shared, make)?;
+    made.ok_or(Errno::CHILD)?
 }
 
 fn make_devices(ids: Option<IdRange>, nodes: &[DeviceNode]) -> Result<OwnedFd, SandboxError> {

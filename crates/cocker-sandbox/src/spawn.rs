@@ -1,12 +1,13 @@
-//! Birth: the caller forks the supervisor-to-be, which forks the *usher*, which enters the sandbox's namespaces and clones
-//! init-to-be there, as a child of the supervisor-to-be. That one then executes the resident supervisor; parenthood survives
-//! the execution. Nobody comes back out of a user namespace, so it takes a process of its own to enter it.
+//! Birth: the caller forks the supervisor-to-be, which has an errand run by the *usher*: it enters the sandbox's namespaces and
+//! clones init-to-be there, as a child of the supervisor-to-be. That one then executes the resident supervisor; parenthood
+//! survives the execution. Nobody comes back out of a user namespace, so it takes a process of its own to enter it; it shares
+//! memory and descriptors with the supervisor-to-be, so that nothing is copied for it.
 //!
 //! ```text
 //!  client (host root)    supervisor-to-be (host root)    usher (host root, then nobody)    init-to-be (nobody, then
-//!    fork ───────────────▶ fork ─────────────────────────▶ enter                             the sandbox's root)
-//!    ◀── failure ──────────────────────────────────────── clone a sibling ──────────────────▶ assemble
-//!                          pidfd of init-to-be ◀── pid ─── exit
+//!    fork ───────────────▶ errand ───────────────────────▶ enter                             the sandbox's root)
+//!    ◀── failure           stands still                    clone a sibling ──────────────────▶ assemble
+//!                          pidfd of init-to-be ◀────────── exit
 //!    ◀── Born, failure ─── execute the supervisor
 //!    ◀── Assembled, failure ────────────────────────────────────────────────────────────────  wait for go
 //!    go ────────────────────────────────────────────────────────────────────────────────────▶ execute
@@ -19,6 +20,7 @@ use crate::plan::{Plan, RootProcess};
 use crate::prepare::{CgroupHold, Prepared};
 use crate::report::{Phase, Report};
 use crate::resident::{Descriptor, Supervisor, seal};
+use cocker_sys::errand::{self, Descriptors};
 use cocker_sys::fault;
 use cocker_sys::process::{Birth, NewNamespaces, clone, clone_sibling, exit_now};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,9 +30,10 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_open,
-    pidfd_send_signal, setrlimit, waitid,
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal, setrlimit,
+    waitid,
 };
+use std::mem::ManuallyDrop;
 
 /// How long the supervisor of a boot that has failed may take to clear up.
 const LAST_WORK: Timespec = Timespec {
@@ -237,46 +240,46 @@ fn supervisor_to_be(
     } = lines;
     // The client's ends: init-to-be would otherwise hold the other side of its own pipes, and wait forever.
     drop((reports.0, go.1));
-    let reports = reports.1;
-    let fork = || -> Result<_, Errno> {
-        let line = pipe_with(PipeFlags::CLOEXEC)?;
-        fault::before("supervisor.fork_usher")?;
-        Ok((line, clone(NewNamespaces::default(), None)?))
+    let inside = Inside {
+        prepared,
+        console_message,
+        reports: reports.1,
+        go: go.0,
+        socket: init_socket.1,
     };
-    match fork() {
-        Err(errno) => fail(&reports, Phase::ForkUsher, errno),
-        Ok((line, Birth::Child)) => {
-            // The supervisor's ends.
-            drop((line.0, init_socket.0));
-            let inside = Inside {
-                prepared,
-                console_message,
-                reports,
-                go: go.0,
-                socket: init_socket.1,
-            };
-            usher(inside, line.1)
-        }
-        Ok((line, Birth::Parent { pidfd: usher, .. })) => {
-            drop((line.1, init_socket.1));
+    let mut places = Some((inside, init_socket.0));
+    // Who is born in it takes a copy of the places; ours stay here.
+    let errand = fault::before("supervisor.fork_usher").and_then(|()| {
+        let work = || usher(&mut places);
+        errand::run(NewNamespaces::default(), Descriptors::Shared, work)
+    });
+    let (inside, init_socket) = places.expect("only a copy of it is taken from");
+    // What is inside is init-to-be's: here it stays as it is until the execution closes it.
+    let inside = ManuallyDrop::new(inside);
+    let reports = &inside.reports;
+    let adopted = match errand {
+        Err(errno) => fail(reports, Phase::ForkUsher, errno),
+        // It was killed, and there is nobody.
+        Ok((None, _)) => exit_now(1),
+        Ok((Some(Err((phase, errno))), _)) => fail(reports, phase, errno),
+        Ok((Some(Ok(adopted)), _usher)) => {
             fault::after("supervisor.fork_usher");
-            let adopt = || adopt(&line.0, &usher);
-            let (pid, root_process) = match fault::step("supervisor.adopt", adopt) {
-                Ok(Some(adopted)) => adopted,
-                Ok(None) => exit_now(1), // the usher has failed and said so
-                Err(errno) => fail(&reports, Phase::Adopt, errno),
-            };
-            Report {
-                phase: Phase::Born,
-                object: 0,
-                value: pid.as_raw_nonzero().get(),
-            }
-            .write(&reports);
-            let execute = || execute(supervisor, &program, init_socket.0, root_process);
-            let errno = fault::before("supervisor.execute").map_or_else(|it| it, |()| execute());
-            fail(&reports, Phase::ExecuteSupervisor, errno)
+            adopted
         }
+    };
+    let (pid, root_process) = match fault::step("supervisor.adopt", || Ok::<_, Errno>(adopted)) {
+        Ok(adopted) => adopted,
+        Err(errno) => fail(reports, Phase::Adopt, errno),
+    };
+    Report {
+        phase: Phase::Born,
+        object: 0,
+        value: pid.as_raw_nonzero().get(),
     }
+    .write(reports);
+    let execute = || execute(supervisor, &program, init_socket, root_process);
+    let errno = fault::before("supervisor.execute").map_or_else(|it| it, |()| execute());
+    fail(reports, Phase::ExecuteSupervisor, errno)
 }
 
 /// Tells the client why this process ends.
@@ -291,24 +294,20 @@ fn fail(reports: &OwnedFd, phase: Phase, errno: Errno) -> ! {
 }
 
 /// The host's root until it has entered the sandbox's namespaces, and nobody there: none of the ids inside is ours, but we
-/// hold every capability that they give. Lets init-to-be be born, says its pid and is gone.
-fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
-    let prepared = &inside.prepared;
+/// hold every capability that they give. Lets init-to-be be born, which takes what is inside from its own copy of `places` and
+/// closes the supervisor's end of its socket, and is gone.
+fn usher(places: &mut Option<(Inside<'_>, OwnedFd)>) -> Result<(Pid, OwnedFd), (Phase, Errno)> {
+    let at = |phase| move |errno| (phase, errno);
+    let prepared = &places.as_ref().expect("nobody has taken it yet").0.prepared;
     // In v1 nobody can be born elsewhere than where its parent is, so we go there.
     for door in &prepared.cgroup.doors {
         let join = || rustix::io::write(door, b"0");
-        if let Err(errno) = fault::step("usher.join_cgroups", join) {
-            fail(&inside.reports, Phase::JoinCgroups, errno)
-        }
+        fault::step("usher.join_cgroups", join).map_err(at(Phase::JoinCgroups))?;
     }
     let allow = || allow_open_files(prepared.plan.limits.open_files);
-    if let Err(errno) = fault::step("usher.limit_files", allow) {
-        fail(&inside.reports, Phase::LimitFiles, errno)
-    }
+    fault::step("usher.limit_files", allow).map_err(at(Phase::LimitFiles))?;
     let enter = || prepared.namespaces.enter();
-    if let Err(errno) = fault::step("usher.enter", enter) {
-        fail(&inside.reports, Phase::EnterNamespaces, errno)
-    }
+    fault::step("usher.enter", enter).map_err(at(Phase::EnterNamespaces))?;
     // Made by a process that stands in the user namespace, they belong to it.
     let namespaces = NewNamespaces {
         mount: true,
@@ -317,17 +316,16 @@ fn usher(inside: Inside<'_>, line: OwnedFd) -> ! {
         ..NewNamespaces::default()
     };
     let cgroup = prepared.cgroup.folder.as_ref().map(AsFd::as_fd);
-    match fault::before("usher.clone").and_then(|()| clone_sibling(namespaces, cgroup)) {
-        Err(errno) => fail(&inside.reports, Phase::Clone, errno),
-        Ok(Birth::Child) => {
-            drop(line);
+    let born = fault::before("usher.clone").and_then(|()| clone_sibling(namespaces, cgroup));
+    match born.map_err(at(Phase::Clone))? {
+        Birth::Child => {
+            let (inside, theirs) = places.take().expect("this copy is ours");
+            drop(theirs);
             assemble::init_to_be(inside)
         }
-        Ok(Birth::Parent { pid, .. }) => {
-            let pid = pid.as_raw_nonzero().get();
+        Birth::Parent { pid, pidfd } => {
             fault::after("usher.clone");
-            let _ = rustix::io::write(&line, &pid.to_ne_bytes());
-            exit_now(0)
+            Ok((pid, pidfd))
         }
     }
 }
@@ -346,20 +344,6 @@ fn allow_open_files(limit: Option<OpenFiles>) -> Result<(), Errno> {
         }
         _ => Ok(()),
     }
-}
-
-/// Learns from the usher who our child is, and lets the usher go; `None` where it ended without a word.
-fn adopt(line: &OwnedFd, usher: &OwnedFd) -> Result<Option<(Pid, OwnedFd)>, Errno> {
-    let mut pid = [0u8; 4];
-    let length = rustix::io::retry_on_intr(|| rustix::io::read(line, &mut pid))?;
-    waitid(WaitId::PidFd(usher.as_fd()), WaitIdOptions::EXITED)?;
-    if length != pid.len() {
-        return Ok(None);
-    }
-    let pid = Pid::from_raw(i32::from_ne_bytes(pid)).ok_or(Errno::SRCH)?;
-    // Nobody but us may reap it, so the number is still its own even if it has ended.
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(Some((pid, pidfd)))
 }
 
 /// Lays the descriptors out and executes the resident; returns only on failure.

@@ -54,6 +54,8 @@ const ROOT: Fd = Fd(6);
 const BOOT: Fd = Fd(7);
 const PROGRAM: Fd = Fd(8);
 const FOLDER: Fd = Fd(9);
+/// In the folder: what the boot has put out of the way for us to remove.
+const WORK_OF_LAST_BOOT: &CStr = c"files/work/last";
 /// Of no use here: what `release` takes the container's network away by.
 const NETWORK: Fd = Fd(10);
 

@@ -185,11 +185,20 @@ pub fn cut(file: Fd, length: u64) -> Result<()> {
 
 /// Removes a file of the folder, where it is there.
 pub fn remove(folder: Fd, name: &CStr) {
+    unlink(folder, name, 0);
+}
+
+/// Removes a folder of the folder, where it is there and empty.
+pub fn remove_folder(folder: Fd, name: &CStr) {
+    unlink(folder, name, kernel::AT_REMOVEDIR as usize);
+}
+
+fn unlink(folder: Fd, name: &CStr, flags: usize) {
     // SAFETY: the kernel reads `name` up to its NUL.
     let _ = unsafe {
         call(
             kernel::__NR_unlinkat,
-            [folder.0 as usize, name.as_ptr() as usize, 0],
+            [folder.0 as usize, name.as_ptr() as usize, flags],
         )
     };
 }

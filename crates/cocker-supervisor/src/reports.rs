@@ -10,7 +10,7 @@ use linux_raw_sys::general::POLLIN;
 use crate::raw::{self, Descriptor, Errno, Received, Take};
 use crate::session::Terminals;
 use crate::watch::{Slot, State};
-use crate::{Supervisor, reply};
+use crate::{FOLDER, Supervisor, WORK_OF_LAST_BOOT, reply};
 
 /// No report is longer.
 const MAX_REPORT: usize = 64;
@@ -113,6 +113,8 @@ impl Supervisor {
             let _ = reply(boot, ClientReply::Ready, &[]);
             self.watch.close(Slot::Boot);
         }
+        // A disk that is told of freed blocks at once takes its time over it: now nobody waits for us.
+        raw::remove_folder(FOLDER, WORK_OF_LAST_BOOT);
     }
 
     fn tell_started(&mut self, id: u32, pid: i32) {

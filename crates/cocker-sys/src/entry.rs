@@ -19,6 +19,25 @@ use std::ffi::c_int;
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
+        const _: () = {
+            // SAFETY: a program has one `main`, of this type (C11 5.1.2.2.1); the linker refuses a second.
+            #[unsafe(export_name = "main")]
+            extern "C" fn begin(
+                _count: ::core::ffi::c_int,
+                _arguments: *const *const ::core::ffi::c_char,
+            ) -> ::core::ffi::c_int {
+                $crate::entry::prepare();
+                let main: fn() -> u8 = $main;
+                main().into()
+            }
+        };
+    };
+}
+
+/// Defines `cocker_begin`, which a program is linked with `-e` to begin at.
+#[macro_export]
+macro_rules! begin {
+    () => {
         // From .init_array, which lies before all that is relocated, to the end of .bss: madvise(2) with MADV_POPULATE_WRITE
         // (Linux 5.14; a kernel that does not know it answers with an error, and nothing is lost). The registers and the stack
         // that _start is to find (System V ABI, process initialization) are as they were.
@@ -40,18 +59,6 @@ macro_rules! entry {
             ".size cocker_begin, . - cocker_begin",
             ".popsection",
         );
-        const _: () = {
-            // SAFETY: a program has one `main`, of this type (C11 5.1.2.2.1); the linker refuses a second.
-            #[unsafe(export_name = "main")]
-            extern "C" fn begin(
-                _count: ::core::ffi::c_int,
-                _arguments: *const *const ::core::ffi::c_char,
-            ) -> ::core::ffi::c_int {
-                $crate::entry::prepare();
-                let main: fn() -> u8 = $main;
-                main().into()
-            }
-        };
     };
 }
 

@@ -20,7 +20,7 @@ pub struct NewNamespaces {
 }
 
 impl NewNamespaces {
-    fn flags(self) -> u64 {
+    pub(crate) fn flags(self) -> u64 {
         let chosen = [
             (self.user, libc::CLONE_NEWUSER),
             (self.network, libc::CLONE_NEWNET),
@@ -243,7 +243,7 @@ pub fn wait_for_grace_period() {
 
 /// Says whether this thread is the process's only one: the kernel refuses to take a thread out of company, and does nothing
 /// where there is none (unshare(2), CLONE_THREAD).
-fn is_single_threaded() -> bool {
+pub(crate) fn is_single_threaded() -> bool {
     // SAFETY: the call takes a number only, and with this one changes nothing.
     let answer = unsafe { libc::unshare(libc::CLONE_THREAD) };
     answer == 0

@@ -41,6 +41,7 @@ use crate::exit::ExitCode;
 use failure::Failure;
 use std::time::Instant;
 
+cocker_sys::begin!();
 #[cfg(not(test))]
 cocker_sys::entry!(main);
 

@@ -20,6 +20,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         two_containers_of_one_image_do_not_see_each_others_files,
         a_cleared_environment_reaches_the_container,
         the_only_child_of_a_booted_container_is_its_init,
+        what_the_overlay_of_the_last_boot_left_is_removed_aside,
     ]
 }
 
@@ -286,4 +287,32 @@ fn the_only_child_of_a_booted_container_is_its_init(host: &Host) {
         .map(|process| process.name())
         .collect();
     assert_eq!(names, ["cockerinit"]);
+}
+
+/// The kernel makes a folder for the overlay's own use at each mount, and waits for the disk to remove one that is there.
+fn what_the_overlay_of_the_last_boot_left_is_removed_aside(host: &Host) {
+    host.booted("web");
+    let folder = host.home().join("containers/web/files/work");
+    let inode = |name| {
+        let found = fs::symlink_metadata(folder.join(name)).ok()?;
+        Some(std::os::unix::fs::MetadataExt::ino(&found))
+    };
+    host.cocker("-a shutdown -c web").ok();
+    let first = inode("work").expect("the overlay has left it");
+    // As after a supervisor that was killed before it removed it: it is replaced.
+    fs::create_dir(folder.join("last")).expect("there is none");
+    host.cocker("-a boot -c web").ok();
+    assert!(inode("work").is_some_and(|second| second != first));
+    eventually("that of the last boot is gone", || inode("last").is_none());
+    host.cocker("-a shutdown -c web").ok();
+    // What is not empty is no hindrance either, wherever it is.
+    for place in ["last", "work"] {
+        let _ = fs::create_dir(folder.join(place));
+        fs::write(folder.join(place).join("#1"), "left").expect("it is our folder");
+    }
+    host.cocker("-a boot -c web").ok();
+    assert_eq!(host.inside("web", "echo a >/new; cat /new"), "a");
+    host.cocker("-a shutdown -c web").ok();
+    host.cocker("-a destroy -c web").ok();
+    assert!(!folder.exists());
 }
