@@ -7,6 +7,10 @@ use std::fs;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
+
+/// A file of its own in every archive that tar writes.
+const OWN: &str = "own";
 
 impl Rows<'_> {
     /// Export and import of the root file system, beside tar with the same compression.
@@ -43,8 +47,16 @@ impl Rows<'_> {
                 "import-zstd" => "not slower than tar --zstd",
                 _ => "",
             };
+            let note = match import {
+                true => {
+                    "until it is on the disk (syncfs); floor: tar(1) with the same compressor; docker and podman import what tar wrote, each an archive with a file of its own in it, or podman would find that it has the layer already"
+                }
+                false => {
+                    "floor: tar(1) with the same compressor; docker and podman: `save`, which does not compress and stands beside zstd"
+                }
+            };
             let row = About {
-                note: "floor: tar(1) with the same compressor; docker and podman: `save`, which does not compress and stands beside zstd, and `import` of what tar wrote",
+                note,
                 ..about(id, title, target)
             };
             self.row(
@@ -74,6 +86,9 @@ impl Rows<'_> {
                 },
                 |rows, subject, archive| {
                     let engines = rows.engines;
+                    if import {
+                        rows.until_on_disk()?;
+                    }
                     if !import {
                         let took = rows.export(subject, compress, archive)?;
                         let _ = fs::remove_file(&*archive);
@@ -81,7 +96,8 @@ impl Rows<'_> {
                     }
                     match subject {
                         "floor" => {
-                            unpacked(engines, compress, archive, &engines.place.path("unpacked"))
+                            let to = engines.place.path("unpacked");
+                            unpacked(engines, compress, archive, &to, || rows.until_on_disk())
                         }
                         "cocker" => {
                             let took = engines.go(&[
@@ -91,9 +107,9 @@ impl Rows<'_> {
                                 s("-m"),
                                 s("again"),
                                 archive.clone(),
-                            ]);
+                            ])? + rows.until_on_disk()?;
                             rows.remove_image(subject, "again");
-                            took
+                            Ok(took)
                         }
                         _ => {
                             let words = [
@@ -101,9 +117,9 @@ impl Rows<'_> {
                                 &[s("import"), archive.clone(), s("again")],
                             ]
                             .concat();
-                            let took = engines.go_as(subject, &words);
+                            let took = engines.go_as(subject, &words)? + rows.until_on_disk()?;
                             rows.remove_image(subject, "again");
-                            took
+                            Ok(took)
                         }
                     }
                 },
@@ -140,7 +156,8 @@ impl Rows<'_> {
                 |rows, subject, archive| {
                     let engines = rows.engines;
                     if subject == "floor" {
-                        return unpacked(engines, compress, archive, &format!("{MEMORY}/unpacked"));
+                        let to = format!("{MEMORY}/unpacked");
+                        return unpacked(engines, compress, archive, &to, || Ok(0.0));
                     }
                     let cocker = |words: &[&str]| {
                         let words = words.iter().map(|word| s(word));
@@ -157,14 +174,27 @@ impl Rows<'_> {
         }
     }
 
+    /// Milliseconds until everything written to the place so far is on its disk (syncfs(2)).
+    fn until_on_disk(&self) -> Outcome<f64> {
+        let place = File::open(self.engines.place.path("")).map_err(|error| error.to_string())?;
+        let begun = Instant::now();
+        rustix::fs::syncfs(&place).map_err(|error| error.to_string())?;
+        Ok(begun.elapsed().as_secs_f64() * 1e3)
+    }
+
     fn export(&self, subject: &str, compress: &str, archive: &str) -> Outcome<f64> {
         let engines = self.engines;
+        let own = engines.place.path(OWN);
+        fs::write(own, archive).map_err(|error| error.to_string())?;
         match subject {
             "floor" => engines.go(&[
                 s("tar"),
                 format!("--{compress}"),
                 s("-cf"),
                 s(archive),
+                s("-C"),
+                engines.place.path(""),
+                s(OWN),
                 s("-C"),
                 engines.root.clone(),
                 s("."),
@@ -359,10 +389,18 @@ fn make_files(place: &Path, one: bool, megabytes: usize, count: usize) -> Outcom
 }
 
 /// How long tar(1) takes to unpack an archive into a new folder, which goes afterwards.
-fn unpacked(engines: &Engines, compress: &str, archive: &str, folder: &str) -> Outcome<f64> {
+/// Milliseconds that tar takes, and `settle` after it.
+fn unpacked(
+    engines: &Engines,
+    compress: &str,
+    archive: &str,
+    folder: &str,
+    settle: impl FnOnce() -> Outcome<f64>,
+) -> Outcome<f64> {
     fs::create_dir(folder).map_err(|error| error.to_string())?;
     let decompress = format!("--{compress}");
     let took = engines.go(&["tar", &decompress, "-xf", archive, "-C", folder].map(s));
+    let took = took.and_then(|took| Ok(took + settle()?));
     fs::remove_dir_all(folder).map_err(|error| error.to_string())?;
     took
 }

@@ -20,6 +20,8 @@ use std::path::Path;
 pub struct Namespaces {
     user: Option<OwnedFd>,
     network: Option<OwnedFd>,
+    /// Who has carried them, and may not have ended yet.
+    _carrier: Option<Holder>,
 }
 
 impl Namespaces {
@@ -63,6 +65,7 @@ impl Namespaces {
         Ok(Namespaces {
             user,
             network: Some(network),
+            _carrier: None,
         })
     }
 
@@ -117,16 +120,9 @@ fn carried_by_a_child(ids: Option<IdRange>, with_network: bool) -> Result<Namesp
     // and outside for the owner of the namespace: were that the host's root, one sandbox could use up what root may have.
     let owner = ids.map(|range| EffectiveUser::new(range.first.0));
     let owner = owner.transpose()?;
-    let holder = Holder::new(namespaces)?;
+    let mut carrier = Holder::new(namespaces)?;
     drop(owner);
-    open_namespaces(holder.pid(), ids, with_network)
-}
-
-fn open_namespaces(
-    pid: Pid,
-    ids: Option<IdRange>,
-    with_network: bool,
-) -> Result<Namespaces, Errno> {
+    let pid = carrier.pid();
     if let Some(range) = ids {
         write_maps(pid, range)?;
     }
@@ -134,9 +130,13 @@ fn open_namespaces(
         let path = format!("/proc/{}/ns/{kind}", pid.as_raw_nonzero());
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     };
+    let user = ids.map(|_| open("user")).transpose()?;
+    let network = with_network.then(|| open("net")).transpose()?;
+    carrier.release();
     Ok(Namespaces {
-        user: ids.map(|_| open("user")).transpose()?,
-        network: with_network.then(|| open("net")).transpose()?,
+        user,
+        network,
+        _carrier: Some(carrier),
     })
 }
 

@@ -73,8 +73,6 @@ pub fn spawn(
     console_message: &[u8],
     born: impl FnOnce(Pid),
 ) -> Result<Spawned, SandboxError> {
-    let program = seal("cocker-supervisor", supervisor.program)
-        .map_err(|source| SandboxError::LoadResident { source })?;
     let failed = |source| SandboxError::StartSupervisor { source };
     let lines = Lines::new().map_err(failed)?;
     // Where systemd manages v2, outside of whatever we were started in: that may end before the sandbox does.
@@ -82,7 +80,7 @@ pub fn spawn(
     let scope = scope.map(|scope| scope.supervisor.as_fd());
     fault::before("spawn.supervisor").map_err(failed)?;
     match clone(NewNamespaces::default(), scope).map_err(failed)? {
-        Birth::Child => supervisor_to_be(prepared, supervisor, program, lines, console_message),
+        Birth::Child => supervisor_to_be(prepared, supervisor, lines, console_message),
         Birth::Parent { pidfd, .. } => {
             let Prepared {
                 plan,
@@ -227,7 +225,6 @@ impl Lines {
 fn supervisor_to_be(
     prepared: Prepared,
     supervisor: Supervisor,
-    program: OwnedFd,
     lines: Lines,
     console_message: &[u8],
 ) -> ! {
@@ -257,14 +254,14 @@ fn supervisor_to_be(
     // What is inside is init-to-be's: here it stays as it is until the execution closes it.
     let inside = ManuallyDrop::new(inside);
     let reports = &inside.reports;
-    let adopted = match errand {
+    let (adopted, usher) = match errand {
         Err(errno) => fail(reports, Phase::ForkUsher, errno),
         // It was killed, and there is nobody.
         Ok((None, _)) => exit_now(1),
         Ok((Some(Err((phase, errno))), _)) => fail(reports, phase, errno),
-        Ok((Some(Ok(adopted)), _usher)) => {
+        Ok((Some(Ok(adopted)), usher)) => {
             fault::after("supervisor.fork_usher");
-            adopted
+            (adopted, usher)
         }
     };
     let (pid, root_process) = match fault::step("supervisor.adopt", || Ok::<_, Errno>(adopted)) {
@@ -277,7 +274,8 @@ fn supervisor_to_be(
         value: pid.as_raw_nonzero().get(),
     }
     .write(reports);
-    let execute = || execute(supervisor, &program, init_socket, root_process);
+    drop(usher);
+    let execute = || execute(supervisor, init_socket, root_process);
     let errno = fault::before("supervisor.execute").map_or_else(|it| it, |()| execute());
     fail(reports, Phase::ExecuteSupervisor, errno)
 }
@@ -347,15 +345,11 @@ fn allow_open_files(limit: Option<OpenFiles>) -> Result<(), Errno> {
 }
 
 /// Lays the descriptors out and executes the resident; returns only on failure.
-fn execute(
-    supervisor: Supervisor,
-    program: &OwnedFd,
-    init_socket: OwnedFd,
-    root_process: OwnedFd,
-) -> Errno {
+fn execute(supervisor: Supervisor, init_socket: OwnedFd, root_process: OwnedFd) -> Errno {
     let prepare = || -> Result<OwnedFd, Errno> {
         rustix::process::chdir("/")?;
         cocker_sys::signal::reset_all()?;
+        let program = seal("cocker-supervisor", supervisor.program)?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let mut placed = Vec::new();
         for _ in 0..3 {
@@ -370,7 +364,7 @@ fn execute(
             });
         }
         // Out of the way of the places about to be filled.
-        let program = rustix::io::fcntl_dupfd_cloexec(program, 64 + placed.len() as i32)?;
+        let program = rustix::io::fcntl_dupfd_cloexec(&program, 64 + placed.len() as i32)?;
         let first_free = placed.len() as i32;
         cocker_sys::execution::place_descriptors(0, placed)?;
         cocker_sys::execution::close_on_exec_from(first_free)?;

@@ -15,6 +15,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::ffi::{c_int, c_void};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Whose descriptors a child opens and closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +88,8 @@ extern "C" fn carry_out<T, F: FnOnce() -> T>(job: *mut c_void) -> c_int {
     0
 }
 
-/// A child that stands in new namespaces until this is dropped, so that they can be opened by its pid.
+/// A child that stands in new namespaces until it is let go, so that they can be opened by its pid. Dropping this lets it go and
+/// waits for its end.
 #[derive(Debug)]
 pub struct Holder {
     pid: Pid,
@@ -120,11 +122,16 @@ impl Holder {
     pub fn pid(&self) -> Pid {
         self.pid
     }
+
+    /// Lets it go, and does not wait: it may end while we do something else.
+    pub fn release(&mut self) {
+        self.release = None;
+    }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.release = None;
+        self.release();
         wait_for(&self.pidfd);
     }
 }
@@ -183,9 +190,15 @@ fn wait_for(child: &OwnedFd) {
     let _ = retry_on_intr(child);
 }
 
-/// Where a child has its frames. Below lies a page that nobody may touch.
+/// Where a child has its frames. Below lies a page that nobody may touch. One is kept for the next child: to take memory away
+/// that was used on another processor interrupts that one.
 #[derive(Debug)]
 struct Stack(*mut c_void);
+
+// SAFETY: it is memory that only whoever has this uses.
+unsafe impl Send for Stack {}
+
+static SPARE: Mutex<Option<Stack>> = Mutex::new(None);
 
 impl Stack {
     /// As much as a thread of the standard library has; what is not used takes no memory.
@@ -193,6 +206,9 @@ impl Stack {
     const GUARD: usize = 4096;
 
     fn new() -> Result<Stack, Errno> {
+        if let Some(spare) = spare().take() {
+            return Ok(spare);
+        }
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::STACK;
         // SAFETY: a new mapping where the kernel finds room.
@@ -211,9 +227,18 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: whoever owns this has waited for the child that used it.
+        let mut spare = spare();
+        if spare.is_none() {
+            *spare = Some(Stack(self.0));
+            return;
+        }
+        // SAFETY: whoever owned this has waited for the child that used it.
         let _ = unsafe { munmap(self.0, Stack::BYTES) };
     }
+}
+
+fn spare() -> MutexGuard<'static, Option<Stack>> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
