@@ -1,6 +1,7 @@
 //! What is measured. A row is done by all subjects in turn, round after round, and whoever begins changes with the round, so that a
 //! machine that is slow for a while is slow for all.
 
+mod again;
 mod files;
 mod inside;
 mod many;
@@ -79,6 +80,7 @@ impl<'a> Rows<'a> {
         self.layers();
         self.life();
         self.booted();
+        self.again();
         self.shutdown();
         self.images();
         self.archives();
