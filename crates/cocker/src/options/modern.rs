@@ -1,7 +1,7 @@
 //! The modern spelling: `cocker create -m test`. Read by clap; its complaints become our failures.
 
 use super::meaning::{self, Command, Options};
-use super::said::{self, Everywhere, Said};
+use super::said::{self, AContainer, Everywhere, Said, TheContainer};
 use super::seed;
 use crate::failure::Failure;
 use clap::error::ErrorKind;
@@ -58,6 +58,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Options, Failure> {
 /// wrong with it, which is told by who knows all of them.
 fn parse_alone(arguments: &[OsString]) -> Option<(Said, Everywhere)> {
     let command = arguments.first()?.to_str()?;
+    if let Some(said) = parse_plain(command, &arguments[1..]) {
+        return Some((said, Everywhere::default()));
+    }
     Some(match command {
         "images" => alone(arguments, Said::Images)?,
         "containers" | "ps" => alone(arguments, Said::Containers)?,
@@ -74,6 +77,45 @@ fn parse_alone(arguments: &[OsString]) -> Option<(Said, Everywhere)> {
         "get" => alone(arguments, Said::Get)?,
         _ => return None,
     })
+}
+
+/// The plainest of them, a command and a container, need no definition at all.
+fn parse_plain(command: &str, words: &[OsString]) -> Option<Said> {
+    let [container, words @ ..] = words else {
+        return match command {
+            "images" => Some(Said::Images(said::Listing::default())),
+            "containers" | "ps" => Some(Said::Containers(said::Listing::default())),
+            _ => None,
+        };
+    };
+    let is_a_word = |text: &&str| !text.is_empty() && !text.starts_with('-');
+    let container = container.to_str().filter(is_a_word)?.to_owned();
+    match (command, words) {
+        ("run", [dashes, program @ ..]) if dashes == "--" && !program.is_empty() => {
+            Some(Said::Run(said::Run {
+                container: TheContainer::by_word(container),
+                arguments: program.to_vec(),
+                ..said::Run::default()
+            }))
+        }
+        ("boot", []) => Some(Said::Boot(said::Boot {
+            container: AContainer::by_word(container),
+            ..said::Boot::default()
+        })),
+        ("shutdown", []) => Some(Said::Shutdown(said::Shutdown {
+            container: AContainer::by_word(container),
+            ..said::Shutdown::default()
+        })),
+        ("attach", []) => Some(Said::Attach(said::Attach {
+            container: TheContainer::by_word(container),
+            ..said::Attach::default()
+        })),
+        ("destroy", []) => Some(Said::Destroy(said::Destroy {
+            container: TheContainer::by_word(container),
+            ..said::Destroy::default()
+        })),
+        _ => None,
+    }
 }
 
 fn among_all(arguments: Vec<OsString>) -> Result<CommandLine, clap::Error> {
@@ -128,6 +170,17 @@ mod tests {
             "boot --all-enabled",
             "run -d C --env A=1 --env B=2 --user u -- sh -c '-x --help'",
             "run -c C --cmd=--help",
+            "run C -- true",
+            "run C -- sh -c 'a b' -- -x --",
+            "run C --user u -- true",
+            "boot C",
+            "boot ''",
+            "boot C -d",
+            "shutdown C",
+            "attach C",
+            "destroy C",
+            "images",
+            "ps",
             "shutdown --all --timeout 3",
             "destroy -fd C --shutdown",
         ];
@@ -147,7 +200,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_by_who_knows_all_commands() {
-        for line in ["run", "boot --help", "boot C --nothing", "run C", "nothing"] {
+        for line in [
+            "run",
+            "run C --",
+            "boot C D",
+            "destroy -C",
+            "boot --help",
+            "boot C --nothing",
+            "run C",
+            "nothing",
+        ] {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             assert_eq!(parse_alone(&words), None, "{line}");
         }

@@ -884,6 +884,13 @@ pub struct FileTransfer {
 }
 
 impl TheContainer {
+    pub fn by_word(first_word: String) -> TheContainer {
+        TheContainer {
+            first_word: Some(first_word),
+            container: None,
+        }
+    }
+
     pub fn by_option(container: String) -> TheContainer {
         TheContainer {
             first_word: None,
@@ -897,6 +904,13 @@ impl TheContainer {
 }
 
 impl AContainer {
+    pub fn by_word(first_word: String) -> AContainer {
+        AContainer {
+            first_word: Some(first_word),
+            container: None,
+        }
+    }
+
     pub fn by_option(container: Option<String>) -> AContainer {
         AContainer {
             first_word: None,
