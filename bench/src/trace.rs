@@ -91,10 +91,17 @@ impl Trace {
     /// Bytes of a program that the command carries inside it and writes to a file in memory of that name.
     pub fn carried(&self, name: &str) -> Option<usize> {
         let made = format!("memfd_create(\"{name}\"");
-        let mut calls = self.calls();
-        calls.find(|call| call.text.starts_with(&made))?;
-        let write = calls.find(|call| call.text.starts_with("write("))?;
-        let answer = write.text.rsplit_once(" = ")?.1;
+        // Each may be told in two halves, with calls of other processes in between.
+        let mut lines = self.text.lines().filter_map(|line| {
+            let (pid, text) = line.split_once(' ')?;
+            Some((pid, text.trim_start()))
+        });
+        let (maker, _) = lines.find(|(_, text)| text.starts_with(&made))?;
+        let (_, write) = lines.find(|(pid, text)| {
+            let is_whole = text.starts_with("write(") && !text.ends_with("<unfinished ...>");
+            *pid == maker && (is_whole || text.starts_with("<... write resumed>"))
+        })?;
+        let answer = write.rsplit_once(" = ")?.1;
         answer.split(' ').next()?.parse().ok()
     }
 }
@@ -116,5 +123,11 @@ mod tests {
         assert_eq!(trace.calls().next().unwrap().took, Some(0.000_010));
         assert_eq!(trace.carried("cockerinit"), Some(15664));
         assert_eq!(trace.carried("cocker-supervisor"), None);
+        let trace = Trace {
+            text: "9 memfd_create(\"cocker-supervisor\", 0 <unfinished ...>\n8 write(2, \"g\", 1) = 1 <0.1>\n9 <... memfd_create resumed>) = 4 <0.1>\n\
+                   9 write(4, \"\\177ELF\"..., 47104 <unfinished ...>\n8 write(2, \"g\", 1) = 1 <0.1>\n9 <... write resumed>) = 47104 <0.1>\n"
+                .into(),
+        };
+        assert_eq!(trace.carried("cocker-supervisor"), Some(47104));
     }
 }
