@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use cocker_protocol::{InitReport, InitRequest, Stage, Stream};
 use rustix::io::Errno;
@@ -207,8 +208,12 @@ fn a_name_is_looked_for_in_every_folder_of_path() {
     let forbidden = folder.join("forbidden");
     std::fs::write(&forbidden, "").unwrap();
     let script = folder.join("script");
-    std::fs::write(&script, "echo \"$0 $1\"\n").unwrap();
-    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    // By a process of its own: what another test's child has open for writing cannot be executed (`ETXTBSY`).
+    let text = folder.join("text");
+    std::fs::write(&text, "echo \"$0 $1\"\n").unwrap();
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).args([&text, &script]);
+    assert!(install.status().unwrap().success());
     let path = format!("PATH=/no/such:/etc/passwd:{}:/bin\0", folder.display());
 
     let echo = Request {

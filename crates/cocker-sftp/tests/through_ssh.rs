@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -106,10 +106,19 @@ impl Lab {
     }
 }
 
+/// Written by a process of its own: what another test's child has open for writing cannot be executed (`ETXTBSY`).
 fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("coreutils are there");
+    let mut content = install.stdin.take().expect("it is piped");
+    write!(content, "#!/bin/sh\n{text}\n").expect("it is read");
+    drop(content);
+    assert!(install.wait().expect("it is our child").success());
     path
 }
 

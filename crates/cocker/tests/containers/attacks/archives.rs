@@ -1,9 +1,10 @@
 //! Archives and image files that an enemy made.
 
 use super::picture;
-use crate::host::{Host, with_image_test};
+use crate::host::{Host, copy_program, with_image_test};
 use serde_json::Value;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -152,7 +153,7 @@ fn an_archive_that_leads_out_is_refused(host: &Host) {
     }
 }
 
-/// Who `program` says it is when user 65534 of the host executes it; nothing where it cannot be.
+/// Who `program` says it is when user 65534 of the host executes it; nothing where it may not.
 fn id_as_nobody(host: &Host, program: &Path) -> Option<String> {
     said_to_nobody(host, program, "-u")
 }
@@ -160,7 +161,10 @@ fn id_as_nobody(host: &Host, program: &Path) -> Option<String> {
 fn said_to_nobody(host: &Host, program: &Path, argument: &str) -> Option<String> {
     let mut command = host.command(program);
     command.arg(argument).uid(65_534).gid(65_534);
-    let output = command.stdin(Stdio::null()).output().ok()?;
+    let output = match command.stdin(Stdio::null()).output() {
+        Err(why) if why.kind() == ErrorKind::PermissionDenied => return None,
+        output => output.expect("whoever may execute it can"),
+    };
     output
         .status
         .success()
@@ -170,9 +174,7 @@ fn said_to_nobody(host: &Host, program: &Path, argument: &str) -> Option<String>
 /// Row 9 and 30: a set-id program of an image, to a user of the host who would have it.
 fn a_set_id_file_in_the_store_is_worth_nothing(host: &Host) {
     let image = host.add_image("suid", |tree| {
-        let program = tree.join("id");
-        fs::copy("/usr/bin/id", &program).expect("the tree is ours");
-        fs::set_permissions(program, PermissionsExt::from_mode(0o4755)).expect("the tree is ours");
+        copy_program(Path::new("/usr/bin/id"), &tree.join("id"), "4755");
     });
     for (option, name) in super::KINDS {
         host.cocker(&format!("create -m test,suid -c {name} {option} -b"))
@@ -195,8 +197,7 @@ fn a_set_id_file_in_the_store_is_worth_nothing(host: &Host) {
     }
     // Control: where its folder lets everybody in, it makes whoever executes it root.
     let open = host.program().with_file_name("suid-id");
-    fs::copy(image.tree.join("id"), &open).expect("the folder is ours");
-    fs::set_permissions(&open, PermissionsExt::from_mode(0o4755)).expect("the folder is ours");
+    copy_program(&image.tree.join("id"), &open, "4755");
     let seen = id_as_nobody(host, &open);
     fs::remove_file(&open).expect("it is ours");
     assert_eq!(seen.as_deref(), Some("0"));
@@ -213,8 +214,7 @@ fn file_capabilities_of_an_archive_are_worth_nothing(host: &Host) {
     capability[4] = 1 << 1;
     let has_it = |path: &Path| lgetxattr(path, NAME, &mut [0u8; 64]).is_ok();
     let put = |path: &Path| {
-        fs::copy(crate::isolation::program::path(host), path).expect("the folder is ours");
-        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        copy_program(&crate::isolation::program::path(host), path, "755");
         lsetxattr(path, NAME, &capability, XattrFlags::empty()).expect("we are root");
     };
     put(&host.folder("capable").join("capable"));

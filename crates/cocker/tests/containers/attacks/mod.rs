@@ -71,7 +71,7 @@ mod surroundings;
 mod terminals;
 mod words;
 
-use crate::host::{Host, Started};
+use crate::host::{Host, Started, copy_program};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -133,7 +133,7 @@ impl Attacker {
         let program = Attacker::on_host(host);
         if !host.home().join("images").join(Attacker::IMAGE).exists() {
             host.add_image(Attacker::IMAGE, |tree| {
-                fs::copy(&program, tree.join("attacker")).expect("the tree is ours");
+                copy_program(&program, &tree.join("attacker"), "755");
             });
         }
         let images = format!("test,{}", Attacker::IMAGE);

@@ -1,7 +1,7 @@
 //! Programs of the host: through /proc none can be had, none leaves anything open, and none runs what a container has.
 
 use super::{Attacker, KINDS, mount_ids, number, tries};
-use crate::host::{Host, Process, Started, processes, with_image_test};
+use crate::host::{Host, Process, Started, copy_program, processes, with_image_test};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -65,7 +65,7 @@ fn no_program_of_the_host_is_had_through_a_process(host: &Host) {
     }
     // Control: a program of the host that enters a privileged container's processes is there to be had.
     let victim = host.folder("victim").join("sleep");
-    fs::copy("/bin/sleep", &victim).expect("the folder is ours");
+    copy_program(Path::new("/bin/sleep"), &victim, "755");
     let before = fs::read(&victim).expect("it is there");
     let mut attack = Attacker::inside(host, "mighty", "handles 100");
     attack.until_prints("begun");

@@ -242,6 +242,28 @@ pub fn trial(
     })
 }
 
+/// Writes a program that the tests execute, with `mode` (chmod(1)), by a process of its own.
+///
+/// What a test opens for writing, a child that another test's thread has just forked has open too, and then it cannot be
+/// executed (`ETXTBSY` of execve(2)).
+#[track_caller]
+pub fn write_program(path: &Path, mode: &str, content: &[u8]) {
+    let mut install = Command::new("install");
+    install.args(["-m", mode, "/dev/stdin"]).arg(path);
+    let what = format!("install {}", path.display());
+    Started::new(install, what)
+        .feed(content)
+        .outcome()
+        .succeeds();
+}
+
+/// The same, of a program that is there.
+#[track_caller]
+pub fn copy_program(from: &Path, to: &Path, mode: &str) {
+    let content = fs::read(from).expect("the program is there");
+    write_program(to, mode, &content);
+}
+
 /// Waits until `holds`; fails with `what` when it does not come true.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

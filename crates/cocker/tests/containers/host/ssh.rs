@@ -187,16 +187,12 @@ impl SshServer {
                      UserKnownHostsFile {folder}/known_hosts\n GlobalKnownHostsFile none\n"
                 ),
             ),
-            (
-                "bin/ssh",
-                format!("#!/bin/sh\nexec /usr/bin/ssh -F {folder}/ssh_config \"$@\"\n"),
-            ),
         ] {
             fs::write(self.file(name), text).expect("the folder is ours");
         }
         self.lead_to(port);
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(bin.join("ssh"), mode).expect("the folder is ours");
+        let ssh = format!("#!/bin/sh\nexec /usr/bin/ssh -F {folder}/ssh_config \"$@\"\n");
+        super::write_program(&bin.join("ssh"), "755", ssh.as_bytes());
     }
 
     #[track_caller]

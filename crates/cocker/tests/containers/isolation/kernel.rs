@@ -1,7 +1,7 @@
 //! What the kernel tells everybody and lets root set, by files: out of reach, and no second way to them.
 
 use super::program::with_attacker;
-use crate::host::{Host, eventually, with_image_test};
+use crate::host::{Host, eventually, with_image_test, write_program};
 use std::fs;
 use std::path::Path;
 
@@ -314,9 +314,7 @@ fn no_program_is_named_that_the_host_runs_when_a_cgroup_is_empty(host: &Host) {
         host.folder("agent").join("ran"),
     );
     let script = format!("#!/bin/sh\nid -u > {}\n", ran.display());
-    fs::write(&agent, script).expect("the folder is ours");
-    host.shell(&format!("chmod 755 {}", agent.display()))
-        .succeeds();
+    write_program(&agent, "755", script.as_bytes());
     let hierarchy = format!("cocker-attack-{}", std::process::id());
     let exploit = format!(
         "mkdir -p /tmp/own; mount -t cgroup -o none,name={hierarchy} cg /tmp/own && mkdir /tmp/own/x && \

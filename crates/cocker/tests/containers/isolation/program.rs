@@ -1,6 +1,6 @@
 //! The program that attacks, compiled once a run and seen by containers as `/attacker`.
 
-use crate::host::Host;
+use crate::host::{Host, write_program};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -42,9 +42,7 @@ pub fn path(host: &Host) -> PathBuf {
     });
     let place = host.folder("programs").join("attacker");
     if !place.exists() {
-        fs::write(&place, program).expect("the folder is ours");
-        host.shell(&format!("chmod 755 {}", place.display()))
-            .succeeds();
+        write_program(&place, "755", program);
     }
     place
 }

@@ -1,7 +1,7 @@
 //! Repositories of enemies: what lies there reaches nothing outside staging, hangs nobody and fills no memory.
 
 use super::{add_big_image, found};
-use crate::host::{Access, Host, SshServer, entries, with_image_test};
+use crate::host::{Access, Host, SshServer, entries, with_image_test, write_program};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
@@ -434,7 +434,7 @@ fn a_server_that_speaks_something_else_is_refused(host: &Host) {
         ("exec cat /dev/zero", ""),
         ("printf '\\033]0;owned\\007\\n' >&2; exit 7", "owned"),
     ] {
-        fs::write(&ssh, format!("#!/bin/sh\n{program}\n")).expect("the folder is ours");
+        write_program(&ssh, "755", format!("#!/bin/sh\n{program}\n").as_bytes());
         let said = server
             .cocker(host, "ssearch --srepo images")
             .refuses(&[named])
@@ -450,6 +450,6 @@ fn a_server_that_speaks_something_else_is_refused(host: &Host) {
         let is_harmful = naive.contains(&0x1b) || naive.len() == 20_000;
         assert!(is_harmful || naive.ends_with(b"hello\n"), "{naive:?}");
     }
-    fs::write(&ssh, sound).expect("the folder is ours");
+    write_program(&ssh, "755", &sound);
     server.cocker(host, "ssearch --srepo images").succeeds();
 }
