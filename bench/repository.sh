@@ -65,13 +65,14 @@ tell() {
 
 beside() {
     local image=$1 form=$2 file=$place/file.cockerimage round
-    local -a export=() put=() both=() push=() get=() pull=() import=()
+    local -a export=() put=() kept=() both=() push=() get=() pull=() import=()
     # Once, since the layer's digest is counted with the first export.
     cocker export "$image" --compress "$form" --image-file "$file"  >/dev/null
     for round in $(seq "$rounds"); do
         rm -rf "$place"/account/* "$place/copy"
         export+=("$(milliseconds cocker export "$image" --compress "$form" -f --image-file "$place/again.cockerimage")")
         put+=("$(milliseconds sftp_does "put $file put.file")")
+        kept+=("$(milliseconds sftp_does "put -f $file put.file")")
         both+=("$(milliseconds at_once "$image" "$form" "$file")")
         push+=("$(milliseconds cocker spush "$image" --compress "$form" --srepo images)")
         get+=("$(milliseconds sftp_does "get put.file $place/copy")")
@@ -85,8 +86,9 @@ beside() {
     printf '%s, %s, %d MB in the file\n' "$image" "$form" $(($(stat -c %s "$file") / 1000000))
     tell '  cocker export' "${export[@]}"
     tell '  sftp put of that file' "${put[@]}"
-    tell '  both at once' "${both[@]}"
-    tell '  spush (1.2 x both at once)' "${push[@]}"
+    tell '  the same, brought to the disk (put -f)' "${kept[@]}"
+    tell '  export and put at once' "${both[@]}"
+    tell '  spush' "${push[@]}"
     tell '  cocker import of that file' "${import[@]}"
     tell '  sftp get of that file' "${get[@]}"
     tell '  spull' "${pull[@]}"

@@ -10,13 +10,15 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
+use std::ops::{Deref, Range};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How much is read at once: a packet in the middle, and one to come.
 const INCOMING: usize = 2 * (4 + LONGEST_PACKET);
-/// How many packets one writev(2) takes.
-const AT_ONCE: usize = 16;
+/// How many pieces of packets one writev(2) takes: more than a pipe holds, most often.
+const AT_ONCE: usize = 32;
 /// How long the last words are waited for, once the server is gone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long ssh gets to end by itself.
@@ -32,7 +34,7 @@ pub(crate) struct Connection {
     errors: Option<OwnedFd>,
     process: Option<Process>,
     patience: Duration,
-    outgoing: VecDeque<Vec<u8>>,
+    outgoing: VecDeque<Chunk>,
     /// How much of the first of them was sent.
     sent: usize,
     incoming: Incoming,
@@ -47,6 +49,27 @@ pub(crate) struct Connection {
     since: usize,
     words: Words,
     broken: Option<SftpErrorKind>,
+}
+
+/// Bytes that nobody changes any more.
+pub(crate) type Shared = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// Bytes to send.
+pub(crate) enum Chunk {
+    Own(Vec<u8>),
+    /// Those of a range.
+    Shared(Shared, Range<usize>),
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Chunk::Own(bytes) => bytes,
+            Chunk::Shared(bytes, range) => &(**bytes).as_ref()[range.clone()],
+        }
+    }
 }
 
 struct Asked {
@@ -109,7 +132,7 @@ impl Connection {
 
     /// Says the first word and waits for the server's. With `unbounded`, somebody may be typing a password until then.
     pub(crate) fn greet(&mut self, unbounded: bool) -> Result<Version, ConnectCause> {
-        self.outgoing.push_back(wire::greeting());
+        self.outgoing.push_back(Chunk::Own(wire::greeting()));
         self.moved = Instant::now();
         loop {
             match self.incoming.greeting() {
@@ -149,6 +172,11 @@ impl Connection {
 
     /// Queues a request and gives the id by which its reply is waited for.
     pub(crate) fn submit(&mut self, packet: Packet) -> u32 {
+        self.submit_with(packet, Vec::new())
+    }
+
+    /// The same with the data of a request, which ends it.
+    pub(crate) fn submit_with(&mut self, packet: Packet, data: Vec<Chunk>) -> u32 {
         // An id comes again after four billion requests; one that is still in use is passed over.
         loop {
             self.last_id = self.last_id.wrapping_add(1);
@@ -164,7 +192,10 @@ impl Connection {
         // Nothing is sent any more once it is broken, as the wait for the reply will tell.
         if self.broken.is_none() {
             self.asked.insert(self.last_id, asked);
-            self.outgoing.push_back(packet.with_id(self.last_id));
+            let behind = data.iter().map(|chunk| chunk.len()).sum();
+            let packet = packet.with_id(self.last_id, behind);
+            self.outgoing.push_back(Chunk::Own(packet));
+            self.outgoing.extend(data);
         }
         self.last_id
     }

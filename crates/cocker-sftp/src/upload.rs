@@ -1,27 +1,34 @@
 //! Writing with many requests in flight.
 
+use crate::connection::Chunk;
 use crate::error::{SftpError, Trouble};
 use crate::session::{Handle, Session};
 use crate::wire::{self, Packet, Reply};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How many requests are in flight at most, for each upload and each download.
 pub(crate) const REQUESTS: usize = 64;
 /// How many bytes are in flight at most, for each upload and each download.
 pub(crate) const BYTES: u64 = 4 * 1024 * 1024;
+/// So many bytes of an upload may always be in flight.
+const LEAST: u64 = 768 * 1024;
 
-/// Writes to an open file, in order, with at most 4 MiB not acknowledged. [`io::Write::flush`] waits for all that was written.
+/// Writes to an open file, in order. At most 4 MiB are not acknowledged, and no more than the way there can carry and a short
+/// queue. [`io::Write::flush`] waits for all that was written.
 ///
 /// Dropped without [`Upload::finish`], what was in flight may or may not be written. The first error stays, and is what every
 /// later call gives; [`SftpError::of`] finds it in an [`io::Error`].
 pub struct Upload<'s> {
     session: &'s Session,
     handle: &'s Handle,
-    /// A request whose data is not complete; `None` where no byte waits.
-    filling: Option<Filling>,
+    /// The data of the next request.
+    filling: Filling,
     flight: VecDeque<Flying>,
     in_flight: u64,
+    window: Window,
     /// Where the next piece begins.
     next: u64,
     acknowledged: u64,
@@ -29,21 +36,46 @@ pub struct Upload<'s> {
     failed: Option<SftpError>,
 }
 
+#[derive(Default)]
 struct Filling {
-    packet: Packet,
-    /// Where its data begins, behind its length.
-    data: usize,
-}
-
-impl Filling {
-    fn bytes(&mut self) -> usize {
-        self.packet.bytes().len() - self.data
-    }
+    chunks: Vec<Chunk>,
+    /// Of all chunks.
+    bytes: usize,
 }
 
 struct Flying {
     id: u32,
     bytes: u64,
+    /// All that was in flight with it, when it was sent.
+    together: u64,
+    sent: Instant,
+}
+
+/// How many bytes may be in flight: as many as the way carries, rate times delay, and a queue of [`LEAST`] behind them. A longer
+/// queue serves nobody: sshd keeps what sftp-server has not taken yet in a buffer that is copied whenever it grows, which
+/// holds everything up until it has its 2 MiB.
+///
+/// Rate is what was in flight by its delay (Little's law); the shortest delay is one without a queue.
+struct Window {
+    bytes: u64,
+    shortest: Duration,
+}
+
+impl Window {
+    fn new() -> Window {
+        Window {
+            bytes: LEAST,
+            shortest: Duration::MAX,
+        }
+    }
+
+    /// After so long there was an answer to what was sent when `together` bytes were in flight.
+    fn learn(&mut self, delay: Duration, together: u64) {
+        self.shortest = self.shortest.min(delay);
+        let share = self.shortest.as_secs_f64() / delay.as_secs_f64().max(1e-9);
+        let carried = (together as f64 * share) as u64;
+        self.bytes = (LEAST + carried).min(BYTES);
+    }
 }
 
 impl<'s> Upload<'s> {
@@ -51,9 +83,10 @@ impl<'s> Upload<'s> {
         Upload {
             session,
             handle,
-            filling: None,
+            filling: Filling::default(),
             flight: VecDeque::new(),
             in_flight: 0,
+            window: Window::new(),
             next: offset,
             acknowledged: offset,
             largest,
@@ -66,6 +99,24 @@ impl<'s> Upload<'s> {
         self.acknowledged
     }
 
+    /// Writes all these bytes and copies none of them; they are dropped when they were sent.
+    pub fn pass(&mut self, bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Result<(), SftpError> {
+        self.guarded(|upload| {
+            let end = (*bytes).as_ref().len();
+            let mut begin = 0;
+            while begin < end {
+                let left = upload.largest as usize - upload.filling.bytes;
+                let range = begin..end.min(begin + left);
+                begin = range.end;
+                let taken = range.len();
+                let chunk = Chunk::Shared(Arc::clone(&bytes), range);
+                upload.filling.chunks.push(chunk);
+                upload.filled(taken)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Asks the server to bring what was written so far to its disk, and does not wait for it; does nothing where the server
     /// cannot (fsync@openssh.com). Where it fails, a later call says so.
     pub fn begin_sync(&mut self) -> Result<(), SftpError> {
@@ -74,7 +125,7 @@ impl<'s> Upload<'s> {
             let Some(packet) = upload.session.sync_packet(upload.handle) else {
                 return Ok(());
             };
-            upload.put_in_flight(packet, 0)
+            upload.put_in_flight(packet, Vec::new(), 0)
         })
     }
 
@@ -112,51 +163,63 @@ impl<'s> Upload<'s> {
     /// Takes as much as fits into the piece that is being filled, and sends it when it is full.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, Trouble> {
         let largest = self.largest as usize;
-        let (handle, next) = (self.handle.name(), self.next);
-        // Behind one piece comes another as large, most often.
-        let room = if self.flight.is_empty() {
-            bytes.len().min(largest)
+        let left = largest - self.filling.bytes;
+        let taken = bytes.len().min(left);
+        if let Some(Chunk::Own(last)) = self.filling.chunks.last_mut() {
+            last.extend_from_slice(&bytes[..taken]);
         } else {
-            largest
-        };
-        let filling = self.filling.get_or_insert_with(|| {
-            let mut packet = Packet::with_room(wire::WRITE, handle.len() + 16 + room);
-            // The length of the data is filled in when it is known.
-            packet = packet.string(handle).u64(next).u32(0);
-            let data = packet.bytes().len();
-            Filling { packet, data }
-        });
-        let taken = bytes.len().min(largest - filling.bytes());
-        filling.packet.bytes().extend_from_slice(&bytes[..taken]);
-        if filling.bytes() == largest {
-            self.send()?;
+            // Behind one piece comes another as large, most often.
+            let room = if self.flight.is_empty() { taken } else { left };
+            let mut chunk = Vec::with_capacity(room);
+            chunk.extend_from_slice(&bytes[..taken]);
+            self.filling.chunks.push(Chunk::Own(chunk));
         }
+        self.filled(taken)?;
         Ok(taken)
+    }
+
+    fn filled(&mut self, bytes: usize) -> Result<(), Trouble> {
+        self.filling.bytes += bytes;
+        match self.filling.bytes == self.largest as usize {
+            true => self.send(),
+            false => Ok(()),
+        }
     }
 
     /// Sends what waits, when there is room for it in flight.
     fn send(&mut self) -> Result<(), Trouble> {
-        let Some(mut filling) = self.filling.take() else {
+        let Filling { chunks, bytes } = std::mem::take(&mut self.filling);
+        if bytes == 0 {
             return Ok(());
-        };
-        let bytes = filling.bytes() as u64;
+        }
+        let in_flight = bytes as u64;
         while self.flight.len() >= REQUESTS
-            || (self.in_flight > 0 && self.in_flight + bytes > BYTES)
+            || (self.in_flight > 0 && self.in_flight + in_flight > self.window.bytes)
         {
             self.await_oldest()?;
         }
         let length = u32::try_from(bytes).expect("a piece is at most 255 KiB");
-        filling.packet.bytes()[filling.data - 4..filling.data]
-            .copy_from_slice(&length.to_be_bytes());
-        self.put_in_flight(filling.packet, bytes)
+        let packet = Packet::new(wire::WRITE).string(self.handle.name());
+        let packet = packet.u64(self.next).u32(length);
+        self.put_in_flight(packet, chunks, in_flight)
     }
 
-    fn put_in_flight(&mut self, packet: Packet, bytes: u64) -> Result<(), Trouble> {
+    fn put_in_flight(
+        &mut self,
+        packet: Packet,
+        data: Vec<Chunk>,
+        bytes: u64,
+    ) -> Result<(), Trouble> {
         let mut connection = self.session.connection();
-        let id = connection.submit(packet);
-        self.flight.push_back(Flying { id, bytes });
+        let id = connection.submit_with(packet, data);
         self.next += bytes;
         self.in_flight += bytes;
+        self.flight.push_back(Flying {
+            id,
+            bytes,
+            together: self.in_flight,
+            sent: Instant::now(),
+        });
         connection.advance();
         drop(connection);
         self.collect()
@@ -183,13 +246,23 @@ impl<'s> Upload<'s> {
 
     /// The oldest in flight has its reply.
     fn land(&mut self, reply: Reply) -> Result<(), Trouble> {
-        let Some(Flying { bytes, .. }) = self.flight.pop_front() else {
+        let Some(Flying {
+            bytes,
+            together,
+            sent,
+            ..
+        }) = self.flight.pop_front()
+        else {
             return Ok(());
         };
         self.in_flight -= bytes;
         match reply {
             Reply::Status { code: 0, .. } => {
                 self.acknowledged += bytes;
+                // What is asked without data says nothing of the way.
+                if bytes > 0 {
+                    self.window.learn(sent.elapsed(), together);
+                }
                 Ok(())
             }
             other => {
@@ -217,5 +290,47 @@ impl Drop for Upload<'_> {
     fn drop(&mut self) {
         let ids = self.flight.iter().map(|flying| flying.id);
         self.session.connection().abandon(ids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What may be in flight after so many answers, where so many bytes pass in a millisecond, and the first needs `delay`.
+    fn learned(bytes_per_millisecond: u64, delay: Duration, answers: usize) -> u64 {
+        let mut window = Window::new();
+        let mut together = LEAST / 3;
+        for _ in 0..answers {
+            let queue = Duration::from_millis(together / bytes_per_millisecond);
+            window.learn(queue.max(delay), together);
+            together = window.bytes;
+        }
+        window.bytes
+    }
+
+    #[test]
+    fn as_much_is_in_flight_as_the_way_carries() {
+        let near = learned(250_000, Duration::from_millis(1), 20);
+        assert!((LEAST..LEAST + 300_000).contains(&near), "{near}");
+        let slow = learned(1_000, Duration::from_millis(20), 20);
+        assert!((LEAST..LEAST + 300_000).contains(&slow), "{slow}");
+        // Where nothing waits, it is soon all that may be.
+        assert_eq!(learned(100_000, Duration::from_millis(50), 6), BYTES);
+    }
+
+    #[test]
+    fn a_queue_that_is_gone_is_forgotten() {
+        let mut window = Window::new();
+        for (delay, together) in [(50, 1 << 20), (50, 4 << 20), (500, 4 << 20)] {
+            window.learn(Duration::from_millis(delay), together);
+        }
+        assert!(window.bytes < 2 * LEAST, "{}", window.bytes);
+        for _ in 0..6 {
+            window.learn(Duration::from_millis(50), window.bytes);
+        }
+        assert_eq!(window.bytes, BYTES);
+        window.learn(Duration::ZERO, 1);
+        assert!(window.bytes >= LEAST);
     }
 }

@@ -109,14 +109,10 @@ impl Packet {
         self.u32(HAS_SIZE).u64(size)
     }
 
-    /// The bytes so far, to which the data of a WRITE is added.
-    pub(crate) fn bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.0
-    }
-
-    /// The bytes to send.
-    pub(crate) fn with_id(mut self, id: u32) -> Vec<u8> {
-        let length = u32::try_from(self.0.len() - 4).expect("what is sent was bounded before");
+    /// The bytes to send, with so many behind them.
+    pub(crate) fn with_id(mut self, id: u32, behind: usize) -> Vec<u8> {
+        let length = self.0.len() - 4 + behind;
+        let length = u32::try_from(length).expect("what is sent was bounded before");
         self.0[..4].copy_from_slice(&length.to_be_bytes());
         self.0[5..9].copy_from_slice(&id.to_be_bytes());
         self.0
@@ -125,7 +121,7 @@ impl Packet {
 
 /// The first packet of a session; it has a version where others have an id.
 pub(crate) fn greeting() -> Vec<u8> {
-    Packet::new(INIT).with_id(3)
+    Packet::new(INIT).with_id(3, 0)
 }
 
 /// What a server answers to the greeting.

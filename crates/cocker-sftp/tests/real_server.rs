@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -165,6 +166,29 @@ fn umask() -> u32 {
             .permissions()
             .mode()
             & 0o666)
+}
+
+#[test]
+fn what_is_passed_arrives_in_its_order_between_what_is_written() {
+    let served = Served::new();
+    let session = served.session();
+    let bytes = pattern(7 * 1024 * 1024 + 77);
+    let handle = session.create_new("file", 0o640).expect("created");
+    let mut upload = session.upload(&handle, 0);
+    let (mut rest, mut turn) = (bytes.as_slice(), 0);
+    while !rest.is_empty() {
+        // Shorter than a request, as long as one, and as some; some of none.
+        let length = [261_120, 1, 0, 1_000_000, 100_003, 256 * 1024][turn % 6].min(rest.len());
+        let (piece, later) = rest.split_at(length);
+        match turn / 6 % 2 {
+            0 => upload.pass(Arc::new(piece.to_vec())).expect("passed"),
+            _ => upload.write_all(piece).expect("written"),
+        }
+        (rest, turn) = (later, turn + 1);
+    }
+    assert_eq!(upload.finish().expect("acknowledged"), bytes.len() as u64);
+    session.close(handle).expect("closed");
+    assert!(fs::read(served.path("file")).expect("there") == bytes);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! gzip: members of 1 MiB each, in their order. zstd: one frame, by zstd's own workers in jobs of fixed size.
 
 use super::Compression;
-use flate2::GzBuilder;
+use flate2::{Compress, Crc, FlushCompress, Status};
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -25,6 +25,8 @@ const ZSTD_LEVEL: i32 = 3;
 const ZSTD_OVERLAP: u32 = 6;
 /// "Unknown" (RFC 1952, section 2.3.1): who packed is nobody's business, and the bytes shall be the same everywhere.
 const GZIP_SYSTEM: u8 = 255;
+/// Bytes of a member around its stream.
+const FRAME: usize = 18;
 
 /// Compresses what is written to it into a writer of its own.
 pub struct Compressor<W: Write + Send + 'static>(Kind<W>);
@@ -106,12 +108,17 @@ impl<W: Write + Send + 'static> Write for Compressor<W> {
     }
 }
 
-type Member = io::Result<Vec<u8>>;
-
-/// One part to compress, and where its member goes.
+/// One part to compress, a buffer for its member, and where both go.
 struct Job {
     part: Vec<u8>,
-    member: Sender<Member>,
+    member: Vec<u8>,
+    done: Sender<Done>,
+}
+
+/// A part that was compressed. Both buffers are used again: memory that is new costs more than what is done with it.
+struct Done {
+    part: Vec<u8>,
+    member: io::Result<Vec<u8>>,
 }
 
 struct Gzip<W> {
@@ -120,10 +127,12 @@ struct Gzip<W> {
     /// `None` once no more jobs come.
     jobs: Option<SyncSender<Job>>,
     /// The members that are not written yet, in their order.
-    members: VecDeque<Receiver<Member>>,
+    members: VecDeque<Receiver<Done>>,
     most_members: usize,
     workers: Vec<JoinHandle<()>>,
     is_empty: bool,
+    /// Buffers that were used, of a part and of a member.
+    used: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl<W: Write> Gzip<W> {
@@ -144,6 +153,7 @@ impl<W: Write> Gzip<W> {
             most_members: threads + 1,
             workers,
             is_empty: true,
+            used: Vec::new(),
         })
     }
 
@@ -179,10 +189,16 @@ impl<W: Write> Gzip<W> {
         if self.members.len() >= self.most_members {
             self.write_member()?;
         }
-        let part = std::mem::replace(&mut self.part, Vec::with_capacity(PART));
-        let (member, receiver) = channel();
+        let (next, member) = self.used.pop().unwrap_or_else(|| {
+            // The longest member: of what gets no smaller there are blocks of their own, 65,535 bytes each at most.
+            let member = Vec::with_capacity(PART + PART / 1024 + 64);
+            (Vec::with_capacity(PART), member)
+        });
+        let part = std::mem::replace(&mut self.part, next);
+        let (done, receiver) = channel();
         let jobs = self.jobs.as_ref().expect("jobs come until the end");
-        jobs.send(Job { part, member }).map_err(|_| dead())?;
+        let job = Job { part, member, done };
+        jobs.send(job).map_err(|_| dead())?;
         self.members.push_back(receiver);
         self.is_empty = false;
         Ok(())
@@ -192,57 +208,104 @@ impl<W: Write> Gzip<W> {
         let Some(member) = self.members.pop_front() else {
             return Ok(());
         };
-        let bytes = member.recv().map_err(|_| dead())??;
-        self.to.write_all(&bytes)
+        let Done { mut part, member } = member.recv().map_err(|_| dead())?;
+        let mut member = member?;
+        self.to.write_all(&member)?;
+        part.clear();
+        member.clear();
+        self.used.push((part, member));
+        Ok(())
     }
 }
 
 /// The life of a worker.
 fn work(queue: &Mutex<Receiver<Job>>) {
+    let mut packer = MemberPacker::new();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else {
+        let Ok(Job {
+            part,
+            mut member,
+            done,
+        }) = job
+        else {
             return;
         };
+        let member = packer.pack(&part, &mut member).map(|()| member);
         // Nobody waits for the member when writing has failed.
-        _ = job.member.send(member(&job.part));
+        _ = done.send(Done { part, member });
     }
 }
 
-/// Compresses one part, without a time or a name.
-fn member(part: &[u8]) -> Member {
-    let level = match gets_smaller(part)? {
-        true => GZIP_LEVEL,
-        false => 0,
-    };
-    compressed(part, level)
+/// Makes members, without a time or a name (RFC 1952, section 2.3), with the same memory for each.
+struct MemberPacker {
+    /// At [`GZIP_LEVEL`].
+    smaller: Compress,
+    /// At level 0: blocks as they are.
+    stored: Compress,
+    /// What samples become.
+    sample: Vec<u8>,
 }
 
-fn compressed(part: &[u8], level: u32) -> Member {
-    let to = Vec::with_capacity(part.len() / 2);
-    let mut encoder = GzBuilder::new()
-        .mtime(0)
-        .operating_system(GZIP_SYSTEM)
-        .write(to, flate2::Compression::new(level));
-    encoder.write_all(part)?;
-    encoder.finish()
-}
-
-/// Whether it is worth the time: what is compressed or encrypted already takes the longest and gets no smaller. Samples from all
-/// over the part tell; one of them that gets smaller is enough.
-fn gets_smaller(part: &[u8]) -> io::Result<bool> {
-    if part.len() < SAMPLES * SAMPLE {
-        return Ok(true);
-    }
-    for number in 0..SAMPLES {
-        let begin = (part.len() - SAMPLE) / (SAMPLES - 1) * number;
-        let sample = &part[begin..begin + SAMPLE];
-        // A hundredth is the price of not looking closer.
-        if compressed(sample, GZIP_LEVEL)?.len() < SAMPLE - SAMPLE / 100 {
-            return Ok(true);
+impl MemberPacker {
+    fn new() -> MemberPacker {
+        let at = |level| Compress::new(flate2::Compression::new(level), false);
+        MemberPacker {
+            smaller: at(GZIP_LEVEL),
+            stored: at(0),
+            sample: Vec::with_capacity(2 * SAMPLE),
         }
     }
-    Ok(false)
+
+    /// Adds the member of `part` to `member`.
+    fn pack(&mut self, part: &[u8], member: &mut Vec<u8>) -> io::Result<()> {
+        // Deflated, no flags, no time, neither the best nor the fastest.
+        member.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, GZIP_SYSTEM]);
+        match self.gets_smaller(part)? {
+            true => deflate(&mut self.smaller, part, member)?,
+            false => deflate(&mut self.stored, part, member)?,
+        }
+        let mut crc = Crc::new();
+        crc.update(part);
+        member.extend_from_slice(&crc.sum().to_le_bytes());
+        member.extend_from_slice(&crc.amount().to_le_bytes());
+        Ok(())
+    }
+
+    /// Whether it is worth the time: what is compressed or encrypted already takes the longest and gets no smaller. Samples
+    /// from all over the part tell; one of them that gets smaller is enough.
+    fn gets_smaller(&mut self, part: &[u8]) -> io::Result<bool> {
+        if part.len() < SAMPLES * SAMPLE {
+            return Ok(true);
+        }
+        for number in 0..SAMPLES {
+            let begin = (part.len() - SAMPLE) / (SAMPLES - 1) * number;
+            self.sample.clear();
+            deflate(
+                &mut self.smaller,
+                &part[begin..begin + SAMPLE],
+                &mut self.sample,
+            )?;
+            // A hundredth is the price of not looking closer.
+            if FRAME + self.sample.len() < SAMPLE - SAMPLE / 100 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Adds the whole stream (RFC 1951) of these bytes to `into`.
+fn deflate(compress: &mut Compress, bytes: &[u8], into: &mut Vec<u8>) -> io::Result<()> {
+    compress.reset();
+    loop {
+        let taken = usize::try_from(compress.total_in()).expect("it is no more than there is");
+        let status = compress.compress_vec(&bytes[taken..], into, FlushCompress::Finish);
+        match status.map_err(io::Error::other)? {
+            Status::StreamEnd => return Ok(()),
+            Status::Ok | Status::BufError => into.reserve(SAMPLE),
+        }
+    }
 }
 
 fn dead() -> io::Error {

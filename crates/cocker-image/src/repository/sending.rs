@@ -11,7 +11,7 @@
 
 use super::names::part_of;
 use super::server::{FILE_MODE, is_missing, remote};
-use super::stream::{PIECE, Piece, Pieces, Sink, pieces};
+use super::stream::{Buffer, PIECE, Piece, Pieces, Sink, pieces};
 use super::unfinished::{Checkpoint, Unfinished};
 use super::{Repository, RepositoryError};
 use crate::Digest;
@@ -19,7 +19,7 @@ use crate::transfer::ExportError;
 use cocker_sftp::{Handle, SftpError, Upload};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Scope, ScopedJoinHandle};
@@ -256,9 +256,9 @@ impl Repository {
                 }
             };
             match &mut there {
-                There::Writing(writer) => writer.write(&bytes, &end, part)?,
+                There::Writing(writer) => writer.write(bytes, &end)?,
                 There::Comparing(comparison) => {
-                    comparison.look_at(&bytes);
+                    comparison.look_at(bytes.as_ref());
                     if comparison.is_at(&end)? {
                         // Beyond it there may be anything.
                         self.session.set_size(handle, end.offset)?;
@@ -387,10 +387,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Sends the bytes before `end`.
-    fn write(&mut self, bytes: &[u8], end: &Checkpoint, part: &str) -> Result<(), RepositoryError> {
-        self.upload
-            .write_all(bytes)
-            .map_err(|error| remote(error, part))?;
+    fn write(&mut self, bytes: Buffer, end: &Checkpoint) -> Result<(), RepositoryError> {
+        self.upload.pass(Arc::new(bytes))?;
         if end.offset.is_multiple_of(STEP) {
             self.checkpoints.push_back(end.clone());
         }

@@ -5,7 +5,7 @@ use crate::Digester;
 use crate::transfer::Output;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Bytes that are handed over at once. A piece ends where a multiple of this many bytes of the whole does, or before.
 pub(super) const PIECE: usize = 256 * 1024;
@@ -17,7 +17,7 @@ const FED: usize = 8;
 /// What a packer hands over.
 pub(super) enum Piece {
     Bytes {
-        bytes: Vec<u8>,
+        bytes: Buffer,
         /// Where it ends, and the digest of all up to there.
         end: Checkpoint,
     },
@@ -25,10 +25,50 @@ pub(super) enum Piece {
     StartAgain,
 }
 
+/// The bytes of a piece. Their memory is used for another one afterwards: what is new costs more than filling it.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    used: Arc<Used>,
+}
+
+/// Buffers that are not in use, the last one first: it may still be in a cache.
+#[derive(Default)]
+struct Used(Mutex<Vec<Vec<u8>>>);
+
+impl Used {
+    fn list(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An empty buffer, with room for a piece.
+    fn buffer(self: &Arc<Used>) -> Buffer {
+        let bytes = self.list().pop();
+        Buffer {
+            bytes: bytes.unwrap_or_else(|| Vec::with_capacity(PIECE)),
+            used: Arc::clone(self),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.used.list().push(bytes);
+    }
+}
+
 /// The end that is written to. What is written arrives once [`flush`](Write::flush) was called.
 pub(super) struct Sink {
     to: SyncSender<Piece>,
-    piece: Vec<u8>,
+    piece: Buffer,
+    used: Arc<Used>,
     /// Counts what was handed over.
     digester: Digester<io::Sink>,
     taker: Weak<()>,
@@ -44,9 +84,11 @@ pub(super) struct Pieces {
 pub(super) fn pieces() -> (Sink, Pieces) {
     let (to, from) = sync_channel(PACKED);
     let taker = Arc::new(());
+    let used = Arc::new(Used::default());
     let sink = Sink {
         to,
-        piece: Vec::with_capacity(PIECE),
+        piece: used.buffer(),
+        used,
         digester: Digester::new(io::sink()),
         taker: Arc::downgrade(&taker),
     };
@@ -75,20 +117,21 @@ impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // The piece that comes first after a flush may be shorter.
         let whole = PIECE - (self.digester.length() % PIECE as u64) as usize;
-        let length = bytes.len().min(whole - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..length]);
-        if self.piece.len() == whole {
+        let piece = &mut self.piece.bytes;
+        let length = bytes.len().min(whole - piece.len());
+        piece.extend_from_slice(&bytes[..length]);
+        if piece.len() == whole {
             self.flush()?;
         }
         Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
+        if self.piece.bytes.is_empty() {
             return Ok(());
         }
-        let bytes = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
-        self.digester.count(&bytes);
+        let bytes = std::mem::replace(&mut self.piece, self.used.buffer());
+        self.digester.count(&bytes.bytes);
         let end = Checkpoint {
             offset: self.digester.length(),
             digest: self.digester.so_far(),
@@ -98,8 +141,10 @@ impl Write for Sink {
 }
 
 impl Output for Sink {
+    const GATHERS: bool = true;
+
     fn start_again(&mut self) -> io::Result<()> {
-        self.piece.clear();
+        self.piece.bytes.clear();
         self.digester = Digester::new(io::sink());
         self.send(Piece::StartAgain)
     }
@@ -196,7 +241,7 @@ mod tests {
             for piece in pieces {
                 match piece {
                     Piece::Bytes { bytes, end } => {
-                        came.extend(bytes);
+                        came.extend_from_slice(bytes.as_ref());
                         let so_far = Checkpoint {
                             offset: came.len() as u64,
                             digest: Digest::of(&came),

@@ -14,6 +14,9 @@ const PIECE: usize = 256 * 1024;
 
 /// Where an archive goes, from its first byte to its last.
 pub trait Output: Write + Send + 'static {
+    /// Whether small writes cost no more than large ones.
+    const GATHERS: bool = false;
+
     /// Forgets all that was written: the archive is written once more.
     fn start_again(&mut self) -> io::Result<()>;
 
@@ -157,7 +160,8 @@ fn write<O: Output>(
     compression: Compression,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(Digest, O), Failure> {
-    let to = BufWriter::with_capacity(PIECE, to);
+    let room = if O::GATHERS { 0 } else { PIECE };
+    let to = BufWriter::with_capacity(room, to);
     let mut watched = Watched::new(compress(to, compression)?, progress);
     let options = PackOptions {
         whiteouts: Whiteouts::Devices,
