@@ -288,16 +288,10 @@ impl Cgroup {
     fn make_quickly(&self, legacy: &Legacy) -> Result<(), Errno> {
         let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
         make_by_path(legacy.folder.as_fd(), self.place.legacy(), |made| {
-            if !is_cpuset {
-                return Ok(());
+            match is_cpuset {
+                true => complete_cpuset(legacy.folder.as_fd(), made).map(drop),
+                false => Ok(()),
             }
-            let folder = open_folder(legacy.folder.as_fd(), made)?;
-            if has_cpuset(folder.as_fd())? {
-                return Ok(());
-            }
-            let above = made.parent().filter(|it| !it.as_os_str().is_empty());
-            let above = open_folder(legacy.folder.as_fd(), above.unwrap_or(Path::new(".")))?;
-            take_over_cpuset(above.as_fd(), folder.as_fd())
         })
     }
 
@@ -414,6 +408,22 @@ fn has_cpuset(folder: BorrowedFd<'_>) -> Result<bool, Errno> {
         }
     }
     Ok(true)
+}
+
+/// Gives a folder what the one above has, where it has nothing; and that one before, which somebody else may just have made.
+fn complete_cpuset(hierarchy: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
+    let above = path.parent();
+    let folder = match path.as_os_str().is_empty() {
+        true => open_folder(hierarchy, Path::new("."))?,
+        false => open_folder(hierarchy, path)?,
+    };
+    if let Some(above) = above
+        && !has_cpuset(folder.as_fd())?
+    {
+        let above = complete_cpuset(hierarchy, above)?;
+        take_over_cpuset(above.as_fd(), folder.as_fd())?;
+    }
+    Ok(folder)
 }
 
 /// Gives a new folder what the one above has, and has those that come below it get it by themselves (cgroup-v1/cpusets.rst,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
+        the_first_boots_at_once_share_what_they_make,
         a_quarter_of_a_processor_is_a_quarter_of_its_time,
         a_processor_that_is_not_named_is_never_run_on,
         what_holds_more_memory_than_there_may_be_is_killed_and_the_container_goes_on,
@@ -30,6 +31,25 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_paused_container_can_be_shut_down_killed_and_destroyed,
         a_boot_that_was_killed_leaves_no_cgroup_once_the_next_command_ran,
     ]
+}
+
+/// Their cgroups lie in one that the first of them makes, and the last one to end has removed.
+fn the_first_boots_at_once_share_what_they_make(host: &Host) {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    for name in NAMES {
+        host.cocker_words(&["create", "-m", "test", "-c", name])
+            .ok();
+    }
+    for _ in 0..40 {
+        let boots = NAMES.map(|name| host.start(&format!("boot {name}")));
+        for boot in boots {
+            boot.outcome().ok();
+        }
+        let ends = NAMES.map(|name| host.start(&format!("shutdown {name}")));
+        for end in ends {
+            end.outcome().ok();
+        }
+    }
 }
 
 /// A program inside that is always at work; its pid on the host.
