@@ -25,6 +25,9 @@ pub struct Running {
     pub stdin: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
+    /// How many processes the kernel had killed in the container for want of memory when it had just started: none of them
+    /// because of it, most likely. `None` where nothing counts them.
+    pub oom_kills_before: Option<u64>,
 }
 
 impl Engine {
@@ -48,6 +51,8 @@ impl Engine {
                 stdin: pipes.stdin.1,
                 stdout: pipes.stdout.0,
                 stderr: pipes.stderr.0,
+                // While it starts.
+                oom_kills_before: self.cgroup_of(&container).oom_kills(),
             })
         };
         started().map_err(failing(container))

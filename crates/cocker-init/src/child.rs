@@ -1,7 +1,7 @@
 //! What a command's process does between fork and exec: it becomes who and where the request says.
 //!
-//! Everything is a copy of init's here, and all of it goes away at the exec. Nothing returns from here into init's
-//! loop: it ends in an exec or in a failure that is told over the report pipe.
+//! Descriptors, folder, signals and ids are copies of init's here; its memory may be init's own, where nothing is changed but the
+//! tables. Nothing returns from here into init's loop: it ends in an exec or in a failure that is told.
 use core::ffi::CStr;
 use core::iter;
 
@@ -21,9 +21,9 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 ///
 /// Kept out of the caller, so that init's own stack has no room for what only the child needs.
 #[inline(never)]
-pub fn execute(spawn: &Spawn<'_>, streams: &Streams) -> Failure {
+pub fn execute(spawn: &Spawn<'_>, streams: &Streams, tables: &mut [usize]) -> Failure {
     match become_command(spawn, streams) {
-        Ok(()) => Failure::new(Stage::Execute, execute_program(spawn)),
+        Ok(()) => Failure::new(Stage::Execute, execute_program(spawn, tables)),
         Err(failure) => failure,
     }
 }
@@ -108,17 +108,17 @@ fn set_groups(groups: Groups<'_>) -> Result<()> {
 }
 
 /// Executes the program where it is, or where PATH finds it, as execvp(3) does.
-fn execute_program(spawn: &Spawn<'_>) -> Errno {
-    let arguments = match Table::new(spawn.arguments.len(), spawn.arguments.iter()) {
+fn execute_program(spawn: &Spawn<'_>, tables: &mut [usize]) -> Errno {
+    let (arguments, tables) = match Table::new(tables, spawn.arguments.iter()) {
         Ok(table) => table,
         Err(error) => return error,
     };
-    let environment = match Table::new(spawn.environment.len(), spawn.environment.iter()) {
+    let (environment, tables) = match Table::new(tables, spawn.environment.iter()) {
         Ok(table) => table,
         Err(error) => return error,
     };
-    let execute = |path: &CStr| match raw::execute(path, &arguments, &environment) {
-        Errno::NOEXEC => execute_by_shell(path, spawn, &environment),
+    let mut execute = |path: &CStr| match raw::execute(path, &arguments, &environment) {
+        Errno::NOEXEC => execute_by_shell(path, spawn, tables, &environment),
         error => error,
     };
 
@@ -149,12 +149,17 @@ fn execute_program(spawn: &Spawn<'_>) -> Errno {
 }
 
 /// Executes a text without `#!` as what it always was: a script of the shell.
-fn execute_by_shell(script: &CStr, spawn: &Spawn<'_>, environment: &Table<'_>) -> Errno {
+fn execute_by_shell(
+    script: &CStr,
+    spawn: &Spawn<'_>,
+    tables: &mut [usize],
+    environment: &Table<'_>,
+) -> Errno {
     let shell = c"/bin/sh";
     let rest = spawn.arguments.iter().skip(1);
     let arguments = iter::once(shell).chain(iter::once(script)).chain(rest);
-    match Table::new(spawn.arguments.len() + 2, arguments) {
-        Ok(arguments) => raw::execute(shell, &arguments, environment),
+    match Table::new(tables, arguments) {
+        Ok((arguments, _)) => raw::execute(shell, &arguments, environment),
         Err(error) => error,
     }
 }

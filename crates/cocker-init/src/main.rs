@@ -17,13 +17,13 @@ mod raw;
 mod shutdown;
 mod spawn;
 
-use cocker_protocol::{InitReport, InitRequest, MAX_MESSAGE, Spawn, Stage};
+use cocker_protocol::{InitReport, InitRequest, Spawn, Stage};
 use linux_raw_sys::general::{
     POLLIN, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, pollfd,
 };
 
 use commands::{Command, Commands, Kind};
-use raw::{Descriptor, Errno, Fd, Received, Reserve, Signals, Wait, Waited};
+use raw::{Buffers, Descriptor, Errno, Fd, Place, Received, Reserve, Signals, Wait, Waited};
 use shutdown::{Role, Shutdown, TIMEOUT_BY_SIGNAL_MS};
 use spawn::Failure;
 
@@ -39,12 +39,12 @@ const BROKEN: i32 = 70;
 #[repr(C)]
 struct Memory {
     commands: commands::Table,
-    message: [u8; MAX_MESSAGE],
+    buffers: Buffers,
 }
 
 static MEMORY: Reserve<Memory> = Reserve::new(Memory {
     commands: commands::empty_table(),
-    message: [0; MAX_MESSAGE],
+    buffers: Buffers::EMPTY,
 });
 
 const TAKEN_SIGNALS: Signals = Signals::of(&[
@@ -75,7 +75,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 struct Init {
     role: Role,
     signals: Descriptor,
-    message: &'static mut [u8; MAX_MESSAGE],
+    buffers: &'static mut Buffers,
     commands: Commands,
     shutdown: Shutdown,
 }
@@ -98,7 +98,7 @@ impl Init {
         Some(Self {
             role,
             signals: raw::signal_descriptor(TAKEN_SIGNALS).ok()?,
-            message: &mut memory.message,
+            buffers: &mut memory.buffers,
             commands: Commands::new(&mut memory.commands),
             shutdown: Shutdown::new(role, SOCKET),
         })
@@ -159,7 +159,7 @@ impl Init {
     }
 
     fn take_request(&mut self) {
-        let received = match raw::receive(SOCKET, self.message) {
+        let received = match raw::receive(SOCKET, &mut self.buffers.message) {
             // The supervisor is gone, and its container with it: as process 1 our end is everyone's.
             Ok(Received { length: 0, .. }) | Err(_) => raw::exit(0),
             Ok(received) => received,
@@ -167,13 +167,14 @@ impl Init {
         if received.is_whole {
             self.serve(received);
         }
-        // Between messages nothing of the buffer stays in memory.
-        raw::release_pages(self.message);
+        // Between messages nothing of the buffers stays in memory.
+        self.buffers.release();
     }
 
     fn serve(&mut self, received: Received) {
         // A message that is none changes nothing; its descriptors close here.
-        let Ok(request) = InitRequest::decode(&self.message[..received.length]) else {
+        let Buffers { message, place } = &mut *self.buffers;
+        let Ok(request) = InitRequest::decode(&message[..received.length]) else {
             return;
         };
         match request {
@@ -184,6 +185,7 @@ impl Init {
                     id,
                     &spawn,
                     received.descriptors,
+                    place,
                 );
                 if let Err(Failure { stage, errno }) = report {
                     tell(InitReport::NotStarted { id, stage, errno });
@@ -210,6 +212,7 @@ fn start_command(
     id: u32,
     spawn: &Spawn<'_>,
     descriptors: [Option<Descriptor>; raw::MAX_DESCRIPTORS],
+    place: &mut Place,
 ) -> Result<(), Failure> {
     if shutdown.has_begun() {
         return Err(Failure::new(Stage::InitGone, Errno(0)));
@@ -217,7 +220,7 @@ fn start_command(
     if commands.is_full() {
         return Err(Failure::new(Stage::TooMany, Errno(0)));
     }
-    let (pid, kind) = spawn::start(spawn, descriptors)?;
+    let (pid, kind) = spawn::start(spawn, descriptors, place)?;
     if kind != Kind::Detached {
         commands.insert(Command { pid, id, kind });
     }

@@ -2,11 +2,11 @@
 //! `cocker-resident`; all other `unsafe` of the program is here.
 //!
 //! init has one thread and no heap, and it never runs code in a signal handler: nothing changes its memory behind
-//! its back, and a fork copies all of it.
-use core::ffi::{CStr, c_char};
-use core::marker::PhantomData;
+//! its back, but for a child that shares it while init stands still.
+use cocker_protocol::MAX_MESSAGE;
+use core::arch::asm;
+use core::ffi::{CStr, c_char, c_void};
 use core::mem::size_of;
-use core::slice;
 use linux_raw_sys::general as kernel;
 use linux_raw_sys::{ioctl, net};
 
@@ -200,6 +200,92 @@ pub fn fork() -> Result<Forked> {
     })
 }
 
+/// A child that shares our memory and has a stack of its own in it; we stand still until it has executed a program, or is gone
+/// (clone(2), CLONE_VM and CLONE_VFORK). Nothing is copied for it. Returns its process id.
+///
+/// # Safety
+///
+/// `work` must not return, and may use `argument` and all that is ours as it could if it were called here.
+pub unsafe fn share(
+    stack: &mut Stack,
+    work: unsafe extern "C" fn(*mut c_void) -> !,
+    argument: *mut c_void,
+) -> Result<i32> {
+    let flags = (kernel::CLONE_VM | kernel::CLONE_VFORK | kernel::SIGCHLD) as usize;
+    let mut returned = kernel::__NR_clone as isize;
+    // SAFETY: the child begins on `stack`, which is as aligned as a call wants it and nobody else's, and never comes back here;
+    // what it does to memory the compiler has to expect, as of any assembly.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") returned,
+            in("rdi") flags,
+            in("rsi") (&raw mut *stack).wrapping_add(1),
+            in("rdx") 0,
+            in("r10") 0,
+            in("r8") 0,
+            in("r12") argument,
+            in("r13") work,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    match returned {
+        ..0 => Err(Errno(-returned as i32)),
+        child => Ok(child as i32),
+    }
+}
+
+/// What a child that shares our memory stands on.
+#[repr(C, align(16))]
+pub struct Stack([u8; 32 * 1024]);
+
+/// As many as arguments and variables can be: there is a byte of the message for each at least, and a script has its arguments
+/// once more.
+const POINTERS: usize = 2 * MAX_MESSAGE + 8;
+
+/// What a child that shares our memory uses of it, and nobody else.
+#[repr(C)]
+pub struct Place {
+    pub tables: [usize; POINTERS],
+    pub stack: Stack,
+}
+
+/// What is used between the coming of a request and the answer to it.
+#[repr(C)]
+pub struct Buffers {
+    pub message: [u8; MAX_MESSAGE],
+    pub place: Place,
+}
+
+impl Buffers {
+    pub const EMPTY: Self = Self {
+        message: [0; _],
+        place: Place {
+            tables: [0; _],
+            stack: Stack([0; _]),
+        },
+    };
+
+    /// Gives all of it back to the kernel.
+    pub fn release(&mut self) {
+        const {
+            let parts = MAX_MESSAGE + size_of::<[usize; POINTERS]>() + size_of::<Stack>();
+            assert!(size_of::<Self>() == parts, "there is no padding");
+        }
+        let first = (&raw mut *self).cast();
+        // SAFETY: it is numbers only, all of which are borrowed.
+        release_pages(unsafe { core::slice::from_raw_parts_mut(first, size_of::<Self>()) });
+    }
+}
+
 pub fn start_session() -> Result<()> {
     // SAFETY: setsid takes nothing.
     unsafe { call(kernel::__NR_setsid, []) }.map(drop)
@@ -279,29 +365,23 @@ pub fn is_null_device(file: Fd) -> bool {
 
 /// Pointers to strings with a null at the end, as execve takes them.
 pub struct Table<'a> {
-    pointers: &'static [*const c_char],
-    strings: PhantomData<&'a CStr>,
+    pointers: &'a [usize],
 }
 
 impl<'a> Table<'a> {
-    /// Lays a table of at most `count` strings out on memory of its own, which is never given back: the process that
-    /// makes one executes or ends.
-    pub fn new(count: usize, strings: impl Iterator<Item = &'a CStr>) -> Result<Self> {
-        let length = (count + 1) * size_of::<*const c_char>();
-        let access = (kernel::PROT_READ | kernel::PROT_WRITE) as usize;
-        let kind = (kernel::MAP_PRIVATE | kernel::MAP_ANONYMOUS) as usize;
-        // SAFETY: without MAP_FIXED the kernel chooses a place where nothing of ours is.
-        let start = unsafe { call(kernel::__NR_mmap, [0, length, access, kind, usize::MAX]) }?;
-        let first = start as *mut *const c_char;
-        // SAFETY: the mapping is new, page-aligned, zeroed and long enough for `count + 1` pointers; zero is null.
-        let pointers = unsafe { slice::from_raw_parts_mut(first, count + 1) };
-        for (pointer, string) in pointers[..count].iter_mut().zip(strings) {
-            *pointer = string.as_ptr();
+    /// Lays a table of these strings out at the beginning of `place`, whose rest is returned.
+    pub fn new(
+        place: &'a mut [usize],
+        strings: impl Iterator<Item = &'a CStr>,
+    ) -> Result<(Self, &'a mut [usize])> {
+        let mut count = 0;
+        for string in strings {
+            *place.get_mut(count).ok_or(Errno::TOO_BIG)? = string.as_ptr() as usize;
+            count += 1;
         }
-        Ok(Self {
-            pointers,
-            strings: PhantomData,
-        })
+        *place.get_mut(count).ok_or(Errno::TOO_BIG)? = 0;
+        let (pointers, rest) = place.split_at_mut(count + 1);
+        Ok((Self { pointers }, rest))
     }
 }
 

@@ -50,45 +50,90 @@ fn a_command_killed_by_a_signal_says_by_which() {
 #[test]
 fn what_cannot_be_done_is_named_by_stage_and_errno() {
     let init = Resident::as_first_child();
-    let missing = Request::new(c"/no/such/program", &["x"]);
-    assert_eq!(
-        init.fail(1, &missing),
-        (Stage::Execute, errno(Errno::NOENT))
-    );
-    let folder = Request::new(c"/etc", &["x"]);
-    assert_eq!(
-        init.fail(2, &folder),
-        (Stage::Execute, errno(Errno::ACCESS))
-    );
-    let unknown = Request::new(c"no-such-program", &["x"]);
-    assert_eq!(
-        init.fail(3, &unknown),
-        (Stage::Execute, errno(Errno::NOENT))
-    );
-    let nameless = Request::new(c"", &["x"]);
-    assert_eq!(
-        init.fail(4, &nameless),
-        (Stage::Execute, errno(Errno::NOENT))
-    );
-    let homeless = Request {
-        directory: c"/no/such/folder",
-        ..Request::shell("true")
-    };
-    assert_eq!(
-        init.fail(5, &homeless),
-        (Stage::Directory, errno(Errno::NOENT))
-    );
-    let nobody = Request {
-        identity: (u32::MAX, u32::MAX),
-        ..Request::shell("id -u")
-    };
+    let mut numbers = 1..;
+    let mut fail = |request: Request<'_>| init.fail(numbers.next().unwrap(), &request);
+    // root's commands are born in init's memory, those of others in a copy of it.
+    for identity in [(0, 0), (0, 7), (1234, 1234)] {
+        for (program, expected) in [
+            (c"/no/such/program", Errno::NOENT),
+            (c"/etc", Errno::ACCESS),
+            (c"no-such-program", Errno::NOENT),
+            (c"", Errno::NOENT),
+        ] {
+            let request = Request {
+                identity,
+                ..Request::new(program, &["x"])
+            };
+            assert_eq!(
+                fail(request),
+                (Stage::Execute, errno(expected)),
+                "{program:?}"
+            );
+        }
+        let homeless = Request {
+            directory: c"/no/such/folder",
+            identity,
+            ..Request::shell("true")
+        };
+        assert_eq!(fail(homeless), (Stage::Directory, errno(Errno::NOENT)));
+    }
     // The id that means "leave it as it is" must not leave it as it is.
-    assert_eq!(
-        init.fail(6, &nobody),
-        (Stage::Identity, errno(Errno::INVAL))
-    );
+    for identity in [(u32::MAX, u32::MAX), (u32::MAX, 0), (0, u32::MAX)] {
+        let nobody = Request {
+            identity,
+            ..Request::shell("id -u")
+        };
+        assert_eq!(fail(nobody), (Stage::Identity, errno(Errno::INVAL)));
+    }
     // Nothing of all that is left, and nothing was reported twice.
-    assert_eq!(init.run(7, &Request::shell("exit 7")).0, EXITED_WITH_7);
+    assert_eq!(init.run(100, &Request::shell("exit 7")).0, EXITED_WITH_7);
+}
+
+/// How many mappings init has, and how many KiB of its memory are its own.
+fn memory(init: &Resident) -> (usize, u64) {
+    let file = |name| std::fs::read_to_string(format!("/proc/{}/{name}", init.pid())).unwrap();
+    let rollup = file("smaps_rollup");
+    let own = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"));
+    let own = own
+        .and_then(|text| text.trim().strip_suffix(" kB"))
+        .unwrap();
+    (file("maps").lines().count(), own.parse().unwrap())
+}
+
+#[test]
+fn nothing_of_a_spawn_stays_in_memory() {
+    let init = Resident::as_first_child();
+    let environment = "A=b\0".repeat(2_000);
+    let arguments = [&["sh", "-c", "exit 7"][..], &["y"; 20_000]].concat();
+    let spawn = |id| {
+        for identity in [(0, 0), (1234, 1234)] {
+            let request = Request {
+                identity,
+                environment: environment.as_bytes(),
+                ..Request::new(c"sh", &arguments)
+            };
+            assert_eq!(init.run(id, &request).0, EXITED_WITH_7);
+            let missing = Request {
+                identity,
+                ..Request::new(c"no-such-program", &arguments)
+            };
+            let expected = (Stage::Execute, errno(Errno::NOENT));
+            assert_eq!(init.fail(id + 1, &missing), expected);
+        }
+    };
+    spawn(1);
+    let (mappings, own) = memory(&init);
+    for id in 1..20 {
+        spawn(10 * id);
+    }
+    let after = memory(&init);
+    assert!(
+        after.0 == mappings && after.1 <= own + 8,
+        "{after:?}, {mappings}, {own}"
+    );
+    assert!(own < 64, "{own}");
 }
 
 #[test]

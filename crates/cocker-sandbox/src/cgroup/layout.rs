@@ -156,6 +156,11 @@ impl Hierarchies {
         self.is_mounted
     }
 
+    /// Whether v2 is where v1's hierarchies would have theirs, so that there are none.
+    pub(super) fn has_unified_alone(&self) -> bool {
+        self.is_unified_alone
+    }
+
     /// Whether there is a v2 hierarchy.
     pub fn has_unified(&self) -> bool {
         self.unified.is_some()

@@ -19,6 +19,9 @@ const ALWAYS: [Controller; 3] = [Controller::Memory, Controller::Pids, Controlle
 /// How an ordinary user gets cgroups.
 const DELEGATE: &str = "or boot it in a cgroup that is delegated to you: systemd-run --user --scope -p Delegate=yes cocker boot …; or run cocker as root: sudo.";
 
+/// Where v1's hierarchy of memory is mounted, most often.
+const USUAL_MEMORY: &str = "/sys/fs/cgroup/memory";
+
 const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 /// How many cgroups root inside may make below a sandbox's own: far more than there are services.
@@ -232,14 +235,29 @@ impl Cgroup {
 
     /// How many processes the kernel has killed in it because memory ran out; `None` where nothing counts them.
     pub fn oom_kills(&self) -> Option<u64> {
+        let count_in = |text: &str| {
+            let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            count?.trim().parse().ok()
+        };
+        if let Some(text) = self.usual_memory_file("memory.oom_control") {
+            return count_in(&text);
+        }
         let file = match self.hierarchies.generation(Controller::Memory)? {
             Generation::Legacy => "memory.oom_control",
             Generation::Unified => "memory.events",
         };
         let folder = self.folder_of(Controller::Memory).ok()?;
-        let text = read_file(folder.as_fd(), file).ok()?;
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count?.trim().parse().ok()
+        count_in(&read_file(folder.as_fd(), file).ok()?)
+    }
+
+    /// A file in v1's hierarchy of memory, where that is mounted where it usually is: to look for it in the list of all mounts
+    /// takes longer than starting a command.
+    fn usual_memory_file(&self, file: &str) -> Option<String> {
+        if self.hierarchies.has_unified_alone() {
+            return None;
+        }
+        let path = Path::new(USUAL_MEMORY).join(self.place.legacy()).join(file);
+        read_at(CWD, path.to_str()?).ok()
     }
 
     fn write(&self, write: &Write, value: &str) -> Result<(), Errno> {
@@ -287,12 +305,14 @@ impl Cgroup {
     /// Without a look at what nobody else is at. On an error nothing may be taken for done.
     fn make_quickly(&self, legacy: &Legacy) -> Result<(), Errno> {
         let is_cpuset = legacy.controllers.contains(&Controller::Cpuset);
-        make_by_path(legacy.folder.as_fd(), self.place.legacy(), |made| {
-            match is_cpuset {
+        make_by_path(
+            legacy.folder.as_fd(),
+            self.place.legacy(),
+            |made| match is_cpuset {
                 true => complete_cpuset(legacy.folder.as_fd(), made).map(drop),
                 false => Ok(()),
-            }
-        })
+            },
+        )
     }
 
     /// The file into which a process of one thread writes `0` to live in a v1 hierarchy. Through `cgroup.procs` it would be

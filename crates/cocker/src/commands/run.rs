@@ -80,8 +80,7 @@ fn attend(
         }
     };
     recorder.started();
-    // While it starts: no memory can have run out because of it yet.
-    let killed_before = killed_before(engine, container);
+    let killed_before = running.oom_kills_before.unwrap_or(0);
     let companion = Companion { timeout, recorder };
     let code = streams::carry(running, container, companion)
         .map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
