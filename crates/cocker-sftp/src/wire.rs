@@ -62,11 +62,7 @@ pub(crate) struct Packet(Vec<u8>);
 
 impl Packet {
     pub(crate) fn new(kind: u8) -> Packet {
-        Packet::with_room(kind, 64)
-    }
-
-    pub(crate) fn with_room(kind: u8, bytes: usize) -> Packet {
-        let mut packet = Vec::with_capacity(9 + bytes);
+        let mut packet = Vec::with_capacity(9 + 64);
         packet.extend_from_slice(&[0, 0, 0, 0, kind, 0, 0, 0, 0]);
         Packet(packet)
     }
