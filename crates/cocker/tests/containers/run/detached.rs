@@ -97,18 +97,18 @@ fn detached_commands_cost_the_supervisor_nothing(host: &Host) {
         started.feed(b"").outcome().succeeds().complains("");
     }
     eventually("the clients are forgotten", || open() == before);
-    let sleeping = host.contained();
-    let sleeping = sleeping.iter().filter(|process| process.name() == "sleep");
-    assert_eq!(sleeping.count(), 100);
+    let sleeping = || {
+        let contained = host.contained();
+        let sleeping = contained.iter().filter(|it| it.name() == "sleep");
+        sleeping.count()
+    };
+    // The kernel names a process after its new program when it has let its parent go on.
+    eventually("all sleep", || sleeping() == 100);
     // Their ends are nobody's either, and leave no zombie.
     host.cocker_words(&["run", "web", "--cmd", "kill $(pidof sleep) 2>/dev/null || for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" = sleep ] && kill ${p#/proc/}; done; true"])
         .succeeds();
     host.until_inside_is_gone("sleep");
-    eventually("nothing is left of them", || {
-        host.contained()
-            .iter()
-            .all(|process| process.name() != "sleep")
-    });
+    eventually("nothing is left of them", || sleeping() == 0);
     assert_eq!(open(), before);
     host.cocker("run web -- echo works")
         .succeeds()
