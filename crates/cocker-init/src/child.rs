@@ -1,7 +1,7 @@
 //! What a command's process does between fork and exec: it becomes who and where the request says.
 //!
-//! Descriptors, folder, signals and ids are copies of init's here; its memory may be init's own, where nothing is changed but the
-//! tables. Nothing returns from here into init's loop: it ends in an exec or in a failure that is told.
+//! Everything is a copy of init's here, and all of it goes away at the exec. Nothing returns from here into init's
+//! loop: it ends in an exec or in a failure that is told over the report pipe.
 use core::ffi::CStr;
 use core::iter;
 
@@ -17,19 +17,59 @@ const MAX_PATH: usize = 4096;
 /// Where names are looked for in an environment without PATH.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
-/// Executes the command, and returns what kept it from doing so.
+/// Where the report pipe is: in the place of init's socket.
+const REPORT: Fd = Fd(3);
+
+/// The first number behind it.
+const FIRST_FREE: u32 = 4;
+
+/// Executes the command, or tells init over the pipe what kept it from doing so, and ends.
 ///
 /// Kept out of the caller, so that init's own stack has no room for what only the child needs.
 #[inline(never)]
-pub fn execute(spawn: &Spawn<'_>, streams: &Streams, tables: &mut [usize]) -> Failure {
-    match become_command(spawn, streams) {
+pub fn live(spawn: &Spawn<'_>, streams: &Streams, tables: &mut [usize], report: Descriptor) -> ! {
+    if let Err(error) = raw::replace(report.fd(), REPORT) {
+        tell(report.fd(), Failure::new(Stage::Fork, error));
+    }
+    let failure = match become_command(spawn, streams) {
         Ok(()) => Failure::new(Stage::Execute, execute_program(spawn, tables)),
         Err(failure) => failure,
-    }
+    };
+    tell(REPORT, failure)
+}
+
+/// Tells what failed, and ends.
+fn tell(report: Fd, failure: Failure) -> ! {
+    let _ = raw::write(report, &failure.to_bytes());
+    raw::exit(127)
 }
 
 /// Takes on the command's group or session, streams, identity and folder.
 fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<(), Failure> {
+    let at = |stage| move |error| Failure::new(stage, error);
+
+    take_streams(streams)?;
+    // However long all else takes, nothing that is init's stays open here.
+    raw::close_from(FIRST_FREE);
+
+    // Groups while still root, the user last: after it nothing of this may be changed.
+    take_identity(spawn).map_err(at(Stage::Identity))?;
+
+    // The folder is entered with the rights of the command's user.
+    if let Err(error) = enter(spawn.directory) {
+        if spawn.directory_required {
+            return Err(Failure::new(Stage::Directory, error));
+        }
+        enter(c"/").map_err(at(Stage::Directory))?;
+    }
+
+    raw::set_file_mask(0o022);
+    // Signals last: one that waits may end the process from here on, as it should.
+    raw::block_signals(Signals::NONE);
+    Ok(())
+}
+
+fn take_streams(streams: &Streams) -> core::result::Result<(), Failure> {
     let at = |stage| move |error| Failure::new(stage, error);
 
     let nothing;
@@ -55,22 +95,6 @@ fn become_command(spawn: &Spawn<'_>, streams: &Streams) -> core::result::Result<
     for (source, target) in [(input, 0), (output, 1), (error, 2)] {
         raw::duplicate(source, target).map_err(at(Stage::Fork))?;
     }
-
-    // Groups while still root, the user last: after it nothing of this may be changed.
-    take_identity(spawn).map_err(at(Stage::Identity))?;
-
-    // The folder is entered with the rights of the command's user.
-    if let Err(error) = enter(spawn.directory) {
-        if spawn.directory_required {
-            return Err(Failure::new(Stage::Directory, error));
-        }
-        enter(c"/").map_err(at(Stage::Directory))?;
-    }
-
-    raw::set_file_mask(0o022);
-    raw::close_on_exec_from(3);
-    // Signals last: one that waits may end the process from here on, as it should.
-    raw::block_signals(Signals::NONE);
     Ok(())
 }
 
@@ -182,10 +206,4 @@ fn join<'b>(buffer: &'b mut [u8; MAX_PATH], folder: &[u8], name: &[u8]) -> Optio
         used = end;
     }
     CStr::from_bytes_with_nul(&buffer[..used]).ok()
-}
-
-/// Tells init over the report pipe what failed, and ends.
-pub fn report(pipe: Fd, failure: Failure) -> ! {
-    let _ = raw::write(pipe, &failure.to_bytes());
-    raw::exit(127)
 }

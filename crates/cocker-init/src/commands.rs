@@ -2,8 +2,8 @@
 //!
 //! The table is as large as it may ever get, but its used part is dense: memory beyond it is never touched, and
 //! an idle init holds one page of it at most.
-/// The most commands that run at the same time.
-const MOST: usize = 4096;
+/// The most commands that run or are being born at the same time.
+pub const MOST: usize = 4096;
 
 /// Room for all of them.
 pub type Table = [Command; MOST];
@@ -29,7 +29,7 @@ pub enum Kind {
 }
 
 impl Command {
-    const NONE: Self = Self {
+    pub const NONE: Self = Self {
         pid: 0,
         id: 0,
         kind: Kind::Pipes,
@@ -47,11 +47,11 @@ impl Commands {
         Self { table, count: 0 }
     }
 
-    pub fn is_full(&self) -> bool {
-        self.count == MOST
+    pub fn count(&self) -> usize {
+        self.count
     }
 
-    /// Adds a command; one that does not fit is forgotten, so ask [`Self::is_full`] before.
+    /// Adds a command; one that does not fit is forgotten, so count them before.
     pub fn insert(&mut self, command: Command) {
         if let Some(slot) = self.table.get_mut(self.count) {
             *slot = command;
@@ -68,13 +68,6 @@ impl Commands {
         self.table[..self.count].swap(index, self.count - 1);
         self.count -= 1;
         self.table.get(self.count).copied()
-    }
-
-    pub fn find(&self, id: u32) -> Option<Command> {
-        self.running()
-            .iter()
-            .find(|command| command.id == id)
-            .copied()
     }
 
     pub fn running(&self) -> &[Command] {

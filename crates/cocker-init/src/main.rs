@@ -11,19 +11,21 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("cockerinit is written for Linux on x86_64");
 
+mod births;
 mod child;
 mod commands;
 mod raw;
 mod shutdown;
 mod spawn;
 
-use cocker_protocol::{InitReport, InitRequest, Spawn, Stage};
+use cocker_protocol::{InitReport, InitRequest, Stage};
 use linux_raw_sys::general::{
-    POLLIN, SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, pollfd,
+    SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
 };
 
-use commands::{Command, Commands, Kind};
-use raw::{Buffers, Descriptor, Errno, Fd, Place, Received, Reserve, Signals, Wait, Waited};
+use births::Births;
+use commands::{Command, Commands, Kind, MOST};
+use raw::{Buffers, Descriptor, Errno, Fd, Received, Reserve, Signals, Waited};
 use shutdown::{Role, Shutdown, TIMEOUT_BY_SIGNAL_MS};
 use spawn::Failure;
 
@@ -38,11 +40,13 @@ const BROKEN: i32 = 70;
 /// All that is larger than a page and not always used, smallest first: an idle init has touched its first page only.
 #[repr(C)]
 struct Memory {
+    births: births::Table,
     commands: commands::Table,
     buffers: Buffers,
 }
 
 static MEMORY: Reserve<Memory> = Reserve::new(Memory {
+    births: births::Table::EMPTY,
     commands: commands::empty_table(),
     buffers: Buffers::EMPTY,
 });
@@ -76,6 +80,7 @@ struct Init {
     role: Role,
     signals: Descriptor,
     buffers: &'static mut Buffers,
+    births: Births,
     commands: Commands,
     shutdown: Shutdown,
 }
@@ -99,6 +104,7 @@ impl Init {
             role,
             signals: raw::signal_descriptor(TAKEN_SIGNALS).ok()?,
             buffers: &mut memory.buffers,
+            births: Births::new(&mut memory.births),
             commands: Commands::new(&mut memory.commands),
             shutdown: Shutdown::new(role, SOCKET),
         })
@@ -107,18 +113,16 @@ impl Init {
     fn run(mut self) -> ! {
         tell(InitReport::Ready);
         loop {
-            let mut polled = [SOCKET, self.signals.fd()].map(|descriptor| pollfd {
-                fd: descriptor.0,
-                events: POLLIN as i16,
-                revents: 0,
-            });
-            // An interrupted poll found nothing; the next round does.
-            let _ = raw::poll(&mut polled, self.shutdown.poll_timeout_ms());
-            let [socket, signals] = polled;
-            if signals.revents != 0 {
+            let timeout_ms = self.shutdown.poll_timeout_ms();
+            let always = [SOCKET, self.signals.fd()];
+            let [has_request, has_signals] = self.births.wait(always, timeout_ms);
+            while let Some(command) = self.births.next_born() {
+                self.begin_command(command);
+            }
+            if has_signals {
                 self.take_signals();
             }
-            if socket.revents != 0 {
+            if has_request {
                 self.take_request();
             }
             self.shutdown.kill_if_due();
@@ -138,7 +142,9 @@ impl Init {
     }
 
     fn begin_shutdown(&mut self, timeout_ms: u32) {
-        self.shutdown.begin(&self.commands, timeout_ms);
+        let commands = self.commands.running().iter();
+        self.shutdown
+            .begin(commands.chain(self.births.commands()), timeout_ms);
         // With no process left there is no SIGCHLD to come.
         self.reap();
     }
@@ -146,16 +152,37 @@ impl Init {
     /// Takes every process that has ended, be it a command or an orphan.
     fn reap(&mut self) {
         loop {
-            match raw::wait(Wait::AnyThatEnded) {
-                Waited::Ended { pid, wait_status } => {
-                    if let Some(Command { id, .. }) = self.commands.remove(pid) {
-                        tell(InitReport::Exited { id, wait_status });
-                    }
-                }
+            match raw::wait() {
+                Waited::Ended { pid, wait_status } => self.end_process(pid, wait_status),
                 Waited::NoneEnded => return,
                 Waited::NoChildren => return self.shutdown.finish_if_alone(),
             }
         }
+    }
+
+    fn end_process(&mut self, pid: i32, wait_status: i32) {
+        if let Some(birth) = self.births.remove(pid) {
+            let Command { id, .. } = birth.command;
+            match birth.failure() {
+                Some(Failure { stage, errno }) => {
+                    return tell(InitReport::NotStarted { id, stage, errno });
+                }
+                // Its end has come before the news of its program, or in place of it.
+                None => self.begin_command(birth.command),
+            }
+        }
+        if let Some(Command { id, .. }) = self.commands.remove(pid) {
+            tell(InitReport::Exited { id, wait_status });
+        }
+    }
+
+    /// Enters a command into the table that has become its program, and says so.
+    fn begin_command(&mut self, command: Command) {
+        if command.kind != Kind::Detached {
+            self.commands.insert(command);
+        }
+        let Command { id, pid, .. } = command;
+        tell(InitReport::Started { id, pid });
     }
 
     fn take_request(&mut self) {
@@ -167,28 +194,28 @@ impl Init {
         if received.is_whole {
             self.serve(received);
         }
-        // Between messages nothing of the buffers stays in memory.
-        self.buffers.release();
+        // Between messages nothing of it stays in memory.
+        raw::release_pages(&mut self.buffers.message);
     }
 
     fn serve(&mut self, received: Received) {
+        let may_start = self.may_start();
         // A message that is none changes nothing; its descriptors close here.
-        let Buffers { message, place } = &mut *self.buffers;
+        let Buffers { message, tables } = &mut *self.buffers;
         let Ok(request) = InitRequest::decode(&message[..received.length]) else {
             return;
         };
         match request {
             InitRequest::Spawn { id, spawn } => {
-                let report = start_command(
-                    &mut self.commands,
-                    &self.shutdown,
-                    id,
-                    &spawn,
-                    received.descriptors,
-                    place,
-                );
-                if let Err(Failure { stage, errno }) = report {
-                    tell(InitReport::NotStarted { id, stage, errno });
+                let begun = match may_start {
+                    Ok(()) => spawn::start(id, &spawn, received.descriptors, tables),
+                    Err(stage) => Err(Failure::new(stage, Errno(0))),
+                };
+                match begun {
+                    Ok(birth) => self.births.insert(birth),
+                    Err(Failure { stage, errno }) => {
+                        tell(InitReport::NotStarted { id, stage, errno });
+                    }
                 }
             }
             InitRequest::Signal { id, signal } => self.signal_command(id, signal),
@@ -197,35 +224,27 @@ impl Init {
         }
     }
 
+    fn may_start(&self) -> Result<(), Stage> {
+        if self.shutdown.has_begun() {
+            return Err(Stage::InitGone);
+        }
+        if self.commands.count() + self.births.count() >= MOST {
+            return Err(Stage::TooMany);
+        }
+        Ok(())
+    }
+
     /// Signals the process group of a command. Its leader is not reaped yet, so the number is still its own.
     fn signal_command(&self, id: u32, signal: i32) {
-        if let Some(command) = self.commands.find(id) {
-            let _ = raw::kill(-command.pid, signal);
+        let mut commands = self.commands.running().iter().chain(self.births.commands());
+        let Some(command) = commands.find(|command| command.id == id) else {
+            return;
+        };
+        // One that is being born may have no group yet.
+        if raw::kill(-command.pid, signal).is_err() {
+            let _ = raw::kill(command.pid, signal);
         }
     }
-}
-
-/// Starts a command, enters it into the table, and says so.
-fn start_command(
-    commands: &mut Commands,
-    shutdown: &Shutdown,
-    id: u32,
-    spawn: &Spawn<'_>,
-    descriptors: [Option<Descriptor>; raw::MAX_DESCRIPTORS],
-    place: &mut Place,
-) -> Result<(), Failure> {
-    if shutdown.has_begun() {
-        return Err(Failure::new(Stage::InitGone, Errno(0)));
-    }
-    if commands.is_full() {
-        return Err(Failure::new(Stage::TooMany, Errno(0)));
-    }
-    let (pid, kind) = spawn::start(spawn, descriptors, place)?;
-    if kind != Kind::Detached {
-        commands.insert(Command { pid, id, kind });
-    }
-    tell(InitReport::Started { id, pid });
-    Ok(())
 }
 
 /// Sends a report.

@@ -2,10 +2,9 @@
 //! `cocker-resident`; all other `unsafe` of the program is here.
 //!
 //! init has one thread and no heap, and it never runs code in a signal handler: nothing changes its memory behind
-//! its back, but for a child that shares it while init stands still.
+//! its back, and a fork copies all of it.
 use cocker_protocol::MAX_MESSAGE;
-use core::arch::asm;
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{CStr, c_char};
 use core::mem::size_of;
 use linux_raw_sys::general as kernel;
 use linux_raw_sys::{ioctl, net};
@@ -50,23 +49,13 @@ pub enum Waited {
     NoChildren,
 }
 
-/// Whom to wait for, and whether to wait at all.
-#[derive(Clone, Copy)]
-pub enum Wait {
-    AnyThatEnded,
-    Until(i32),
-}
-
-/// wait4(2).
-pub fn wait(whom: Wait) -> Waited {
-    let (pid, options) = match whom {
-        Wait::AnyThatEnded => (-1, kernel::WNOHANG),
-        Wait::Until(pid) => (pid, 0),
-    };
+/// wait4(2): takes a process that has ended, if there is one.
+pub fn wait() -> Waited {
     let mut wait_status = 0i32;
-    let (status, options) = (&raw mut wait_status as usize, options as usize);
+    let (anyone, status) = (usize::MAX, &raw mut wait_status as usize);
+    let options = kernel::WNOHANG as usize;
     // SAFETY: the kernel writes one int, and `wait_status` is one; resource usage is not asked for.
-    match unsafe { call(kernel::__NR_wait4, [pid as usize, status, options]) } {
+    match unsafe { call(kernel::__NR_wait4, [anyone, status, options]) } {
         Ok(0) => Waited::NoneEnded,
         Ok(pid) => Waited::Ended {
             pid: pid as i32,
@@ -77,10 +66,10 @@ pub fn wait(whom: Wait) -> Waited {
     }
 }
 
-/// Opens the two ends of a pipe, close-on-exec: first the one to read from.
+/// Opens the two ends of a pipe, close-on-exec and not waiting: first the one to read from.
 pub fn pipe() -> Result<(Descriptor, Descriptor)> {
     let mut ends = [0i32; 2];
-    let flags = kernel::O_CLOEXEC as usize;
+    let flags = (kernel::O_CLOEXEC | kernel::O_NONBLOCK) as usize;
     // SAFETY: the kernel writes two ints, and `ends` is two.
     unsafe { call(kernel::__NR_pipe2, [ends.as_mut_ptr() as usize, flags]) }?;
     let [read, write] = ends;
@@ -104,6 +93,14 @@ pub fn open(folder: Fd, name: &CStr, flags: u32) -> Result<Descriptor> {
 pub fn duplicate(source: Fd, target: i32) -> Result<()> {
     // SAFETY: dup2 takes numbers only; `target` is a standard stream, which no `Descriptor` owns.
     unsafe { call(kernel::__NR_dup2, [source.0 as usize, target as usize]) }.map(drop)
+}
+
+/// Makes the target another number for `source`, close-on-exec, in place of what it was.
+pub fn replace(source: Fd, target: Fd) -> Result<()> {
+    let numbers = [source, target].map(|Fd(number)| number as usize);
+    let arguments = [numbers[0], numbers[1], kernel::O_CLOEXEC as usize];
+    // SAFETY: dup3 takes numbers only; whoever owns `target` is told so by the name of this.
+    unsafe { call(kernel::__NR_dup3, arguments) }.map(drop)
 }
 
 /// Makes this terminal the controlling one of the calling session's leader.
@@ -200,90 +197,23 @@ pub fn fork() -> Result<Forked> {
     })
 }
 
-/// A child that shares our memory and has a stack of its own in it; we stand still until it has executed a program, or is gone
-/// (clone(2), CLONE_VM and CLONE_VFORK). Nothing is copied for it. Returns its process id.
-///
-/// # Safety
-///
-/// `work` must not return, and may use `argument` and all that is ours as it could if it were called here.
-pub unsafe fn share(
-    stack: &mut Stack,
-    work: unsafe extern "C" fn(*mut c_void) -> !,
-    argument: *mut c_void,
-) -> Result<i32> {
-    let flags = (kernel::CLONE_VM | kernel::CLONE_VFORK | kernel::SIGCHLD) as usize;
-    let mut returned = kernel::__NR_clone as isize;
-    // SAFETY: the child begins on `stack`, which is as aligned as a call wants it and nobody else's, and never comes back here;
-    // what it does to memory the compiler has to expect, as of any assembly.
-    unsafe {
-        asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r12",
-            "call r13",
-            "ud2",
-            "2:",
-            inlateout("rax") returned,
-            in("rdi") flags,
-            in("rsi") (&raw mut *stack).wrapping_add(1),
-            in("rdx") 0,
-            in("r10") 0,
-            in("r8") 0,
-            in("r12") argument,
-            in("r13") work,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    match returned {
-        ..0 => Err(Errno(-returned as i32)),
-        child => Ok(child as i32),
-    }
-}
-
-/// What a child that shares our memory stands on.
-#[repr(C, align(16))]
-pub struct Stack([u8; 32 * 1024]);
-
 /// As many as arguments and variables can be: there is a byte of the message for each at least, and a script has its arguments
 /// once more.
 const POINTERS: usize = 2 * MAX_MESSAGE + 8;
-
-/// What a child that shares our memory uses of it, and nobody else.
-#[repr(C)]
-pub struct Place {
-    pub tables: [usize; POINTERS],
-    pub stack: Stack,
-}
 
 /// What is used between the coming of a request and the answer to it.
 #[repr(C)]
 pub struct Buffers {
     pub message: [u8; MAX_MESSAGE],
-    pub place: Place,
+    /// For a child only, which has a copy.
+    pub tables: [usize; POINTERS],
 }
 
 impl Buffers {
     pub const EMPTY: Self = Self {
         message: [0; _],
-        place: Place {
-            tables: [0; _],
-            stack: Stack([0; _]),
-        },
+        tables: [0; _],
     };
-
-    /// Gives all of it back to the kernel.
-    pub fn release(&mut self) {
-        const {
-            let parts = MAX_MESSAGE + size_of::<[usize; POINTERS]>() + size_of::<Stack>();
-            assert!(size_of::<Self>() == parts, "there is no padding");
-        }
-        let first = (&raw mut *self).cast();
-        // SAFETY: it is numbers only, all of which are borrowed.
-        release_pages(unsafe { core::slice::from_raw_parts_mut(first, size_of::<Self>()) });
-    }
 }
 
 pub fn start_session() -> Result<()> {

@@ -4,7 +4,7 @@
 //! 1 of a pid namespace, or below one whose supervisor lives outside of it.
 use linux_raw_sys::general::{SIGCONT, SIGHUP, SIGKILL, SIGTERM};
 
-use crate::commands::{Commands, Kind};
+use crate::commands::{Command, Kind};
 use crate::raw::{self, Fd};
 
 /// How long processes have when a signal and not the supervisor asks for the shutdown.
@@ -49,7 +49,7 @@ impl Shutdown {
     }
 
     /// Asks every process to end. A second time only brings the deadline nearer.
-    pub fn begin(&mut self, commands: &Commands, timeout_ms: u32) {
+    pub fn begin<'a>(&mut self, commands: impl Iterator<Item = &'a Command>, timeout_ms: u32) {
         let deadline_ms = raw::now_ms() + u64::from(timeout_ms);
         match &mut self.phase {
             Phase::NotAsked => {
@@ -92,13 +92,11 @@ impl Shutdown {
         }
     }
 
-    fn ask_all(&self, commands: &Commands) {
+    fn ask_all<'a>(&self, commands: impl Iterator<Item = &'a Command>) {
         self.signal_all(SIGTERM);
         // An interactive shell ignores TERM, but not that its terminal is gone.
-        for command in commands.running() {
-            if command.kind == Kind::Terminal {
-                let _ = raw::kill(command.pid, SIGHUP as i32);
-            }
+        for command in commands.filter(|command| command.kind == Kind::Terminal) {
+            let _ = raw::kill(command.pid, SIGHUP as i32);
         }
         // A stopped process hears of its signals only when it goes on.
         self.signal_all(SIGCONT);

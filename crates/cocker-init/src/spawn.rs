@@ -2,25 +2,17 @@
 //!
 //! ```text
 //!   init                         child
-//!   clone ─────────────────────▶ becomes the command (child.rs)
-//!   stands still, since the child has its memory
-//!         ◀───────────────────── failure: it lies in that memory, and the child exits
-//!         ◀───────────────────── success: the exec has given the child another memory
-//!
-//!   pipe, fork ────────────────▶ becomes the command of another user
-//!   read until the end ◀──────── failure: stage u32 · errno i32, then it exits
+//!   pipe, fork ────────────────▶ becomes the command (child.rs)
+//!   does whatever else there is
+//!                      ◀──────── failure: stage u32 · errno i32, then it exits
 //!                      ◀──────── success: the exec closes the pipe, and there is nothing to read
 //! ```
-//!
-//! Copying init costs more than all else that is done here. But who becomes another user has a copy: whatever that user may do
-//! to their processes must not be done to init (ptrace(2), where suid_dumpable of proc(5) allows it).
-use core::ffi::c_void;
-
 use cocker_protocol::{Spawn, Stage, Stream};
 
+use crate::births::Birth;
 use crate::child;
-use crate::commands::Kind;
-use crate::raw::{self, Descriptor, Errno, Forked, MAX_DESCRIPTORS, Place, Wait};
+use crate::commands::{Command, Kind};
+use crate::raw::{self, Descriptor, Errno, Forked, MAX_DESCRIPTORS};
 
 /// The step of a spawn that failed, and with which error.
 #[derive(Clone, Copy)]
@@ -48,12 +40,14 @@ impl Streams {
     }
 }
 
-/// Starts a command with the descriptors that came along; what is not needed of them is closed.
+/// Has the process of a command born with the descriptors that came along; what is not needed of them is closed. In `tables`,
+/// which are not touched here, the child lays its arguments out.
 pub fn start(
+    id: u32,
     spawn: &Spawn<'_>,
     descriptors: [Option<Descriptor>; MAX_DESCRIPTORS],
-    place: &mut Place,
-) -> Result<(i32, Kind), Failure> {
+    tables: &mut [usize],
+) -> Result<Birth, Failure> {
     let streams = match (spawn.stream, descriptors) {
         (Stream::Pipes, [Some(input), Some(output), Some(error), None]) => {
             Streams::Pipes([input, output, error])
@@ -64,76 +58,14 @@ pub fn start(
         (Stream::Nothing, [None, None, None, None]) => Streams::Nothing,
         _ => return Err(Failure::new(Stage::Fork, Errno::INVAL)),
     };
-    let pid = match (spawn.uid, spawn.gid) {
-        (0, 0) => share_command(spawn, &streams, place)?,
-        _ => fork_command(spawn, &streams, &mut place.tables)?,
-    };
-    Ok((pid, streams.kind()))
-}
-
-/// What a child that shares our memory is to do, and where it says what has failed.
-struct Errand<'a> {
-    spawn: &'a Spawn<'a>,
-    streams: &'a Streams,
-    tables: &'a mut [usize],
-    failure: Option<Failure>,
-}
-
-/// Has a child born in our memory, and stands still until it has executed the program or told why not.
-fn share_command(spawn: &Spawn<'_>, streams: &Streams, place: &mut Place) -> Result<i32, Failure> {
-    let mut errand = Errand {
-        spawn,
-        streams,
-        tables: &mut place.tables,
-        failure: None,
-    };
-    let argument = (&raw mut errand).cast();
-    // SAFETY: `run` ends the child, and the errand, which is all that it uses, stays until we go on.
-    let child = unsafe { raw::share(&mut place.stack, run, argument) };
-    let child = child.map_err(|error| Failure::new(Stage::Fork, error))?;
-    match errand.failure {
-        Some(failure) => {
-            raw::wait(Wait::Until(child));
-            Err(failure)
-        }
-        None => Ok(child),
-    }
-}
-
-/// The life of such a child.
-///
-/// # Safety
-///
-/// `errand` must lead to an [`Errand`] that nobody else uses meanwhile.
-unsafe extern "C" fn run(errand: *mut c_void) -> ! {
-    // SAFETY: that is asked of whoever calls this.
-    let errand = unsafe { &mut *errand.cast::<Errand<'_>>() };
-    errand.failure = Some(child::execute(errand.spawn, errand.streams, errand.tables));
-    raw::exit(127)
-}
-
-/// Forks, and waits until the child has executed the program or told why not.
-fn fork_command(
-    spawn: &Spawn<'_>,
-    streams: &Streams,
-    tables: &mut [usize],
-) -> Result<i32, Failure> {
     let at_fork = |error| Failure::new(Stage::Fork, error);
     let (news, report) = raw::pipe().map_err(at_fork)?;
-    let child = match raw::fork().map_err(at_fork)? {
-        Forked::Child => child::report(report.fd(), child::execute(spawn, streams, tables)),
+    let pid = match raw::fork().map_err(at_fork)? {
+        Forked::Child => child::live(spawn, &streams, tables, report),
         Forked::Parent { child } => child,
     };
-    // Without this the pipe would never end.
-    drop(report);
-    let mut bytes = [0; Failure::LENGTH];
-    match raw::read(news.fd(), &mut bytes) {
-        Ok(Failure::LENGTH) => {
-            raw::wait(Wait::Until(child));
-            Err(Failure::from_bytes(bytes))
-        }
-        _ => Ok(child),
-    }
+    let kind = streams.kind();
+    Ok(Birth::new(Command { pid, id, kind }, news))
 }
 
 impl Failure {

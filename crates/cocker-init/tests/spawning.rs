@@ -2,15 +2,18 @@
 mod support;
 
 use std::collections::HashSet;
+use std::ffi::{CString, OsStr};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
 use cocker_protocol::{InitReport, InitRequest, Stage, Stream};
 use rustix::io::Errno;
 use rustix::termios::Winsize;
-use support::{Pipes, Request, Resident, terminal};
+use support::{Pipes, Request, Resident, is_readable, terminal};
 
 const EXITED_WITH_7: i32 = 7 << 8;
 
@@ -52,7 +55,6 @@ fn what_cannot_be_done_is_named_by_stage_and_errno() {
     let init = Resident::as_first_child();
     let mut numbers = 1..;
     let mut fail = |request: Request<'_>| init.fail(numbers.next().unwrap(), &request);
-    // root's commands are born in init's memory, those of others in a copy of it.
     for identity in [(0, 0), (0, 7), (1234, 1234)] {
         for (program, expected) in [
             (c"/no/such/program", Errno::NOENT),
@@ -151,8 +153,8 @@ fn a_folder_that_is_not_required_gives_way_to_the_root() {
 fn a_folder_that_only_a_descriptor_leads_to_is_not_entered() {
     let init = Resident::as_first_child();
     let magic = [
-        c"/proc/self/fd/4",
-        c"/proc/self/fd/4/..",
+        c"/proc/self/fd/3",
+        c"/proc/self/fd/3/..",
         c"/proc/self/cwd",
         c"/proc/self/cwd/..",
         c"/proc/self/root/etc",
@@ -165,6 +167,13 @@ fn a_folder_that_only_a_descriptor_leads_to_is_not_entered() {
         let expected = (Stage::Directory, errno(Errno::LOOP));
         assert_eq!(init.fail(id, &request), expected, "{directory:?}");
     }
+    // And nothing of what init has open itself is there.
+    let open = Request {
+        directory: c"/proc/self/fd/4",
+        ..Request::shell("pwd")
+    };
+    let expected = (Stage::Directory, errno(Errno::NOENT));
+    assert_eq!(init.fail(9, &open), expected);
     let home = Request {
         directory: c"/proc/self/cwd",
         directory_required: false,
@@ -362,6 +371,123 @@ fn three_hundred_commands_run_at_once() {
             other => panic!("not an end: {other:?}"),
         }
     }
+}
+
+/// A program that nobody can execute until it is dropped (fcntl(2), F_SETLEASE).
+struct Leased {
+    program: CString,
+    _lease: std::fs::File,
+}
+
+impl Leased {
+    fn new(name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        let program = std::env::temp_dir().join(name);
+        let installed = Command::new("install")
+            .args(["-m", "755", "/bin/true"])
+            .arg(&program)
+            .status();
+        assert!(installed.unwrap().success());
+        let lease = std::fs::File::open(&program).unwrap();
+        let control = |what, value: i32| {
+            // SAFETY: both commands take a number.
+            let done = unsafe { libc::fcntl(lease.as_raw_fd(), what, value) };
+            assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+        };
+        // The signal of one who waits for it would end us; this one does nothing.
+        const F_SETSIG: i32 = 10;
+        control(F_SETSIG, libc::SIGURG);
+        control(libc::F_SETLEASE, libc::F_WRLCK);
+        Self {
+            program: CString::new(program.into_os_string().into_vec()).unwrap(),
+            _lease: lease,
+        }
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(OsStr::from_bytes(self.program.to_bytes()));
+    }
+}
+
+#[test]
+fn a_program_that_does_not_let_itself_be_executed_holds_up_no_other() {
+    let init = Resident::as_first_child();
+    let leased = Leased::new("leased");
+    let open = open_descriptors(&init);
+    for (id, identity) in [(10, (0, 0)), (20, (1234, 1234))] {
+        let held_up = Request {
+            identity,
+            ..Request::new(&leased.program, &["leased"])
+        };
+        let pipes = Pipes::new();
+        for id in [id, id + 1, id + 2] {
+            init.ask(held_up.spawn(id), &pipes.theirs());
+        }
+        let (master, slave) = terminal(Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        });
+        let in_terminal = held_up.in_terminal();
+        init.ask(in_terminal.spawn(id + 3), &[slave.as_fd()]);
+        // Others begin, end and fail meanwhile.
+        for id in 1..5 {
+            assert_eq!(init.run(id, &Request::shell("exit 7")).0, EXITED_WITH_7);
+            let missing = Request::new(c"no-such-program", &["x"]);
+            assert_eq!(
+                init.fail(id, &missing),
+                (Stage::Execute, errno(Errno::NOENT))
+            );
+        }
+        // Whoever is asked to end does, though it has not become its program.
+        init.ask(InitRequest::End { id: id + 1 }, &[]);
+        assert!(matches!(init.report(), InitReport::Started { id: said, .. } if said == id + 1));
+        assert_eq!(init.exited(id + 1), 9);
+        init.ask(
+            InitRequest::Signal {
+                id: id + 3,
+                signal: 9,
+            },
+            &[],
+        );
+        assert!(matches!(init.report(), InitReport::Started { id: said, .. } if said == id + 3));
+        assert_eq!(init.exited(id + 3), 9);
+        drop(master);
+    }
+    // Nobody has been told of those that are left, until they may go on.
+    assert!(!is_readable(init.socket(), Duration::from_millis(100)));
+    drop(leased);
+    let (mut started, mut ended) = (Vec::new(), Vec::new());
+    while ended.len() < 4 {
+        match init.report() {
+            InitReport::Started { id, .. } => started.push(id),
+            InitReport::Exited { id, wait_status: 0 } => {
+                assert!(started.contains(&id), "{id} of {started:?}");
+                ended.push(id);
+            }
+            other => panic!("neither a beginning nor an end: {other:?}"),
+        }
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, [10, 12, 20, 22]);
+    assert_eq!(started.len(), 4);
+    assert_eq!(init.run(1, &Request::shell("exit 7")).0, EXITED_WITH_7);
+    assert_eq!(open_descriptors(&init), open);
+}
+
+#[test]
+fn a_signal_for_a_command_that_is_being_born_is_not_lost() {
+    let init = Resident::as_first_child();
+    let leased = Leased::new("signalled");
+    let held_up = Request::new(&leased.program, &["signalled"]);
+    let pipes = Pipes::new();
+    init.ask(held_up.spawn(1), &pipes.theirs());
+    init.ask(InitRequest::Signal { id: 1, signal: 15 }, &[]);
+    assert!(matches!(init.report(), InitReport::Started { id: 1, .. }));
+    assert_eq!(init.exited(1), 15);
 }
 
 #[test]

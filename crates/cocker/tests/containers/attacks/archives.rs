@@ -395,12 +395,16 @@ fn images_meanwhile(host: &Host, work: impl FnOnce()) -> Vec<String> {
     thread::scope(|scope| {
         let watching = scope.spawn(|| {
             let mut seen = Vec::new();
-            while !is_done.load(Ordering::Relaxed) {
+            loop {
+                // Once more when all is done.
+                let is_last = is_done.load(Ordering::Relaxed);
                 seen.extend(host.entries("images"));
                 seen.sort();
                 seen.dedup();
+                if is_last {
+                    return seen;
+                }
             }
-            seen
         });
         work();
         is_done.store(true, Ordering::Relaxed);

@@ -23,6 +23,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_process_that_nobody_can_kill_is_named_and_cleared_up_when_it_goes,
         a_process_that_nobody_can_kill_outlives_its_supervisor_and_holds_up_no_list,
         a_volume_that_does_not_answer_holds_up_its_own_boot_only,
+        a_program_that_cannot_be_read_holds_up_no_other,
+        who_stops_all_that_is_born_holds_up_no_other_user,
     ]
 }
 
@@ -160,7 +162,7 @@ fn who_dies_during_attach_leaves_a_client_that_ends(host: &Host) {
 
 /// A file system that answers for as long as its server lives, but never with what is in its file.
 struct Silent {
-    _server: Started,
+    server: Started,
     folder: PathBuf,
     number: u32,
 }
@@ -183,15 +185,16 @@ impl Silent {
         server.until_prints("mounted");
         let number = connection(&folder);
         Silent {
-            _server: server,
+            server,
             folder,
             number,
         }
     }
 
+    /// Waits until its file's contents were asked for so many times.
     #[track_caller]
-    fn until_asked(&mut self) {
-        self._server.until_prints("asked");
+    fn until_asked(&mut self, times: u32) {
+        self.server.until_prints(&format!("asked {times}"));
     }
 
     /// Ends the file system: everybody who waits for it gets an error. It is done by mounts and not by the server's end, which
@@ -252,7 +255,7 @@ fn with_a_process_in_the_kernel(host: &Host, silent: &mut Silent, name: &str) ->
     .ok();
     host.cocker(&format!("boot {name}")).ok();
     let reader = host.start(&format!("run {name} -- cat /hung/file"));
-    silent.until_asked();
+    silent.until_asked(1);
     eventually("it waits in the kernel", || {
         let members = host.contained();
         members
@@ -385,4 +388,82 @@ fn a_volume_that_does_not_answer_holds_up_its_own_boot_only(host: &Host) {
         .ok()
         .within(Duration::from_secs(3));
     drop(silent);
+}
+
+/// What else is typed for the same container, while something in it holds a command up that is not its program yet.
+#[track_caller]
+fn the_container_is_served(host: &Host, name: &str) {
+    let longest = Duration::from_secs(2);
+    host.cocker(&format!("run {name} -- echo works"))
+        .succeeds()
+        .prints("works\n")
+        .within(longest);
+    host.cocker(&format!("run {name} --user 8 -- id -u"))
+        .succeeds()
+        .prints("8\n")
+        .within(longest);
+    host.cocker(&format!("run {name} -- no-such-program"))
+        .fails(127, &["no-such-program"])
+        .within(longest);
+    let mut terminal = host.terminal(&format!("attach {name}"));
+    terminal.expect("] ");
+    terminal.type_line("exit");
+    terminal.end();
+    host.cocker(&format!("run {name} --detach -- true"))
+        .succeeds()
+        .within(longest);
+}
+
+fn a_program_that_cannot_be_read_holds_up_no_other(host: &Host) {
+    host.booted("other");
+    let mut silent = Silent::mounted(host, "file");
+    let volume = silent.folder.display();
+    host.cocker(&format!(
+        "create -m test -c bad --volume {volume}:/hung:raw -b"
+    ))
+    .ok();
+    let lines = [
+        "run bad -- /hung/file",
+        "run bad --user 7 -- /hung/file",
+        "run bad --detach -- /hung/file",
+    ];
+    let clients = lines.map(|line| host.start(line));
+    silent.until_asked(3);
+    others_are_served(host);
+    the_container_is_served(host, "bad");
+    silent.end();
+    for client in clients {
+        let outcome = client.feed(b"").outcome();
+        outcome.fails(125, &["/hung/file"]);
+    }
+    the_container_is_served(host, "bad");
+    host.cocker("shutdown bad")
+        .ok()
+        .within(Duration::from_secs(2));
+}
+
+fn who_stops_all_that_is_born_holds_up_no_other_user(host: &Host) {
+    host.booted("other");
+    host.booted("bad");
+    let stopper = "echo begun; while :; do kill -s STOP -- -1; done 2>/dev/null";
+    let mut stopper = host.start(&format!("run bad --user 7 -- sh -c '{stopper}'"));
+    stopper.until_prints("begun");
+    // Some of them before they have executed anything.
+    let mut stopped = Vec::new();
+    for _ in 0..20 {
+        stopped.push(host.start("run bad --user 7 -- sleep 1000"));
+        host.cocker("run bad -- echo works")
+            .succeeds()
+            .prints("works\n")
+            .within(Duration::from_secs(2));
+    }
+    eventually("all are stopped", || {
+        let members = host.contained();
+        let stopped = members.iter().filter(|it| process_state(it.pid) == 'T');
+        stopped.count() == 20
+    });
+    the_container_is_served(host, "bad");
+    host.cocker("shutdown bad --timeout 1")
+        .ok()
+        .within(Duration::from_secs(4));
 }

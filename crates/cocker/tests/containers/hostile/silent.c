@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int device;
+static int device, asked;
 
 static void answer(unsigned long unique, int error, const void *body, size_t length)
 {
@@ -26,7 +26,7 @@ static void answer(unsigned long unique, int error, const void *body, size_t len
 static struct fuse_attr attributes(unsigned long node)
 {
     return (struct fuse_attr){ .ino = node, .size = node == 1 ? 0 : 4096, .nlink = 1, .blksize = 4096,
-        .mode = node == 1 ? S_IFDIR | 0755 : S_IFREG | 0644 };
+        .mode = node == 1 ? S_IFDIR | 0755 : S_IFREG | 0755 };
 }
 
 int main(int count, char **words)
@@ -80,7 +80,7 @@ int main(int count, char **words)
             break;
         }
         case FUSE_READ:
-            puts("asked");
+            printf("asked %d\n", ++asked);
             fflush(stdout);
             break;
         case FUSE_INTERRUPT:
