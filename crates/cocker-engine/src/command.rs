@@ -44,7 +44,15 @@ impl Engine {
                 pipes.stderr.1.as_fd(),
             ];
             let command = command(&container, &account, request)?;
-            let connection = start(&container, &account, &command, Stream::Pipes, &theirs)?;
+            let patience = request.patience;
+            let connection = start(
+                &container,
+                &account,
+                &command,
+                Stream::Pipes,
+                &theirs,
+                patience,
+            )?;
             // Their ends are closed with `pipes`, so that an end of file is seen when the command's copies are gone.
             Ok(Running {
                 connection,
@@ -65,7 +73,9 @@ impl Engine {
             let container = self.open_going(container)?;
             let account = account_of(&container, request)?;
             let command = command(&container, &account, request)?;
-            start(&container, &account, &command, Stream::Nothing, &[]).map(drop)
+            let patience = request.patience;
+            let nothing = Stream::Nothing;
+            start(&container, &account, &command, nothing, &[], patience).map(drop)
         };
         started().map_err(failing(container))
     }

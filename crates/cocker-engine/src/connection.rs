@@ -5,6 +5,7 @@ use crate::control;
 use crate::failure::{EngineError, TalkError};
 use cocker_protocol::{ClientReply, ClientRequest, DecodeError, MAX_MESSAGE, Refusal};
 use cocker_sys::fault;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
@@ -13,6 +14,7 @@ use rustix::net::{
 };
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
 
 /// Descriptors that a request may carry: a command's three streams.
 const MOST_SENT: usize = 3;
@@ -124,6 +126,33 @@ impl Connection {
             Ok(Some(ClientReply::Refused { why })) => Err(refused(why)),
             Ok(reply) => Ok(reply),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The same, for as long as the patience lasts, where it has an end.
+    pub(crate) fn receive_within<'b>(
+        &self,
+        buffer: &'b mut [u8],
+        patience: Option<Duration>,
+    ) -> Result<Option<ClientReply<'b>>, TalkError> {
+        match patience {
+            Some(time) if !self.is_readable_within(time)? => Err(TalkError::NoAnswer),
+            _ => self.receive(buffer),
+        }
+    }
+
+    /// Waits for a reply, or the end of the line, for so long.
+    pub(crate) fn is_readable_within(&self, time: Duration) -> Result<bool, TalkError> {
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left).ok();
+            let mut polled = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)];
+            match poll(&mut polled, timeout.as_ref()) {
+                Ok(count) => return Ok(count > 0),
+                Err(Errno::INTR) => {}
+                Err(source) => return Err(TalkError::Connect { source }),
+            }
         }
     }
 

@@ -304,6 +304,8 @@ pub enum TalkError {
     },
     #[error("the supervisor answered something else than was asked")]
     Confused,
+    #[error("it has not begun in time")]
+    NoAnswer,
     #[error("the supervisor refused: {why}")]
     Refused { why: &'static str },
     #[error("the command is too long: at most {most} bytes with its environment")]
@@ -819,6 +821,11 @@ impl EngineError {
             | EngineError::Restart { .. }
             | EngineError::ReleaseNetwork { .. } => None,
         }
+    }
+
+    /// Whether a command was given up because its program was not executed in time.
+    pub fn is_out_of_patience(&self) -> bool {
+        matches!(self, EngineError::Run { source, .. } if matches!(**source, TalkError::NoAnswer))
     }
 
     /// The errno that the execution of a command failed with, where that is what failed.

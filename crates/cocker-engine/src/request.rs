@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A file or folder of the host that a container sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,6 +265,8 @@ pub struct RunRequest {
     pub directory: Option<PathBuf>,
     /// What is said over the container's own environment; of two with one name the later one counts.
     pub environment: Vec<Variable>,
+    /// How long it may take until the program is executed, which may lie where nobody answers. None: without end.
+    pub patience: Option<Duration>,
 }
 
 /// Who a command runs as.

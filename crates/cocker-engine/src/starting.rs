@@ -11,6 +11,7 @@ use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 impl Engine {
     /// Where a booted container's files can be seen from outside.
@@ -80,20 +81,21 @@ impl Command {
     }
 }
 
-/// Asks the supervisor to start a command without a terminal, and waits until it runs.
+/// Asks the supervisor to start a command without a terminal, and waits until it runs, as long as the patience lasts.
 pub(crate) fn start(
     container: &Container,
     account: &Account,
     command: &Command,
     stream: Stream,
     streams: &[BorrowedFd<'_>],
+    patience: Option<Duration>,
 ) -> Result<Connection, TalkError> {
     let connection = Connection::open(container)?;
     command.asked(account, stream, |spawn| {
         connection.send(&ClientRequest::Spawn(spawn), streams)
     })?;
     let mut buffer = [0; MOST_REPLY];
-    match connection.receive(&mut buffer)? {
+    match connection.receive_within(&mut buffer, patience)? {
         Some(ClientReply::Started { .. }) => Ok(connection),
         Some(ClientReply::NotStarted { stage, errno }) => {
             Err(command.not_started(container, stage, errno))

@@ -18,12 +18,10 @@ use cocker_protocol::{
     Access, ClientReply, ClientRequest, Lasting, MAX_LABEL, MAX_MESSAGE, Modes, Open, Stream,
     Target,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::io::Errno;
 use std::ffi::CString;
 use std::io::Write;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most bytes that can be typed at once.
 pub const MOST_TYPED: usize = 4096;
@@ -214,7 +212,7 @@ impl Engine {
             _ => "",
         };
         let what = (&account, &shell);
-        let how = (name, Lasting::Stays);
+        let how = (name, Lasting::Stays, None);
         self.open_session(&container, connection, what, &request.look, how)
     }
 
@@ -233,7 +231,7 @@ impl Engine {
             let term = c_string(b"TERM=", look.term.as_bytes())?;
             command.environment.push(term);
         }
-        let how = ("", Lasting::Ends);
+        let how = ("", Lasting::Ends, request.patience);
         self.open_session(&container, connection, (&account, &command), look, how)
     }
 
@@ -281,7 +279,7 @@ impl Engine {
                 by_force,
             };
             connection.send(&request, &[])?;
-            if !by_force && !is_readable_within(&connection, PATIENCE)? {
+            if !by_force && !connection.is_readable_within(PATIENCE)? {
                 continue;
             }
             match connection.receive(&mut buffer)? {
@@ -307,7 +305,7 @@ impl Engine {
         connection: Connection,
         (account, command): (&Account, &Command),
         look: &LookRequest,
-        (name, lasting): (&str, Lasting),
+        (name, lasting, patience): (&str, Lasting, Option<Duration>),
     ) -> Result<Session, TalkError> {
         let name = c_string(b"", name.as_bytes())?;
         let who = c_string(b"", label(&look.who).as_bytes())?;
@@ -334,7 +332,7 @@ impl Engine {
             connection.send(&ClientRequest::Open(open), &file)
         })?;
         let mut buffer = [0; MOST_REPLY];
-        match connection.receive(&mut buffer)? {
+        match connection.receive_within(&mut buffer, patience)? {
             Some(ClientReply::Looking { number }) => Ok(Session::new(number, connection)),
             Some(ClientReply::NotStarted { stage, errno }) => {
                 Err(command.not_started(container, stage, errno))
@@ -450,18 +448,4 @@ fn login_shell(container: &Container, account: &Account, term: &str) -> Result<C
         environment,
         directory: None,
     })
-}
-
-fn is_readable_within(connection: &Connection, time: Duration) -> Result<bool, TalkError> {
-    let deadline = Instant::now() + time;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).ok();
-        let mut polled = [PollFd::from_borrowed_fd(connection.as_fd(), PollFlags::IN)];
-        match poll(&mut polled, timeout.as_ref()) {
-            Ok(count) => return Ok(count > 0),
-            Err(Errno::INTR) => {}
-            Err(source) => return Err(TalkError::Connect { source }),
-        }
-    }
 }

@@ -15,6 +15,8 @@ pub(crate) const REQUESTS: usize = 64;
 pub(crate) const BYTES: u64 = 4 * 1024 * 1024;
 /// So many bytes of an upload may always be in flight.
 const LEAST: u64 = 768 * 1024;
+/// After twice this time at most a delay is forgotten: the way may have become a longer one.
+const MEMORY: Duration = Duration::from_secs(5);
 
 /// Writes to an open file, in order. At most 4 MiB are not acknowledged, and no more than the way there can carry and a short
 /// queue. [`io::Write::flush`] waits for all that was written.
@@ -49,6 +51,8 @@ struct Flying {
     /// All that was in flight with it, when it was sent.
     together: u64,
     sent: Instant,
+    /// Whether the delay of its answer is the way's: not where the server is at its disk before, or nothing is carried.
+    tells_of_way: bool,
 }
 
 /// How many bytes may be in flight: as many as the way carries, rate times delay, and a queue of [`LEAST`] behind them. A longer
@@ -58,7 +62,11 @@ struct Flying {
 /// Rate is what was in flight by its delay (Little's law); the shortest delay is one without a queue.
 struct Window {
     bytes: u64,
+    /// The shortest delay since `since`.
     shortest: Duration,
+    since: Instant,
+    /// The shortest one in the time before.
+    shortest_before: Duration,
 }
 
 impl Window {
@@ -66,13 +74,21 @@ impl Window {
         Window {
             bytes: LEAST,
             shortest: Duration::MAX,
+            since: Instant::now(),
+            shortest_before: Duration::MAX,
         }
     }
 
-    /// After so long there was an answer to what was sent when `together` bytes were in flight.
-    fn learn(&mut self, delay: Duration, together: u64) {
+    /// After so long there was now an answer to what was sent when `together` bytes were in flight.
+    fn learn(&mut self, delay: Duration, together: u64, now: Instant) {
+        if now.saturating_duration_since(self.since) >= MEMORY {
+            self.shortest_before = self.shortest;
+            self.shortest = Duration::MAX;
+            self.since = now;
+        }
         self.shortest = self.shortest.min(delay);
-        let share = self.shortest.as_secs_f64() / delay.as_secs_f64().max(1e-9);
+        let shortest = self.shortest.min(self.shortest_before);
+        let share = shortest.as_secs_f64() / delay.as_secs_f64().max(1e-9);
         let carried = (together as f64 * share) as u64;
         self.bytes = (LEAST + carried).min(BYTES);
     }
@@ -210,6 +226,9 @@ impl<'s> Upload<'s> {
         data: Vec<Chunk>,
         bytes: u64,
     ) -> Result<(), Trouble> {
+        // What is asked without data is a sync.
+        let is_data = |flying: &Flying| flying.bytes > 0;
+        let tells_of_way = bytes > 0 && self.flight.iter().all(is_data);
         let mut connection = self.session.connection();
         let id = connection.submit_with(packet, data);
         self.next += bytes;
@@ -219,6 +238,7 @@ impl<'s> Upload<'s> {
             bytes,
             together: self.in_flight,
             sent: Instant::now(),
+            tells_of_way,
         });
         connection.advance();
         drop(connection);
@@ -250,6 +270,7 @@ impl<'s> Upload<'s> {
             bytes,
             together,
             sent,
+            tells_of_way,
             ..
         }) = self.flight.pop_front()
         else {
@@ -259,9 +280,9 @@ impl<'s> Upload<'s> {
         match reply {
             Reply::Status { code: 0, .. } => {
                 self.acknowledged += bytes;
-                // What is asked without data says nothing of the way.
-                if bytes > 0 {
-                    self.window.learn(sent.elapsed(), together);
+                if tells_of_way {
+                    let now = Instant::now();
+                    self.window.learn(now - sent, together, now);
                 }
                 Ok(())
             }
@@ -303,7 +324,7 @@ mod tests {
         let mut together = LEAST / 3;
         for _ in 0..answers {
             let queue = Duration::from_millis(together / bytes_per_millisecond);
-            window.learn(queue.max(delay), together);
+            window.learn(queue.max(delay), together, Instant::now());
             together = window.bytes;
         }
         window.bytes
@@ -322,15 +343,34 @@ mod tests {
     #[test]
     fn a_queue_that_is_gone_is_forgotten() {
         let mut window = Window::new();
+        let now = Instant::now();
         for (delay, together) in [(50, 1 << 20), (50, 4 << 20), (500, 4 << 20)] {
-            window.learn(Duration::from_millis(delay), together);
+            window.learn(Duration::from_millis(delay), together, now);
         }
         assert!(window.bytes < 2 * LEAST, "{}", window.bytes);
         for _ in 0..6 {
-            window.learn(Duration::from_millis(50), window.bytes);
+            window.learn(Duration::from_millis(50), window.bytes, now);
         }
         assert_eq!(window.bytes, BYTES);
-        window.learn(Duration::ZERO, 1);
+        window.learn(Duration::ZERO, 1, now);
         assert!(window.bytes >= LEAST);
+    }
+
+    #[test]
+    fn a_way_that_has_become_longer_is_learned_anew() {
+        let mut window = Window::new();
+        let begun = Instant::now();
+        let mut answers = |delay: u64, seconds: std::ops::Range<u32>| {
+            for second in seconds {
+                let now = begun + Duration::from_secs(second.into());
+                window.learn(Duration::from_millis(delay), window.bytes, now);
+            }
+            window.bytes
+        };
+        assert_eq!(answers(20, 0..8), BYTES);
+        // As if there were a queue.
+        let at_first = answers(200, 8..9);
+        assert!(at_first < 2 * LEAST, "{at_first}");
+        assert_eq!(answers(200, 9..25), BYTES);
     }
 }

@@ -44,6 +44,8 @@ const TOOK_TOO_LONG: u8 = 124;
 pub struct Companion {
     /// How long it may run.
     pub timeout: Option<Duration>,
+    /// Since when its time runs.
+    pub begun: Instant,
     pub recorder: Recorder,
 }
 
@@ -111,7 +113,11 @@ const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
 
 impl Carrier {
     fn new(running: Running, companion: Companion) -> Result<Carrier, Failure> {
-        let Companion { timeout, recorder } = companion;
+        let Companion {
+            timeout,
+            begun,
+            recorder,
+        } = companion;
         let signals = Signals::take(&FORWARDED)?;
         for pipe in [&running.stdin, &running.stdout, &running.stderr] {
             set_nonblocking(pipe).map_err(|error| {
@@ -139,7 +145,7 @@ impl Carrier {
             signals,
             flows: [Some(stdin), Some(stdout), Some(stderr)],
             ending: None,
-            time_limit: timeout.map(|allowed| TimeLimit::new(allowed, Instant::now())),
+            time_limit: timeout.map(|allowed| TimeLimit::new(allowed, begun)),
             recorder,
             fault: None,
         })

@@ -27,7 +27,7 @@ use cocker_engine::{Ending, LookRequest, Session, WindowSize};
 use rustix::stdio;
 use rustix::termios::{isatty, tcgetwinsize};
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::Instant;
 use viewer::Viewer;
 
 /// What is said of a terminal that does not know its own size.
@@ -86,8 +86,8 @@ pub struct Sight {
     pub size: WindowSize,
     pub is_read_only: bool,
     pub recorder: Recorder,
-    /// How long it may take.
-    pub timeout: Option<Duration>,
+    /// Until when it may take.
+    pub deadline: Option<Instant>,
 }
 
 /// How looking ended.

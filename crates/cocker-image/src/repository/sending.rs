@@ -280,13 +280,13 @@ impl Repository {
         unfinished: &'a Unfinished,
         handle: &'a Handle,
         from: u64,
-    ) -> Writer<'a> {
-        Writer {
+    ) -> Box<Writer<'a>> {
+        Box::new(Writer {
             upload: self.session.upload(handle, from),
             unfinished,
             checkpoints: VecDeque::new(),
             on_disk: from,
-        }
+        })
     }
 
     /// Reads the last bytes before the checkpoint: a server that lost its power may have lost them.
@@ -336,7 +336,7 @@ impl Repository {
 enum There<'a> {
     /// The server should have them.
     Comparing(Comparison),
-    Writing(Writer<'a>),
+    Writing(Box<Writer<'a>>),
 }
 
 impl There<'_> {

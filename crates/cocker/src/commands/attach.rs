@@ -62,7 +62,7 @@ fn look(engine: &Engine, attaching: Attaching) -> Result<ExitCode, Failure> {
         size,
         is_read_only,
         recorder,
-        timeout: None,
+        deadline: None,
     })?;
     match outcome {
         Outcome::Left => {

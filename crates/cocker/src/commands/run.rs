@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGKILL};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a recording's file is called after.
 const WHAT: &str = "run";
@@ -72,16 +72,21 @@ fn attend(
     let record = record.as_ref();
     let record = record.map(|(file, if_there)| (file.as_path(), *if_there));
     let mut recorder = recorder(engine, container, request, record)?;
+    let begun = Instant::now();
     let running = match engine.run(container, request) {
         Ok(running) => running,
         Err(error) => {
             recorder.withdraw();
-            return Err(not_started(error));
+            return unstarted(error, container, timeout);
         }
     };
     recorder.started();
     let killed_before = running.oom_kills_before.unwrap_or(0);
-    let companion = Companion { timeout, recorder };
+    let companion = Companion {
+        timeout,
+        begun,
+        recorder,
+    };
     let code = streams::carry(running, container, companion)
         .map_err(|failure| failure.exit_with(failure::COCKER_FAILED))?;
     tell_if_out_of_memory(engine, container, killed_before, code);
@@ -123,11 +128,12 @@ fn look(
     let mut recorder = attach::recorder(container, &command, record.as_ref()).map_err(failed)?;
     let look = terminal::look();
     let killed_before = killed_before(engine, container);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let session = match engine.run_on_terminal(container, request, &look) {
         Ok(session) => session,
         Err(error) => {
             recorder.withdraw();
-            return Err(not_started(error));
+            return unstarted(error, container, timeout);
         }
     };
     recorder.started();
@@ -137,7 +143,7 @@ fn look(
         size: look.size,
         is_read_only: false,
         recorder,
-        timeout,
+        deadline,
     });
     match outcome.map_err(failed)? {
         Outcome::TookTooLong(session) => {
@@ -191,6 +197,20 @@ fn as_typed(program: &Program) -> Vec<u8> {
             // Arguments of ours hold no NUL, which is all that cannot be quoted.
             shlex::bytes::try_join(words).unwrap_or_default()
         }
+    }
+}
+
+/// What is said of a command that has not started; its time may have been over before.
+fn unstarted(
+    error: EngineError,
+    container: &Name,
+    timeout: Option<Duration>,
+) -> Result<ExitCode, Failure> {
+    match timeout {
+        Some(allowed) if error.is_out_of_patience() => {
+            Ok(ExitCode::from(streams::took_too_long(container, allowed)))
+        }
+        _ => Err(not_started(error)),
     }
 }
 

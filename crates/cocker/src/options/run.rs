@@ -61,6 +61,7 @@ pub fn run(said: said::Run, on_error: OnError) -> Result<Run, Failure> {
                 Some(line) => Program::Shell(line),
                 None => Program::Arguments(said.arguments),
             },
+            patience: timeout,
         },
         company,
     })

@@ -354,6 +354,7 @@ fn what_is_said_is_what_is_meant() {
             user: None,
             directory: None,
             environment: vec![],
+            patience: None,
         },
         company: Company::Attended {
             on_terminal: false,

@@ -55,14 +55,14 @@ impl Viewer {
             size,
             is_read_only,
             recorder,
-            timeout,
+            deadline,
         } = sight;
         Ok(Viewer {
             session,
             size,
             is_read_only,
             recorder,
-            deadline: timeout.map(|timeout| Instant::now() + timeout),
+            deadline,
             signals: Signals::take(&TAKEN)?,
             stdout: Sink::shared(stdio::stdout()),
             detach_key: DetachKey::default(),
