@@ -207,11 +207,8 @@ impl Init {
         };
         match request {
             InitRequest::Spawn { id, spawn } => {
-                let begun = match may_start {
-                    Ok(()) => spawn::start(id, &spawn, received.descriptors, tables),
-                    Err(stage) => Err(Failure::new(stage, Errno(0))),
-                };
-                match begun {
+                let start = |()| spawn::start(id, &spawn, received.descriptors, tables);
+                match may_start.and_then(start) {
                     Ok(birth) => self.births.insert(birth),
                     Err(Failure { stage, errno }) => {
                         tell(InitReport::NotStarted { id, stage, errno });
@@ -224,12 +221,12 @@ impl Init {
         }
     }
 
-    fn may_start(&self) -> Result<(), Stage> {
+    fn may_start(&self) -> Result<(), Failure> {
         if self.shutdown.has_begun() {
-            return Err(Stage::InitGone);
+            return Err(Failure::new(Stage::InitGone, Errno(0)));
         }
         if self.commands.count() + self.births.count() >= MOST {
-            return Err(Stage::TooMany);
+            return Err(Failure::new(Stage::TooMany, Errno::AGAIN));
         }
         Ok(())
     }

@@ -152,12 +152,8 @@ impl Supervisor {
                 client.id = id;
                 client.is_detached = spawn.stream == Stream::Nothing;
             }
-            Err(Errno::TOO_BIG) => {
-                let (stage, errno) = (Stage::Execute, Errno::TOO_BIG.0);
-                self.answer(index, ClientReply::NotStarted { stage, errno });
-            }
-            Err(Errno(errno)) => {
-                let stage = Stage::InitGone;
+            Err(error) => {
+                let (stage, errno) = (stage_unasked(error), error.0);
                 self.answer(index, ClientReply::NotStarted { stage, errno });
             }
         }
@@ -182,5 +178,15 @@ impl Supervisor {
         } else {
             self.answer(index, ClientReply::Refused { why });
         }
+    }
+}
+
+/// What has failed where init could not be asked to start something.
+pub fn stage_unasked(error: Errno) -> Stage {
+    match error {
+        Errno::TOO_BIG => Stage::Execute,
+        // It is there, and has more to do than it gets done.
+        Errno::AGAIN => Stage::TooMany,
+        _ => Stage::InitGone,
     }
 }

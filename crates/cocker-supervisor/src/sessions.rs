@@ -11,6 +11,7 @@ use crate::Supervisor;
 use crate::looking::Taking;
 use crate::raw::{self, Errno, Pages, Received};
 use crate::recording::Recording;
+use crate::requests::stage_unasked;
 use crate::ring::{RING, Ring};
 use crate::session::{Label, Phase, Session};
 use crate::watch::{Look, MOST_SESSIONS, State};
@@ -93,11 +94,9 @@ impl Supervisor {
             command: Label::new(words.take(length)),
         };
         let session = Pages::new(session).map_err(at_terminal)?;
-        match self.ask(InitRequest::Spawn { id, spawn }, &[slave.fd()]) {
-            Ok(()) => Ok(session),
-            Err(Errno::TOO_BIG) => Err((Stage::Execute, Errno::TOO_BIG)),
-            Err(error) => Err((Stage::InitGone, error)),
-        }
+        let asked = self.ask(InitRequest::Spawn { id, spawn }, &[slave.fd()]);
+        asked.map_err(|error| (stage_unasked(error), error))?;
+        Ok(session)
     }
 
     /// Lets a client look at a session that is there.
