@@ -83,9 +83,10 @@ fn nothing_starts_during_a_shutdown() {
         1,
         "trap '' TERM HUP; echo ready; while :; do read x; done",
     );
-    init.ask(InitRequest::Shutdown { timeout_ms: 1_000 }, &[]);
+    init.ask(InitRequest::Shutdown { timeout_ms: 60_000 }, &[]);
     let (stage, _) = init.fail(2, &Request::shell("exit 7"));
     assert_eq!(stage, Stage::InitGone);
+    init.ask(InitRequest::Shutdown { timeout_ms: 0 }, &[]);
     assert_eq!(init.exited(1), 9);
     assert!(init.ended().success());
 }

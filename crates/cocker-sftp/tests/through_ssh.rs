@@ -407,7 +407,7 @@ fn ssh_ends_with_the_session_even_if_it_does_not_want_to() {
 fn words_without_an_end_are_bounded_and_no_sign_of_life() {
     let folder = tempfile::tempdir().expect("a folder");
     let program = script(folder.path(), "ssh", "exec yes 'words \x1b[2J' 3>&1 >&2");
-    let patience = Duration::from_secs(1);
+    let patience = Duration::from_secs(5);
     let began = Instant::now();
     let (_, cause) = refused(&Ssh {
         patience,
@@ -436,11 +436,13 @@ fn whoever_may_be_typing_is_waited_for() {
     let typing = Ssh {
         prompts: Prompts::Allowed,
         patience,
-        ..ssh(program.clone())
+        ..ssh(program)
     };
     let session = Session::open(&typing).expect("a session");
     let error = session.metadata("x").expect_err("it says nothing more");
     assert_eq!(error.kind, SftpErrorKind::Silent { seconds: 0 });
+    // Nobody else is.
+    let program = script(folder.path(), "silent", "exec sleep 1000");
     let (_, cause) = refused(&Ssh {
         patience,
         ..ssh(program)

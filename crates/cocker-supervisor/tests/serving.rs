@@ -244,7 +244,12 @@ fn a_shutdown_ends_in_a_release() {
     waiting.closes();
     let released = booted.released();
     let lines: Vec<_> = released.lines().collect();
-    assert_eq!(lines[0], "release 0 kept");
+    // init ends by itself, or is killed where it is late.
+    assert!(
+        ["release 0 kept", "release 9 kept"].contains(&lines[0]),
+        "{}",
+        lines[0]
+    );
     // The standard streams, the lock, the folder and the network's. The command's connection had number 7, and nobody
     // waits for more on it; the one that waits was put above all these, where `release` lets go of everything.
     let kept: Vec<_> = lines[1..lines.len() - 2].to_vec();

@@ -286,6 +286,7 @@ fn a_session_is_as_large_as_its_smallest_looker() {
     narrow.resizes((25, 80));
     first.sees("25 80\r\n");
     assert_eq!(booted.sessions()[0].size, (25, 80));
+    first.seen.clear();
     drop(narrow);
     first.sees("50 100\r\n");
     first.resizes((10, 20));
@@ -498,7 +499,7 @@ fn a_session_that_does_not_last_ends_with_its_last_looker() {
 fn too_much_at_once_is_refused_and_the_session_lives_on() {
     let booted = Booted::with_init();
     let mut looker = booted.open(ANSWERS);
-    looker.sees("ready");
+    looker.sees("ready\r\n");
     let number = looker.number;
     looker.types(&[b'x'; 4097]);
     assert_eq!(looker.takes(), News::Refused(Refusal::Malformed));
@@ -565,7 +566,13 @@ fn lookers_are_told_by_a_connection_that_closes_that_the_container_ends() {
     }
     assert_eq!(waits.receive(), ClientReply::Exited { wait_status: 9 });
     killer.closes();
-    assert!(booted.released().starts_with("release 0 kept\n"));
+    // init ends by itself, or is killed where it is late.
+    let released = booted.released();
+    let ends = ["release 0 kept\n", "release 9 kept\n"];
+    assert!(
+        ends.iter().any(|end| released.starts_with(end)),
+        "{released}"
+    );
 }
 
 #[test]

@@ -429,7 +429,7 @@ impl<'a> Storm<'a> {
             let ClientReply::NotStarted { stage, errno } = reply.get() else {
                 panic!("not started, but {reply:?}");
             };
-            assert_eq!((stage, errno), (Stage::InitGone, libc::EAGAIN));
+            assert_eq!((stage, errno), (Stage::TooMany, libc::EAGAIN));
         };
         self.booted
             .init()

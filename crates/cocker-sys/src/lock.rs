@@ -187,7 +187,8 @@ fn command(file: &impl AsFd, what: libc::c_int, lock: &mut libc::flock) -> Resul
 mod tests {
     use super::*;
 
-    /// What a signal does holds for all threads: tests that wait do so one after the other.
+    /// What a signal does holds for all threads, and a child has copies of all that is open until it executes: tests that wait or
+    /// start somebody do so one after the other.
     static WAITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     #[test]
@@ -211,22 +212,32 @@ mod tests {
         );
         // Somebody else holds it on when it is not ours any more.
         let mut other = Command::new("/bin/sleep")
-            .arg("2.5")
+            .arg("60")
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(held)))
             .spawn()
             .expect("sleep(1) is there");
-        flock(&wanted, FlockOperation::LockShared).unwrap();
         let holder = Holder {
             pid: other.id(),
-            command: "/bin/sleep 2.5".into(),
+            command: "/bin/sleep 60".into(),
         };
-        assert!(other.wait().unwrap().success());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // It goes when that was told, or by itself.
+                while TOLD.lock().unwrap().is_empty() && other.try_wait().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                other.kill().unwrap();
+                other.wait().unwrap();
+            });
+            flock(&wanted, FlockOperation::LockShared).unwrap();
+        });
         let told = std::mem::take(&mut *TOLD.lock().unwrap());
         assert_eq!(told, [(folder.path().to_owned(), vec![holder])]);
     }
 
     #[test]
     fn a_lock_belongs_to_the_open_file_and_is_seen_by_others() {
+        let _alone = WAITING.lock();
         let path = tempfile::NamedTempFile::new().expect("a file");
         let open = || {
             std::fs::File::options()
@@ -255,17 +266,19 @@ mod tests {
         let open = || std::fs::File::options().write(true).open(path.path());
         let (one, other) = (open().unwrap(), open().unwrap());
         let soon = || Instant::now() + Duration::from_millis(20);
+        let late = || Instant::now() + Duration::from_secs(20);
         try_lock(&one).unwrap();
         assert_eq!(wait_lock_until(&other, soon()), Err(Errno::TIMEDOUT));
-        assert_eq!(flock_until(&one, soon()), Ok(()));
+        assert_eq!(flock_until(&one, late()), Ok(()));
         assert_eq!(flock_until(&other, soon()), Err(Errno::TIMEDOUT));
         drop(one);
-        assert_eq!(wait_lock_until(&other, soon()), Ok(()));
-        assert_eq!(flock_until(&other, soon()), Ok(()));
+        assert_eq!(wait_lock_until(&other, late()), Ok(()));
+        assert_eq!(flock_until(&other, late()), Ok(()));
     }
 
     #[test]
     fn the_process_that_holds_a_lock_is_known_and_keeps_it_over_an_execution() {
+        let _alone = WAITING.lock();
         use std::io::Read;
         use std::os::unix::process::CommandExt;
         // The path alone: execution would close another descriptor of the file, and the lock would go with it.

@@ -19,6 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -171,13 +172,13 @@ impl Unfinished {
 
     /// Nothing is kept any more.
     pub fn end(self) {
-        let end = |folder| LeavingFolder::begin_held(self.parent.as_fd(), &self.name, folder);
-        let once_more = self.folder.try_clone();
-        let ended = end(self.folder).or_else(|error| match once_more {
-            Ok(folder) => end(folder),
-            Err(_) => Err(error),
-        });
-        if let Err(error) = ended {
+        let end = || -> Result<(), Box<dyn Error>> {
+            let folder = self.folder.try_clone()?;
+            LeavingFolder::begin_held(self.parent.as_fd(), &self.name, folder)?;
+            Ok(())
+        };
+        // Once more where it fails.
+        if let Err(error) = end().or_else(|_| end()) {
             tracing::warn!(%error, "what was kept of a transfer stays");
         }
     }
@@ -220,6 +221,15 @@ impl Unfinished {
         match fault::step("transfer.forget", unlink) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed(errno.into())),
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    /// Unlocks at once, since a process forked meanwhile may hold the same open folder a little longer.
+    fn drop(&mut self) {
+        if let Err(errno) = flock(&self.folder, FlockOperation::Unlock) {
+            tracing::warn!(%errno, "cannot unlock what is kept of a transfer");
         }
     }
 }

@@ -190,13 +190,15 @@ mod tests {
     use super::*;
 
     const SOON: Duration = Duration::from_millis(50);
+    /// Longer than anything here takes.
+    const LONG: Duration = Duration::from_secs(20);
 
     /// What becomes of a request that is answered with these bytes; the agent hangs up or is silent then.
-    fn answered(bytes: &[u8], hangs_up: bool) -> Result<Vec<u8>, AgentError> {
+    fn answered(bytes: &[u8], hangs_up: bool, within: Duration) -> Result<Vec<u8>, AgentError> {
         let (ours, mut theirs) = UnixStream::pair().expect("sockets");
         theirs.write_all(bytes).expect("the buffer has room");
         let kept = (!hangs_up).then_some(theirs);
-        let answer = Agent(ours).exchange(&[REQUEST_IDENTITIES], SOON);
+        let answer = Agent(ours).exchange(&[REQUEST_IDENTITIES], within);
         drop(kept);
         answer
     }
@@ -212,21 +214,36 @@ mod tests {
 
     #[test]
     fn an_agent_that_says_too_much_or_too_little_is_left() {
-        assert!(matches!(answered(b"", false), Err(AgentError::Late(SOON))));
-        assert!(matches!(answered(b"", true), Err(AgentError::Speak(_))));
+        assert!(matches!(
+            answered(b"", false, SOON),
+            Err(AgentError::Late(SOON))
+        ));
+        assert!(matches!(
+            answered(b"", true, LONG),
+            Err(AgentError::Speak(_))
+        ));
         let begun = [0, 0, 0, 9, 12];
-        assert!(matches!(answered(&begun, false), Err(AgentError::Late(_))));
-        assert!(matches!(answered(&begun, true), Err(AgentError::Speak(_))));
+        assert!(matches!(
+            answered(&begun, false, SOON),
+            Err(AgentError::Late(_))
+        ));
+        assert!(matches!(
+            answered(&begun, true, LONG),
+            Err(AgentError::Speak(_))
+        ));
         let long = [0, 4, 0, 1, 12];
         assert!(matches!(
-            answered(&long, false),
+            answered(&long, false, LONG),
             Err(AgentError::Long(262_145))
         ));
         assert!(matches!(
-            answered(&[0xff; 8], false),
+            answered(&[0xff; 8], false, LONG),
             Err(AgentError::Long(_))
         ));
-        assert_eq!(answered(&[0, 0, 0, 1, 5], false).expect("it is whole"), [5]);
+        assert_eq!(
+            answered(&[0, 0, 0, 1, 5], false, LONG).expect("it is whole"),
+            [5]
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,9 @@ use rustix::net::{
     connect, listen, recvmsg, sendmsg, shutdown, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, kill_process, pidfd_open, setrlimit,
+};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 /// Longer than anything here takes; reached only where something is wrong.
@@ -81,6 +84,7 @@ impl Booted {
     }
 
     fn start(root: &[&str], stop_signal: i32, init: Init) -> Self {
+        raise_descriptors();
         let folder = new_folder();
         std::fs::write(folder.join("release"), RELEASE).expect("a file");
         let (our_boot, boot) = pair();
@@ -436,6 +440,19 @@ impl Plan {
         duplicate_all(&self.supervisor)?;
         limit_descriptors()
     }
+}
+
+/// As many as the tests may have: some have a thousand connections.
+fn raise_descriptors() {
+    static RAISED: Once = Once::new();
+    RAISED.call_once(|| {
+        let limit = getrlimit(Resource::Nofile);
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        setrlimit(Resource::Nofile, raised).expect("as many as it may be");
+    });
 }
 
 /// As few as a process may be left with by who started it; it may raise that again.
@@ -832,7 +849,7 @@ fn cockerinit() -> PathBuf {
         .ancestors()
         .nth(3)
         .expect("target/triple/profile");
-    static BUILT: std::sync::Once = std::sync::Once::new();
+    static BUILT: Once = Once::new();
     BUILT.call_once(|| {
         let status = Command::new(env!("CARGO"))
             .args([

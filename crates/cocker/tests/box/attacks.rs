@@ -1,5 +1,6 @@
 //! Attacks whose success would be the end of the machine. In the box it may end.
 
+use crate::host::here;
 use crate::inside::RESTART_WORD;
 use crate::machine::{Disk, Machine};
 use libtest_mimic::Trial;
@@ -35,7 +36,7 @@ echo "outlived by the host"
     let mut machine = Machine::new(crate::kernel()?).disk(Disk::debian()?);
     let mut running = machine.switch_on(&script)?;
     let mut printed = String::new();
-    let ended = running.until_off(PATIENCE, |line| printed += &format!("{line}\n"));
+    let ended = running.until_off(here(PATIENCE), |line| printed += &format!("{line}\n"));
     for options in ["", "--seccomp unconfined", "--privileged"] {
         if !printed.contains(&format!("outlived [{options}]\n")) {
             return Err(format!("not outlived [{options}]: {ended:?}\n{printed}"));

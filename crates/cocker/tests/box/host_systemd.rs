@@ -1,5 +1,6 @@
 //! cocker on a host whose process 1 is systemd: each container is in a scope of its own, and systemd knows it.
 
+use crate::host::here;
 use crate::machine::{Accelerator, Disk, Machine};
 use libtest_mimic::Trial;
 use std::time::Duration;
@@ -27,12 +28,12 @@ fn boot_twice() -> Result<(), String> {
     let mut machine = Machine::new(kernel).disk(Disk::debian()?).with_systemd();
 
     let mut running = machine.start(&[&head, &unit, IMAGE, ENABLE, AGAIN, OFF].concat());
-    running.until_prints("going off", PATIENCE);
+    running.until_prints("going off", here(PATIENCE));
     // The command is stopped with everything else, and says no more.
-    let _ = running.until_off(PATIENCE, |_| ());
+    let _ = running.until_off(here(PATIENCE), |_| ());
     drop(running);
 
-    let outcome = machine.boot(&format!("{head}{NEXT_BOOT}"), PATIENCE);
+    let outcome = machine.boot(&format!("{head}{NEXT_BOOT}"), here(PATIENCE));
     match outcome.status {
         0 => Ok(()),
         status => Err(format!("exit status {status}\n{}", outcome.output)),
@@ -45,7 +46,7 @@ fn run(script: &str) -> Result<(), String> {
     let slowness = Accelerator::of_this_machine(kernel).slowness();
     let mut machine = Machine::new(kernel).disk(Disk::debian()?).with_systemd();
     let script = format!("patience=$((10 * {slowness}))\n{COMMON}{script}");
-    let outcome = machine.boot(&script, PATIENCE);
+    let outcome = machine.boot(&script, here(PATIENCE));
     match outcome.status {
         0 => Ok(()),
         status => Err(format!("exit status {status}\n{}", outcome.output)),
@@ -218,6 +219,9 @@ for round in 1 2 3; do
     eventually another
     same "$(cut -d: -f3 /proc/$(root again)/cgroup)" "$own"
 done
+# Whoever boots it again notes that once it has; only then nobody writes any more.
+noted() { grep -q '^stage=booted' /var/cocker/containers/again/restart; }
+eventually noted
 printf '%-511s\n' 'stage=booted failures=20 due=0 why=often' | dd of=/var/cocker/containers/again/restart conv=notrunc status=none
 kill -9 $(root again)
 waits() { systemctl --quiet is-active "cocker.waits-again.*.scope" && ! ls -d /sys/fs/cgroup/cocker.slice/cocker-again.*; }

@@ -78,7 +78,8 @@ impl Kernel {
     }
 }
 
-/// The newest kernel that Debian has for this machine, unpacked. Where Debian cannot be asked, one of an earlier run serves.
+/// The newest kernel that Debian has for this machine, unpacked. Where Debian cannot be asked, or does not give it,
+/// one of an earlier run serves.
 fn kept_kernel() -> Result<PathBuf, String> {
     let Some(package) = newest_package() else {
         return the_only(&kept::cache(), "linux-image-").map_err(|_| {
@@ -99,10 +100,17 @@ fn kept_kernel() -> Result<PathBuf, String> {
         }
     });
     let _ = fs::remove_dir_all(begun);
-    if made.is_ok() {
-        remove_older(&package);
+    match made {
+        Ok(newest) => {
+            remove_older(&package);
+            Ok(newest)
+        }
+        Err(why) => {
+            let older = the_only(&kept::cache(), "linux-image-").map_err(|_| why.clone())?;
+            eprintln!("Taking {}: {why}", older.display());
+            Ok(older)
+        }
     }
-    made
 }
 
 /// Removes the kernels that were kept before this one.

@@ -41,6 +41,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Where the machine has what is kept from run to run: the Debian that it is itself.
 pub const CACHE: &str = "/box/cache";
 
+/// What the error of a machine begins with that is on still.
+pub const NOT_DONE: &str = "the machine is not done in time";
+
 /// The folder of this run.
 pub fn folder() -> PathBuf {
     let parent =
@@ -48,7 +51,7 @@ pub fn folder() -> PathBuf {
     parent.join(format!("cocker-box-{}", process::id()))
 }
 
-/// Makes it, empty and for root alone. Those of runs that were killed go.
+/// Makes it, empty and for root alone. Those of runs that were killed go, also of one that had the same pid.
 pub fn make_folder() -> Result<(), String> {
     let folder = folder();
     remove_stale(folder.parent().expect("it lies in a folder"));
@@ -63,7 +66,8 @@ fn remove_stale(parent: &Path) {
         let pid = name
             .to_str()
             .and_then(|name| name.strip_prefix("cocker-box-"));
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        let own = process::id().to_string();
+        if pid.is_some_and(|pid| pid == own || !Path::new("/proc").join(pid).exists()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -455,7 +459,7 @@ impl Running<'_> {
             Ok(Frame::Cannot(why)) => return Err(self.report(&why)),
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
             Err(RecvTimeoutError::Timeout) => {
-                return Err(self.report("the machine is not done in time"));
+                return Err(self.report(NOT_DONE));
             }
         }
         if self.output.len() > MOST_OUTPUT {

@@ -1,5 +1,6 @@
 //! Tests of `tests/containers/` in the box: one machine runs all that are wanted, and each result is a result here.
 
+use crate::host::here;
 use crate::machine::{Accelerator, CACHE, Disk, Machine};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
@@ -247,5 +248,5 @@ fn run(wanted: &str, take: impl FnMut(&str)) -> Result<i32, String> {
         .variable("COCKER_TEST_CACHE", CACHE)
         .variable("COCKER_TEST_SLOWNESS", &slowness.to_string());
     let mut running = machine.switch_on("exec /box/tests --format json")?;
-    running.until_off(PATIENCE, take)
+    running.until_off(here(PATIENCE), take)
 }

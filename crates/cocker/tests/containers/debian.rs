@@ -273,6 +273,18 @@ fn logins_and_timers_work_under_the_usual_isolation(host: &Host) {
         "mkdir -p /run/sshd && ssh-keygen -A > /dev/null && ip link set lo up",
     );
     host.cocker("run vps -- /usr/sbin/sshd -p 2222").succeeds();
+    // It goes into the background before it listens.
+    eventually("sshd listens", || {
+        let connect = [
+            "run",
+            "vps",
+            "--",
+            "bash",
+            "-c",
+            "exec 3<>/dev/tcp/127.0.0.1/2222",
+        ];
+        host.cocker_words(&connect).status.success()
+    });
     as_calvin(
         host,
         "mkdir -m 700 -p ~/.ssh && ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id && cat ~/.ssh/id.pub > ~/.ssh/authorized_keys",

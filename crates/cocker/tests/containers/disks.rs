@@ -39,6 +39,8 @@ struct Disk<'a> {
     place: PathBuf,
     outside: PathBuf,
     filler: PathBuf,
+    /// The file that has it, where it is in one.
+    file: Option<PathBuf>,
     /// Mounts it.
     mount: String,
     /// Whether there is to be a container that is booted.
@@ -75,6 +77,7 @@ impl<'a> Disk<'a> {
     /// What is made in a file has it in this folder.
     fn in_folder(host: &'a Host, kind: &Kind<'_>, folder: &Path) -> Disk<'a> {
         let place = host.folder("disk");
+        let mut in_file = None;
         let mount = match kind {
             Kind::Tmpfs(options) => format!(
                 "mount -t tmpfs -o mode=755,{options} none {}",
@@ -86,7 +89,9 @@ impl<'a> Disk<'a> {
                     .and_then(|file| file.set_len(mebibytes << 20))
                     .expect("the folder is ours");
                 run(&format!("{make} {}", file.display()));
-                format!("mount -o {options} {} {}", file.display(), place.display())
+                let mount = format!("mount -o {options} {} {}", file.display(), place.display());
+                in_file = Some(file);
+                mount
             }
         };
         run(&mount);
@@ -95,6 +100,7 @@ impl<'a> Disk<'a> {
             filler: place.join("filler"),
             place,
             outside: host.folder("outside"),
+            file: in_file,
             mount,
             wants_booted: true,
         };
@@ -119,8 +125,24 @@ impl<'a> Disk<'a> {
         for place in [self.host.home(), &self.place] {
             unmount(place);
         }
+        self.until_nobody_has_it();
         run(&self.mount);
         self.mount_home();
+    }
+
+    /// What another test has started with a copy of our mounts has the disk mounted until it lets go of them, and mounting it
+    /// again would give the same file system as before, with all that it knows and all that has failed.
+    #[track_caller]
+    fn until_nobody_has_it(&self) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        let is_free = || {
+            let devices = Command::new("losetup").arg("-j").arg(file).output();
+            let devices = devices.expect("`losetup` of package mount is there");
+            devices.status.success() && devices.stdout.is_empty()
+        };
+        eventually("no loop device has the disk's file", is_free);
     }
 
     /// No container stays booted, whatever the disk does.

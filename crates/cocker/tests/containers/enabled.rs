@@ -85,6 +85,9 @@ fn all_that_are_enabled_are_booted_in_their_order_and_shut_down_in_reverse(host:
     };
     assert!(started("db") <= started("cache") && started("cache") <= started("web"));
     host.cocker("boot other").ok();
+    crate::host::eventually("other has begun", || {
+        notes(&shared).contains(&"other begins".into())
+    });
     host.cocker("shutdown --all").ok();
     for name in ["cache", "db", "other", "web"] {
         assert_eq!(host.status(name), "STOPPED", "{name}");

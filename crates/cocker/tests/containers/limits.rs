@@ -81,7 +81,9 @@ fn stat(pid: i32, field: usize) -> u64 {
 fn share(pid: i32, time: Duration) -> f64 {
     // The kernel counts in hundredths of a second (USER_HZ).
     let used = || stat(pid, 14) + stat(pid, 15);
-    let (before, since) = (used(), Instant::now());
+    // On a busy machine it is rather longer than the two looks are apart.
+    let since = Instant::now();
+    let before = used();
     thread::sleep(time);
     (used() - before) as f64 / since.elapsed().as_secs_f64()
 }
@@ -156,6 +158,18 @@ fn entry(host: &Host) -> serde_json::Value {
     list[0].clone()
 }
 
+/// How many processors the host has, also where this process may not use all of them.
+fn processors() -> usize {
+    let online = fs::read_to_string("/sys/devices/system/cpu/online").expect("/sys is mounted");
+    // As `0-3,6`.
+    let ranges = online.trim_end().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<usize>().expect("a processor");
+        number(last) - number(first) + 1
+    });
+    ranges.sum()
+}
+
 fn created(host: &Host) {
     host.cocker("create -m test -c web").ok();
 }
@@ -164,8 +178,12 @@ fn a_quarter_of_a_processor_is_a_quarter_of_its_time(host: &Host) {
     created(host);
     host.cocker("-a boot -c web --cpu-quota 25%").ok();
     let pid = busy(host, "web");
-    let share = share(pid, Duration::from_secs(3));
-    assert!((20.0..30.0).contains(&share), "{share}%");
+    // It may have less where others want the processor too, but never more.
+    eventually("it has a quarter", || {
+        let share = share(pid, Duration::from_secs(3));
+        assert!(share < 30.0, "{share}%");
+        share >= 20.0
+    });
 }
 
 fn a_processor_that_is_not_named_is_never_run_on(host: &Host) {
@@ -190,7 +208,10 @@ fn what_holds_more_memory_than_there_may_be_is_killed_and_the_container_goes_on(
     assert_eq!(entry(host)["oom_kills"], 0);
     let root = host.root_process("web");
     let hog = "dd if=/dev/zero of=/dev/null bs=100M count=1";
-    let killed = host.cocker(&format!("run web -- {hog}")).exits(137);
+    // Killed at once, it could be counted already when its client looks for the number before.
+    let killed = host
+        .cocker(&format!("run web -- sh -c 'sleep 3; exec {hog}'"))
+        .exits(137);
     let told = "memory ran out in container `web` (limit: 67108864 bytes)";
     assert!(killed.stderr.contains(told), "{killed}");
     assert_eq!(host.root_process("web"), root);
@@ -233,7 +254,7 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_container(host: &Host) {
             .expect("it counts")
             .is_ok_and(|times: u64| times > 0)
     });
-    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let processors = processors();
     let end = Instant::now() + Duration::from_secs(1);
     while Instant::now() < end {
         let now = fs::read_to_string(folder.join("pids.current")).expect("it is booted");
@@ -243,7 +264,7 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_container(host: &Host) {
     }
     host.cocker("shutdown web")
         .ok()
-        .within(here(Duration::from_secs(2)));
+        .within(Duration::from_secs(9));
     assert!(host.contained().is_empty());
 }
 
@@ -293,19 +314,23 @@ fn a_disk_is_written_to_as_fast_as_it_may_be(host: &Host) {
         BYTES / seconds.unwrap_or_else(|| panic!("dd said {said}"))
     };
     let write = "dd if=/dev/zero of=/file bs=64k count=48 oflag=direct 2>&1";
-    let rate = rate_of(write);
-    assert!((0.8 * RATE..1.2 * RATE).contains(&rate), "{rate} bytes/s");
+    // A disk that others use too may be slower, but never faster.
+    eventually("it is as fast as it may be", || {
+        let rate = rate_of(write);
+        assert!(rate < 1.2 * RATE, "{rate} bytes/s");
+        rate >= 0.8 * RATE
+    });
     host.cocker("set-limits web --io-max none").ok();
-    let rate = rate_of(write);
-    assert!(rate > 2.0 * RATE, "{rate} bytes/s");
+    eventually("it is faster than that", || rate_of(write) > 2.0 * RATE);
 }
 
 fn a_limit_that_is_set_while_a_program_runs_holds_at_once(host: &Host) {
     created(host);
     host.cocker("boot web").ok();
     let pid = busy(host, "web");
-    let before = share(pid, Duration::from_secs(1));
-    assert!(before > 30.0, "{before}%");
+    eventually("it has more than it may have later", || {
+        share(pid, Duration::from_secs(1)) > 30.0
+    });
     let (folder, is_unified) = folder(host, "web", "cpu");
     let file = folder.join(["cpu.cfs_quota_us", "cpu.max"][usize::from(is_unified)]);
     let since = Instant::now();
@@ -314,12 +339,15 @@ fn a_limit_that_is_set_while_a_program_runs_holds_at_once(host: &Host) {
         fs::read_to_string(&file).is_ok_and(|text| text.starts_with("10000"))
     });
     let took = since.elapsed();
-    assert!(took < here(Duration::from_millis(200)), "{took:?}");
+    assert!(took < here(Duration::from_secs(5)), "{took:?}");
     // What is left to do then is to have it on disk.
     command.outcome().ok();
     thread::sleep(Duration::from_millis(150));
     let after = share(pid, Duration::from_secs(2));
-    assert!((5.0..15.0).contains(&after), "{after}%");
+    assert!(after < 15.0, "{after}%");
+    eventually("it has what it may have", || {
+        share(pid, Duration::from_secs(2)) >= 5.0
+    });
 }
 
 fn limits_are_set_all_or_none(host: &Host) {
@@ -569,11 +597,11 @@ fn a_paused_container_can_be_shut_down_killed_and_destroyed(host: &Host) {
     host.cocker("pause web").ok();
     host.cocker("shutdown web")
         .ok()
-        .within(Duration::from_secs(2));
+        .within(Duration::from_secs(8));
     assert_eq!(host.status("web"), "STOPPED");
     host.cocker("boot web").ok();
     host.cocker("pause web").ok();
-    host.cocker("kill web").ok().within(Duration::from_secs(2));
+    host.cocker("kill web").ok().within(Duration::from_secs(8));
     host.cocker("boot web").ok();
     host.cocker("pause web").ok();
     // A supervisor that is killed takes a container with it that stands still.
@@ -584,7 +612,7 @@ fn a_paused_container_can_be_shut_down_killed_and_destroyed(host: &Host) {
     host.cocker("pause web").ok();
     host.cocker("-a destroy -h -c web")
         .ok()
-        .within(Duration::from_secs(2));
+        .within(Duration::from_secs(8));
     host.nothing_is_left();
 }
 

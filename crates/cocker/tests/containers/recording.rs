@@ -123,7 +123,7 @@ fn what_a_command_prints_is_recorded_and_passed_on_unchanged(host: &Host) {
     assert!(played(&file).text() == String::from_utf8_lossy(&outcome.stdout));
 
     // A character whose halves come one after the other, and another stream's in between.
-    record("sh -c \"printf '\\303'; sleep 0.2; printf 'x' >&2; sleep 0.2; printf '\\244'\"")
+    record("sh -c \"printf '\\303'; sleep 2; printf 'x' >&2; sleep 2; printf '\\244'\"")
         .succeeds()
         .prints("ä")
         .complains("x");

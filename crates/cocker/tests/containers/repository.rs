@@ -281,7 +281,9 @@ fn an_account_that_may_only_sftp_is_enough(host: &Host) {
         ])
         .output()
         .expect("ssh is there");
-    assert!(!String::from_utf8_lossy(&refused.stdout).contains("in\n"));
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert_eq!(said, "This service allows sftp connections only.\n");
+    assert!(!refused.status.success());
     server
         .cocker(host, &format!("spush test --srepo {srepo}/team/a"))
         .ok();

@@ -252,11 +252,16 @@ fn volumes_show_the_users_files_as_those_of_root(host: &Host) {
     user.cocker(&format!(
         "create -m test -c t --volume {}:/data",
         closed.display()
-    ));
-    user.cocker("boot t");
+    ))
+    .ok();
+    user.cocker("boot t").ok();
     let tried = user.cocker("run t -- cat /data/secret");
-    assert!(!tried.stdout().contains("secret"), "{tried}");
-    user.cocker("-a destroy -h -f -c t");
+    let tried = tried.exits(1).prints("");
+    assert!(tried.stderr.contains("Permission denied"), "{tried}");
+    // Control: what is closed is the folder.
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    assert_eq!(user.inside("t", "cat /data/secret"), "secret");
+    destroy(&user, "t");
     user.nothing_is_left();
 }
 
@@ -473,6 +478,33 @@ impl Drop for Delegated<'_> {
     }
 }
 
+/// Mounts the hierarchy, which is the whole machine's, by drop as it was.
+struct Remounted {
+    options: String,
+}
+
+impl Remounted {
+    fn new() -> Remounted {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+        let options = mounts.lines().find_map(|line| {
+            let (place, how) = line.split_once(" - cgroup2 ")?;
+            let is_it = place.split(' ').nth(4) == Some("/sys/fs/cgroup");
+            how.split(' ').nth(1).filter(|_| is_it)
+        });
+        let options = options.expect("the hierarchy is mounted").into();
+        Remounted { options }
+    }
+}
+
+impl Drop for Remounted {
+    fn drop(&mut self) {
+        let options = format!("remount,{}", self.options);
+        let _ = std::process::Command::new("mount")
+            .args(["-t", "cgroup2", "-o", &options, "none", "/sys/fs/cgroup"])
+            .status();
+    }
+}
+
 /// This machine's v2 may have no controllers; what it has always is a freezer.
 fn a_delegated_cgroup_is_used(host: &Host) {
     let user = User::new(host, Ids::Many);
@@ -564,9 +596,11 @@ fn limits_hold_in_a_delegated_cgroup(host: &Host) {
         cgroup.types(&format!("run t -- sh -c '{lift}'"));
         read("memory.max")
     };
+    let as_it_was = Remounted::new();
     assert_eq!(lifts("remount,nsdelegate"), "100663296\n");
     // Control: where it is mounted without that, the limit is the user's own to lift.
     assert_eq!(lifts("remount"), "max\n");
+    drop(as_it_was);
     cgroup.types("destroy --shutdown t").ok();
     user.nothing_is_left();
 }
@@ -752,7 +786,11 @@ fn a_client_that_is_killed_while_pasta_starts_leaves_none(host: &Host) {
     with_container(&user, "--net BRIDGE --port-mapping 8080:80");
     let file = user.store().join("containers/t/pasta.pid");
     let mut was_killed = 0;
-    for round in 0..12 {
+    for round in 0..100 {
+        // On a busy machine we often come too late.
+        if round >= 12 && was_killed > 3 {
+            break;
+        }
         let boot = user.start("boot t");
         eventually("pasta starts", || match round % 3 {
             0 => carriers(&user) > 0,

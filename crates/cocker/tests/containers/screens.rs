@@ -99,7 +99,11 @@ fn a_pager_and_a_process_viewer_draw_and_leave(host: &Host) {
     });
     terminal.type_keys("q");
     terminal.until_drawn("the shell", is_prompting);
-    // Ctrl-C ends what runs in front.
+    // Ctrl-C ends what runs in front. What is left of the first one shall not be taken for it.
+    terminal.type_line("clear");
+    terminal.until_drawn("an empty screen", |screen| {
+        is_prompting(screen) && !screen.contents().contains("PID USER")
+    });
     terminal.type_line("top -d 100");
     terminal.until_drawn("the processes", |screen| {
         screen.contents().contains("PID USER")

@@ -85,6 +85,7 @@ fn a_second_of_processor_time_is_a_second(host: &Host) {
     eventually("it has used a second", || used() > 1_000_000);
     // What stands still uses nothing between the two looks.
     host.cocker("pause web").ok();
+    let asked = Instant::now();
     let (expected, after) = (used(), figures(host, "web"));
     let looked = Instant::now();
     let usage = after["cpu_usage_usec"].as_u64().expect("a number");
@@ -105,10 +106,13 @@ fn a_second_of_processor_time_is_a_second(host: &Host) {
         (share - expected).abs() < 0.5 + expected / 20.0,
         "{share} and {expected}"
     );
-    let between = |moment: Instant| looked.duration_since(moment).as_secs_f64();
-    assert!(uptime <= between(begun), "{uptime} seconds");
-    // Whoever looks is started first, and may be kept waiting on a busy machine.
-    assert!(uptime >= between(since) - 1.0, "{uptime} seconds");
+    let most = looked.duration_since(begun).as_secs_f64();
+    let least = asked.duration_since(since).as_secs_f64();
+    // It is told in hundredths.
+    assert!(
+        (least - 0.01..=most + 0.01).contains(&uptime),
+        "{uptime} seconds, and not {least} to {most}"
+    );
 }
 
 /// Resident memory of a process in bytes, as proc_pid_status(5) tells it.
@@ -204,25 +208,29 @@ fn what_is_written_to_a_disk_and_read_from_it_is_counted(host: &Host) {
 
 fn a_quota_that_is_used_up_is_told(host: &Host) {
     host.cocker("create -m test -c web").ok();
+    let begun = Instant::now();
     host.cocker("boot web --cpu-quota 10%").ok();
-    // The one that has a second of its own has more than it may use.
-    host.cocker_words(&[
-        "run",
-        "web",
-        "--timeout",
-        "1",
-        "--",
-        "sh",
-        "-c",
-        "while :; do :; done",
-    ])
-    .exits(124);
-    let all = figures(host, "web");
-    let number = |key: &str| all[key].as_u64().unwrap_or_else(|| panic!("{key}: {all}"));
-    assert!(number("cpu_usage_usec") < 500_000, "{all}");
-    assert!(number("cpu_throttled_usec") > 100_000, "{all}");
-    let (periods, throttled) = (number("cpu_periods"), number("cpu_throttled_periods"));
-    assert!(throttled > 2 && throttled <= periods, "{all}");
+    // The one that has a second of its own has more than it may use; on a busy machine it may not get even that.
+    eventually("the quota is used up often", || {
+        host.cocker_words(&[
+            "run",
+            "web",
+            "--timeout",
+            "1",
+            "--",
+            "sh",
+            "-c",
+            "while :; do :; done",
+        ])
+        .exits(124);
+        let all = figures(host, "web");
+        let number = |key: &str| all[key].as_u64().unwrap_or_else(|| panic!("{key}: {all}"));
+        let most = 400_000 + begun.elapsed().as_micros() as u64 / 10;
+        assert!(number("cpu_usage_usec") < most, "{all}");
+        let (periods, throttled) = (number("cpu_periods"), number("cpu_throttled_periods"));
+        assert!(throttled <= periods, "{all}");
+        throttled > 2 && number("cpu_throttled_usec") > 100_000
+    });
 }
 
 fn a_process_killed_for_want_of_memory_is_counted(host: &Host) {
@@ -325,11 +333,9 @@ fn live_tells_what_happened_since_the_last_look(host: &Host) {
         "{}",
         outcome.stdout()
     );
-    assert!(
-        looks.iter().all(|look| share(look) < 130.0),
-        "{}",
-        outcome.stdout()
-    );
+    // One that is held up after it has read the clock finds more than belongs to its time.
+    let too_much = looks.iter().filter(|look| share(look) >= 130.0);
+    assert!(too_much.count() <= 1, "{}", outcome.stdout());
 }
 
 fn live_ends_with_its_reader_and_with_its_containers(host: &Host) {

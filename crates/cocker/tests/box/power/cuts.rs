@@ -4,7 +4,8 @@
 //! start of the machine happens here.
 
 use super::{Dice, count};
-use crate::machine::{Accelerator, Disk, Machine};
+use crate::host::here;
+use crate::machine::{Accelerator, Disk, Machine, NOT_DONE};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -36,13 +37,13 @@ pub fn a_machine_goes_on_after_each_cut() -> Result<(), String> {
         let mut running = machine.start(&script);
         let fault = |why: &str| format!("seed {seed}, after {cut} cuts: {why}");
         if is_last {
-            let outcome = running.outcome(PATIENCE);
+            let outcome = running.outcome(here(PATIENCE));
             if outcome.status != 0 {
                 return Err(fault(&outcome.output));
             }
             break;
         }
-        running.until_prints("OK ", PATIENCE);
+        running.until_prints("OK ", here(PATIENCE));
         let moment =
             AT_MOST * slowness * u32::try_from(dice.roll(1000)).expect("it is small") / 1000;
         let mut lines = Vec::new();
@@ -54,7 +55,8 @@ pub fn a_machine_goes_on_after_each_cut() -> Result<(), String> {
                     lines.join("\n")
                 )));
             }
-            Err(_) => running.cut(),
+            Err(why) if why.starts_with(NOT_DONE) => running.cut(),
+            Err(why) => return Err(fault(&why)),
         }
         answered.extend(
             lines

@@ -1,5 +1,6 @@
 //! The host goes down with booted containers: afterwards they are stopped, are what they were, and boot again.
 
+use crate::host::here;
 use crate::machine::{Accelerator, Disk, Machine};
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ pub fn what_was_booted_is_stopped_after_a_cut_and_boots_again() -> Result<(), St
     let slowness = Accelerator::of_this_machine(kernel).slowness();
     let mut machine = Machine::new(kernel).disk(Disk::debian()?);
     let mut running = machine.start(&format!("{COMMON}{BEFORE}"));
-    running.until_prints("all are booted\n", PATIENCE);
+    running.until_prints("all are booted\n", here(PATIENCE));
     running.cut();
     let script = format!("patience=$((10 * {slowness}))\n{COMMON}{AFTER}");
-    let outcome = machine.boot(&script, PATIENCE);
+    let outcome = machine.boot(&script, here(PATIENCE));
     match outcome.status {
         0 => Ok(()),
         status => Err(format!("exit status {status}\n{}", outcome.output)),

@@ -6,6 +6,7 @@
 
 use super::log::{Entry, Log};
 use super::{Dice, STATE, count};
+use crate::host::here;
 use crate::kernel::output;
 use crate::machine::{Disk, Machine, folder};
 use std::collections::BTreeMap;
@@ -166,7 +167,7 @@ fn work(mut machine: Machine) -> Result<(Machine, Vec<String>), String> {
         );
     }
     script += "cd /; sync; umount /power; echo == end\n";
-    let outcome = machine.boot(&script, PATIENCE);
+    let outcome = machine.boot(&script, here(PATIENCE));
     if outcome.status != 0 {
         let tail: Vec<&str> = outcome.output.lines().rev().take(20).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();

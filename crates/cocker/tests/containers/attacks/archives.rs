@@ -1,6 +1,6 @@
 //! Archives and image files that an enemy made.
 
-use super::picture;
+use super::{Done, picture};
 use crate::host::{Host, copy_program, with_image_test};
 use serde_json::Value;
 use std::fs;
@@ -406,8 +406,9 @@ fn images_meanwhile(host: &Host, work: impl FnOnce()) -> Vec<String> {
                 }
             }
         });
+        let done = Done(&is_done);
         work();
-        is_done.store(true, Ordering::Relaxed);
+        drop(done);
         watching.join().expect("it does not panic")
     })
 }

@@ -4,7 +4,9 @@
 
 use super::{Attacker, number};
 use crate::host::Place::{Inside, OnHost, Outside};
-use crate::host::{Host, Place, in_a_lab};
+use crate::host::{Host, Place, here, in_a_lab};
+use std::thread;
+use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     in_a_lab![
@@ -53,8 +55,51 @@ fn three_booted(host: &Host) {
     }
 }
 
+/// What is let through is there already: links in memory hand frames on before the call that sends them is over, or at the latest
+/// when the processor that was told of them has come to it.
+const SOON: Duration = Duration::from_millis(30);
+
 /// How many frames of this kind came to `link` of `at`, when evil's root has written this one five times.
 fn heard(host: &Host, at: Place, link: &str, kind: &str, frame: &str) -> u64 {
+    heard_within(SOON, host, at, link, kind, frame)
+}
+
+/// The same of frames that are let through. A busy machine may bring them late: then they are written again, and waited for longer.
+fn heard_at_last(
+    host: &Host,
+    at: Place,
+    link: &str,
+    kind: &str,
+    frame: &str,
+    is_enough: impl Fn(u64) -> bool,
+) -> u64 {
+    let mut time = SOON;
+    loop {
+        let heard = heard_within(time, host, at, link, kind, frame);
+        if is_enough(heard) || time > Duration::from_secs(2) {
+            return heard;
+        }
+        time *= 3;
+    }
+}
+
+/// All five of them, and no other.
+fn all_arrive(host: &Host, at: Place, link: &str, kind: &str, frame: &str) -> bool {
+    heard_at_last(host, at, link, kind, frame, |heard| heard == 5) == 5
+}
+
+fn any_arrives(host: &Host, at: Place, link: &str, kind: &str, frame: &str) -> bool {
+    heard_at_last(host, at, link, kind, frame, |heard| heard > 0) > 0
+}
+
+fn heard_within(
+    time: Duration,
+    host: &Host,
+    at: Place,
+    link: &str,
+    kind: &str,
+    frame: &str,
+) -> u64 {
     let program = Attacker::on_host(host);
     let mut listener = host.start_at(at, &format!("{} hear {link} {kind}", program.display()));
     listener.until_prints("listens");
@@ -63,9 +108,7 @@ fn heard(host: &Host, at: Place, link: &str, kind: &str, frame: &str) -> u64 {
         &format!("{} frame eth0 {frame}", program.display()),
     );
     assert_eq!(said.matches("succeeds").count(), 5, "{said}");
-    // What was let through is there already: links in memory hand frames on before the call that sends them is over,
-    // or at the latest when the processor that was told of them has come to it.
-    std::thread::sleep(std::time::Duration::from_millis(30));
+    thread::sleep(here(time));
     number(&listener.outcome().succeeds().stdout(), "heard")
 }
 
@@ -122,12 +165,12 @@ fn nobody_answers_arp_for_another(host: &Host) {
     }
     // What it says of itself is heard, and it works with that.
     let own = format!("arp own {web} {EVIL} {WEB}");
-    assert_eq!(heard(host, Inside("web"), "eth0", "arp", &own), 5);
+    assert!(all_arrive(host, Inside("web"), "eth0", "arp", &own));
     // Control: without what keeps them off, each of them arrives.
     let_everything_through(host);
     for (what, frame) in &attacks {
-        let heard = heard(host, Inside("web"), "eth0", "arp", frame);
-        assert!(heard > 0, "{what}");
+        let arrives = any_arrives(host, Inside("web"), "eth0", "arp", frame);
+        assert!(arrives, "{what}");
     }
 }
 
@@ -161,7 +204,7 @@ fn nobody_sends_in_the_name_of_another(host: &Host) {
         ("host", format!("udp own {bridge} {EVIL} {GATEWAY}")),
     ] {
         let (at, link) = place(to);
-        assert_eq!(heard(host, at, link, "udp", &frame), 5, "{frame}");
+        assert!(all_arrive(host, at, link, "udp", &frame), "{frame}");
     }
     // It has its way out and its neighbours all the same.
     let _outside = host.serve(Outside, "0.0.0.0:7000");
@@ -172,7 +215,7 @@ fn nobody_sends_in_the_name_of_another(host: &Host) {
     let_everything_through(host);
     for (to, frame) in &attacks {
         let (at, link) = place(to);
-        assert!(heard(host, at, link, "udp", frame) > 0, "{frame}");
+        assert!(any_arrives(host, at, link, "udp", frame), "{frame}");
     }
 }
 
@@ -204,21 +247,16 @@ fn nobody_is_a_router_or_neighbour_in_the_name_of_another(host: &Host) {
         .expect("it has one");
     for address in [own.as_str(), evil6] {
         let frame = format!("neighbour own {all} {address} {address}");
-        assert_eq!(
-            heard(host, Inside("db"), "eth0", "neighbour", &frame),
-            5,
-            "{frame}"
-        );
+        let arrive = all_arrive(host, Inside("db"), "eth0", "neighbour", &frame);
+        assert!(arrive, "{frame}");
     }
     let _web = host.serve(Inside("web"), "[::]:80");
     host.reaches(Inside("evil"), "[fd42::3]:80", "web");
     // Control.
     let_everything_through(host);
     for (kind, frame) in &attacks {
-        assert!(
-            heard(host, Inside("db"), "eth0", kind, frame) > 0,
-            "{frame}"
-        );
+        let arrives = any_arrives(host, Inside("db"), "eth0", kind, frame);
+        assert!(arrives, "{frame}");
     }
 }
 
@@ -253,7 +291,7 @@ fn a_changed_hardware_address_takes_nothing_from_others(host: &Host) {
     host.at(OnHost, &format!("bridge fdb del {} dev $(bridge fdb show | grep -i {} | grep -owE 'ck[0-9a-f]+' | head -1) master; true", hardware(WEB), hardware(WEB)));
     // What web itself sends now and then takes it back.
     let is_taken = (0..20).any(|_| {
-        assert!(heard(host, Inside("db"), "eth0", "udp", &frame) > 0);
+        assert!(any_arrives(host, Inside("db"), "eth0", "udp", &frame));
         host.who_answers(OnHost, &format!("{WEB}:80")).as_deref() == Some("evil")
     });
     assert!(is_taken);
@@ -276,11 +314,8 @@ fn what_a_bridge_is_told_of_its_ports_holds_after_a_repair(host: &Host) {
             );
         }
         let own = format!("udp own {web} {EVIL} {WEB}");
-        assert_eq!(
-            heard(host, Inside("web"), "eth0", "udp", &own),
-            5,
-            "{damage}"
-        );
+        let arrive = all_arrive(host, Inside("web"), "eth0", "udp", &own);
+        assert!(arrive, "{damage}");
         host.cocker("destroy --shutdown next").ok();
     }
 }

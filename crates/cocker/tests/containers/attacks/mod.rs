@@ -75,6 +75,7 @@ use crate::host::{Host, Started, copy_program};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fs, io::Write};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
@@ -105,6 +106,15 @@ const KINDS: [(&str, &str); 2] = [("", "plain"), ("--privileged", "mighty")];
 fn tries(usual: u64) -> u64 {
     let said = env::var("COCKER_TEST_TRIES").unwrap_or_else(|_| "1".into());
     usual * said.parse::<u64>().expect("COCKER_TEST_TRIES is a number")
+}
+
+/// At its end a watcher is told that all is done: also where the test fails, or it would never end.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The program with which root inside attacks; image `attacks` has it as `/attacker`.

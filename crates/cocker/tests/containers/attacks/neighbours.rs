@@ -1,14 +1,16 @@
 //! Processes of others, what programs of one machine share, and what one user may have of it.
 
-use super::{Attacker, came_of, number};
-use crate::host::{Host, eventually, processes, with_image_test};
+use super::{Attacker, Done, came_of, number};
+use crate::host::{Host, PATIENCE, eventually, here, processes, with_image_test};
 use cocker_sys::landlock::has_scopes;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
+use std::time::Instant;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
@@ -98,6 +100,7 @@ fn who_assembles_a_container_is_out_of_reach(host: &Host) {
     // The kernel gives what lies below /proc/PID of somebody who may not be dumped, and so not be traced, to root.
     let owner = |pid: i32| fs::metadata(format!("/proc/{pid}/stat")).map(|found| found.uid());
     let is_done = AtomicBool::new(false);
+    let looks = AtomicU32::new(0);
     let found = thread::scope(|scope| {
         let watching = scope.spawn(|| {
             let mut found = Vec::new();
@@ -114,17 +117,24 @@ fn who_assembles_a_container_is_out_of_reach(host: &Host) {
                     let owner = owner(process.pid);
                     // Asked again: meanwhile it may have executed cockerinit, which is the container's own.
                     if of.is_some() && of != ours && is_program() {
+                        looks.fetch_add(u32::from(owner.is_ok()), Ordering::Relaxed);
                         found.extend(owner.ok());
                     }
                 }
             }
             found
         });
-        for _ in 0..super::tries(25) {
+        let done = Done(&is_done);
+        let begun = Instant::now();
+        let mut rounds = 0;
+        // On a busy machine a boot may be over between two looks.
+        let is_short = || looks.load(Ordering::Relaxed) <= 5 && begun.elapsed() < here(PATIENCE);
+        while rounds < super::tries(25) || is_short() {
             host.cocker("boot web").ok();
             host.cocker("kill web").ok();
+            rounds += 1;
         }
-        is_done.store(true, Ordering::Relaxed);
+        drop(done);
         watching.join().expect("it does not panic")
     });
     assert!(found.len() > 5, "only {} looks", found.len());
@@ -139,16 +149,26 @@ fn who_assembles_a_container_is_out_of_reach(host: &Host) {
     });
 }
 
-/// The names of abstract sockets in this network namespace (unix(7)).
-fn abstract_names() -> BTreeSet<String> {
+/// The names of abstract sockets in this network namespace (unix(7)) that processes of this test have open.
+fn abstract_names(host: &Host) -> Vec<String> {
     let sockets = fs::read_to_string("/proc/self/net/unix").expect("/proc is mounted");
-    let names = sockets.lines().filter_map(|line| line.split_once(" @"));
-    names.map(|(_, name)| name.to_string()).collect()
+    let names = sockets.lines().filter_map(|line| {
+        let (head, name) = line.split_once(" @")?;
+        let inode = head.split_whitespace().nth(6)?;
+        Some((PathBuf::from(format!("socket:[{inode}]")), name))
+    });
+    let names: BTreeMap<PathBuf, &str> = names.collect();
+    let all = processes().into_iter();
+    let outside = all.filter(|process| process.works_on(host.home()));
+    let ours = outside.chain(host.contained());
+    let links = ours.flat_map(|process| process.links());
+    links
+        .filter_map(|link| Some(names.get(&link)?.to_string()))
+        .collect()
 }
 
 /// Row 18: CVE-2020-15257. System V and POSIX objects of the host, abstract sockets, and what the supervisor listens on.
 fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
-    let before = abstract_names();
     let containers = [
         ("open", "--net HOST"),
         ("closed", "--net CUSTOM"),
@@ -157,13 +177,12 @@ fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
     for (name, option) in containers {
         Attacker::booted(host, name, option);
     }
-    assert_eq!(
-        abstract_names(),
-        before,
-        "cocker listens on an abstract socket"
-    );
+    let listens = abstract_names(host);
+    assert!(listens.is_empty(), "cocker listens on {listens:?}");
     let mut makes = Attacker::outside(host, "talk make");
     makes.until_prints("abstract : succeeds");
+    // Control: who does listen on one is seen.
+    assert!(!abstract_names(host).is_empty());
     let kinds = ["shared memory", "messages", "semaphores", "queue"];
     for (name, _) in containers {
         let said = Attacker::inside(host, name, "talk use").outcome();

@@ -2,53 +2,16 @@
 
 use super::{Attacker, KINDS, number, tries};
 use crate::host::{Host, Outcome, Started, eventually, processes, with_image_test};
-use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::fs;
 use std::ops::RangeInclusive;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     with_image_test![
         no_signal_reaches_whoever_got_the_pid,
         no_signal_reaches_anybody_while_all_pids_are_given_out_again,
     ]
-}
-
-/// A process that has nothing to do with anything. It ends with this value.
-struct Bystander(Child);
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        // Of no effect on one that has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Starts a bystander that has this very pid, as it comes about once all others have been given out.
-///
-/// The kernel can be told where to go on counting (`ns_last_pid` of proc_sys_kernel(5)); somebody else may be faster.
-fn bystander_with(pid: i32) -> Option<Bystander> {
-    for _ in 0..200 {
-        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
-        let mut child = Command::new("sleep")
-            .arg("1000")
-            .stdin(Stdio::null())
-            .spawn()
-            .ok()?;
-        if child.id() == pid as u32 {
-            return Some(Bystander(child));
-        }
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    None
-}
-
-fn kill(pid: i32) {
-    let pid = Pid::from_raw(pid).expect("it is one");
-    kill_process(pid, Signal::KILL).expect("it is ours");
 }
 
 /// What a user types who finds a container in this state, each on a container of its own.
@@ -72,50 +35,51 @@ const LINES: [&str; 14] = [
 /// Row 29: the supervisor and the root process are gone without a word, and what is written down of them names others.
 fn no_signal_reaches_whoever_got_the_pid(host: &Host) {
     for (option, kind) in KINDS {
+        let space = PidSpace::new(host);
         let name = |number: usize| format!("{kind}-{number}");
         let mut pids = Vec::new();
         for number in 0..LINES.len() {
             let name = name(number);
-            host.cocker(&format!("create -m test -c {name} {option} -b"))
+            space
+                .types(&format!("cocker create -m test -c {name} {option} -b"))
                 .ok();
-            pids.push((host.root_process(&name), host.supervisor(&name)));
+            pids.push(space.pids_of(&name));
         }
-        pids.iter().for_each(|(_, supervisor)| kill(*supervisor));
-        eventually("all are gone", || {
-            let mut pids = pids
-                .iter()
-                .flat_map(|(root, supervisor)| [root, supervisor]);
-            pids.all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap_or(true))
-        });
-        let own = fs::read_to_string("/proc/self/cgroup").expect("it is ours");
-        let start = |pid: i32| bystander_with(pid).expect("a pid can be had again");
-        let mut bystanders: Vec<[Bystander; 2]> = pids
-            .iter()
-            .map(|(root, supervisor)| [start(*root), start(*supervisor)])
-            .collect();
+        let supervisors = pids.iter().map(|[_, supervisor]| *supervisor);
+        space.kill(supervisors);
+        let pids = || pids.iter().flatten().copied();
+        eventually("all are gone", || pids().all(|pid| !space.is_there(pid)));
+        pids().for_each(|pid| space.let_a_bystander_have(pid));
+        let own = cgroups("/proc/self/cgroup");
         for (number, line) in LINES.into_iter().enumerate() {
-            host.cocker(&line.replace("{}", &name(number)));
-            for bystander in bystanders.iter_mut().flatten() {
-                let ended = bystander.0.try_wait().expect("it is our child");
-                assert_eq!(ended, None, "{line} reached a bystander");
-                let pid = bystander.0.id();
+            let line = line.replace("{}", &name(number));
+            space.types(&format!("cocker {line}"));
+            for pid in pids() {
+                assert!(space.is_bystander(pid), "{line} reached a bystander");
                 // Nor was it stopped, frozen, or moved to another cgroup.
-                let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+                let status = space.read(pid, "status");
                 assert!(!status.contains("State:\tT"), "{line}: {status}");
-                let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
-                assert_eq!(cgroup, own, "{line}");
+                assert_eq!(cgroups(space.path(pid, "cgroup")), own, "{line}");
             }
         }
         // Control: who believes a pid that was written down ends a bystander.
-        for ((root, supervisor), [one, other]) in pids.iter().zip(&mut bystanders) {
-            kill(*root);
-            kill(*supervisor);
-            for bystander in [one, other] {
-                let ended = bystander.0.wait().expect("it is our child");
-                assert!(!ended.success());
-            }
+        space.kill(pids());
+        eventually("all bystanders have ended", || {
+            pids().all(|pid| !space.is_bystander(pid))
+        });
+        for number in 0..LINES.len() {
+            let name = name(number);
+            space.types(&format!("cocker destroy --shutdown {name}; true"));
         }
     }
+}
+
+/// The cgroups that a process is in. Hierarchies that have but a name come and go, and are nothing to do with containers.
+#[track_caller]
+fn cgroups(file: impl AsRef<Path>) -> Vec<String> {
+    let cgroups = fs::read_to_string(file).expect("it runs");
+    let lines = cgroups.lines().filter(|line| !line.contains(":name="));
+    lines.map(String::from).collect()
 }
 
 /// A pid namespace of its own, so that it is nobody else's pids that are given out: a shell that waits for the end of its
@@ -161,10 +125,46 @@ impl<'a> PidSpace<'a> {
         self.start(&["sh", "-c", line]).outcome()
     }
 
-    /// What a file of a process says, by the pid that it has here.
+    /// A file of a process, by the pid that it has here.
+    fn path(&self, pid: u64, file: &str) -> PathBuf {
+        format!("/proc/{}/root/proc/{pid}/{file}", self.first_process).into()
+    }
+
+    /// What it says.
     fn read(&self, pid: u64, file: &str) -> String {
-        let path = format!("/proc/{}/root/proc/{pid}/{file}", self.first_process);
-        fs::read_to_string(path).unwrap_or_default()
+        fs::read_to_string(self.path(pid, file)).unwrap_or_default()
+    }
+
+    fn is_there(&self, pid: u64) -> bool {
+        !self.read(pid, "status").is_empty()
+    }
+
+    #[track_caller]
+    fn kill(&self, pids: impl Iterator<Item = u64>) {
+        let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+        self.types(&format!("kill -9 {}", pids.join(" ")))
+            .succeeds();
+    }
+
+    /// Starts a process that has nothing to do with anything and has this very pid, as it comes about once all others have been
+    /// given out.
+    ///
+    /// The kernel can be told where to go on counting (`ns_last_pid` of proc_sys_kernel(5)). The shell ends, so that it has no pid
+    /// that is wanted next.
+    #[track_caller]
+    fn let_a_bystander_have(&self, pid: u64) {
+        let line = format!(
+            "echo {} > /proc/sys/kernel/ns_last_pid; sleep 1000 </dev/null >/dev/null 2>&1 & [ $! = {pid} ] || kill -9 $!",
+            pid - 1
+        );
+        eventually("the pid can be had again", || {
+            self.types(&line);
+            self.is_bystander(pid)
+        });
+    }
+
+    fn is_bystander(&self, pid: u64) -> bool {
+        self.read(pid, "comm") == "sleep\n"
     }
 
     /// The root process of a booted container and its supervisor.
@@ -207,7 +207,7 @@ fn no_signal_reaches_anybody_while_all_pids_are_given_out_again(host: &Host) {
     let least = tries(20_000);
     let mut wrap = space.wrap(least);
     let mut reused = BTreeSet::new();
-    while reused.is_empty() || !wrap.has_printed("enough") {
+    while reused.len() < 2 || !wrap.has_printed("enough") {
         for (option, name) in KINDS {
             for end in ENDS {
                 let line = format!("cocker {}", end.replace("{}", name));
@@ -244,8 +244,14 @@ fn no_signal_reaches_anybody_while_all_pids_are_given_out_again(host: &Host) {
         said.lines().last().unwrap_or_default()
     );
     // Control: who sends a signal to a pid that was written down reaches a bystander.
-    let pid = reused.pop_first().expect("one was another's");
     let mut wrap = space.wrap(1);
+    // Whoever gives out the pids, whose parent is outside, has one itself.
+    let is_its_own = |pid: u64| {
+        let status = space.read(pid, "status");
+        status.starts_with("Name:\tattacker\n") && status.contains("\nPPid:\t0\n")
+    };
+    let pid = reused.into_iter().find(|pid| !is_its_own(*pid));
+    let pid = pid.expect("two were others'");
     eventually("a bystander has been reached", || {
         space.types(&format!("kill -9 {pid}; true"));
         wrap.has_printed(&format!("reached {pid}\n"))

@@ -52,7 +52,12 @@ fn another_user_is_refused_at_the_supervisors_socket(host: &Host) {
         })
         .collect();
     opened.iter().for_each(|path| mode(path, 0o777));
-    let said = as_nobody(host, &ask);
+    // On a busy machine the answer may come when nobody waits for it any more.
+    let mut said = String::new();
+    eventually("it is answered", || {
+        said = as_nobody(host, &ask);
+        said.lines().last() != Some("answer: none")
+    });
     let by_root = host.shell(&ask).stdout();
     let noise = as_nobody(
         host,
@@ -107,7 +112,7 @@ fn noise_at_the_supervisors_socket_ends_nothing(host: &Host) {
         host.cocker(&format!("run {name} -- echo works"))
             .succeeds()
             .prints("works\n")
-            .within(Duration::from_secs(2));
+            .within(Duration::from_secs(8));
     }
     // Control: one message of the same shape that is well made has its effect on the same socket: `kill` ends a container.
     host.cocker("kill plain").ok();
@@ -131,12 +136,12 @@ fn noise_in_the_name_of_init_reaches_nobody_else(host: &Host) {
             "{outcome}"
         );
         // Done by the supervisor: no other command has looked at the container since.
-        eventually("its last work", || !folder.join("control").exists());
-        let record = fs::read_to_string(folder.join("lock")).expect("it is there");
-        assert!(
-            record.contains("pid=0") && record.contains("exit="),
-            "{record}"
-        );
+        let record = || fs::read_to_string(folder.join("lock")).unwrap_or_default();
+        eventually("its last work", || {
+            !folder.join("control").exists() && record().starts_with("pid=0 ")
+        });
+        // It knows how the root process ended.
+        assert!(!record().contains(" exit=- "), "{}", record());
         assert_eq!(host.status(name), "STOPPED");
         assert_eq!(
             (host.supervisor("other"), host.root_process("other")),
@@ -145,7 +150,7 @@ fn noise_in_the_name_of_init_reaches_nobody_else(host: &Host) {
         host.cocker("run other -- echo works")
             .succeeds()
             .prints("works\n")
-            .within(Duration::from_secs(2));
+            .within(Duration::from_secs(8));
         host.cocker(&format!("boot {name}")).ok();
         assert_eq!(host.inside(name, "echo works"), "works");
     }

@@ -129,12 +129,12 @@ const SHUTDOWN: Scene = whole("shutdown web", &[WITH_A_VOLUME], &["boot web"]);
 /// With a process of the host in its cgroups, which does not end with what runs inside. It has somebody who waits for it.
 const SHUTDOWN_WITH_STRANGER: Scene = whole(
     "shutdown web",
-    &[WITH_A_VOLUME, "! test -p /run/is_in || mkfifo /run/is_in"],
+    &[WITH_A_VOLUME, "! mkfifo $COCKER_HOME.files/is_in"],
     &[
         "boot web",
         "! ( { sleep 1000 & \
          for file in $(find /sys/fs/cgroup -path \"*/$COCKER_CGROUP/*/cgroup.procs\"); do echo $! > $file; done; \
-         echo > /run/is_in; wait; } </dev/null >/dev/null 2>&1 & ); read it </run/is_in",
+         echo > $COCKER_HOME.files/is_in; wait; } </dev/null >/dev/null 2>&1 & ); read it <$COCKER_HOME.files/is_in",
     ],
 );
 const SHUTDOWN_ON_BRIDGE: Scene = whole("shutdown web", &[ON_A_BRIDGE], &["boot web"]);
@@ -259,12 +259,12 @@ const PUT_OVER_FILE: Scene = Scene {
     first: None,
 };
 const PUT_OF_MOUNT: Scene = Scene {
-    line: "put web /run/mounted /srv/",
+    line: "put web {MOUNTED} /srv/",
     before: &[
         WITH_A_VOLUME,
         A_FOLDER,
         A_WORD,
-        "! mkdir -p /run/mounted/below && { mountpoint -q /run/mounted/below || mount -t tmpfs none /run/mounted/below; }",
+        "! mkdir -p {MOUNTED}/below && mount -t tmpfs none {MOUNTED}/below",
     ],
     each_time: &[],
     kind: Kind::Copying,

@@ -29,7 +29,7 @@ const MOST_TOLD: usize = 12;
 
 /// What is walked.
 pub struct Scene {
-    /// As it is typed; `{VOLUME}` and `{USER}` are folders of the host.
+    /// As it is typed; `{VOLUME}` and `{USER}` are folders of the host, and `{MOUNTED}` is the place for one with mounts.
     pub line: &'static str,
     /// What is there before it, in the store; made once.
     pub before: &'static [&'static str],
@@ -65,6 +65,8 @@ pub struct Walk<'a> {
     kept: PathBuf,
     user: PathBuf,
     volume: PathBuf,
+    /// Away from the test's folders, where a mount would be something that was left.
+    mounted: PathBuf,
     looking: Looking,
     before: String,
     between: String,
@@ -98,6 +100,7 @@ impl<'a> Walk<'a> {
             kept: host.folder("kept"),
             user: host.folder("user"),
             volume: host.folder("volume"),
+            mounted: place_for_mounts(host),
             looking: Looking::default(),
             before: String::new(),
             between: String::new(),
@@ -225,14 +228,17 @@ impl<'a> Walk<'a> {
         if !has_happened && !outcome.is_success() {
             return Err(format!("it failed by itself: {}", outcome.all()));
         }
-        let until = Instant::now() + here(Duration::from_secs(1));
+        let until = Instant::now() + here(Duration::from_secs(10));
         let (state, is_before, is_after) = loop {
             let state = self.look();
             let is_before =
                 state == self.before || state == self.between || self.has_only_remembered(&state);
             let is_after = state == self.after;
-            // What a client has asked for before it died may be under way.
-            let is_under_way = plan.action == Action::Kill && !is_before && !is_after;
+            // What a client has asked for before it died may be under way. So may the death of somebody else, by which it was
+            // told that it is done: that one holds its lock for a moment longer.
+            let is_half = !is_before && !is_after;
+            let is_early = outcome.is_success() && !is_after;
+            let is_under_way = plan.action == Action::Kill && (is_half || is_early);
             if !is_under_way || Instant::now() > until {
                 break (state, is_before, is_after);
             }
@@ -269,8 +275,11 @@ impl<'a> Walk<'a> {
         }
         // A user tries again.
         let again = self.go();
-        let is_done_already =
-            again.said.contains("Error: ") && (is_after || self.look() == self.after);
+        let is_done_already = again.said.contains("Error: ")
+            && (is_after || {
+                self.settle();
+                self.look() == self.after
+            });
         if !again.is_success() && !is_done_already {
             return Err(format!(
                 "the same again does not work: {}\nafter {}",
@@ -367,6 +376,7 @@ impl<'a> Walk<'a> {
     fn filled(&self, line: &str) -> String {
         line.replace("{VOLUME}", &self.volume.display().to_string())
             .replace("{USER}", &self.user.display().to_string())
+            .replace("{MOUNTED}", &self.mounted.display().to_string())
     }
 
     /// Types a line that has nothing to do with faults, but that what it starts can be told of them later.
@@ -453,6 +463,24 @@ impl<'a> Walk<'a> {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        if self.mounted.exists() {
+            let below = self.mounted.join("below");
+            let _ = rustix::mount::unmount(below, rustix::mount::UnmountFlags::DETACH);
+            let _ = fs::remove_dir_all(&self.mounted);
+        }
+    }
+}
+
+/// Of this test alone.
+fn place_for_mounts(host: &Host) -> PathBuf {
+    let home = host.home();
+    let names = [home.parent(), Some(home)].into_iter().flatten();
+    let names = names.filter_map(|folder| folder.file_name()?.to_str());
+    Path::new("/run").join(names.collect::<Vec<_>>().join("-") + ".mounted")
 }
 
 fn told(plan: &Plan) -> String {

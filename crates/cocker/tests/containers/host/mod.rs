@@ -783,7 +783,7 @@ impl Host {
     #[track_caller]
     pub fn nothing_is_left(&self) {
         // A process that was killed is still listed for the moment its parent needs to take notice.
-        let deadline = Instant::now() + here(Duration::from_secs(5));
+        let deadline = Instant::now() + here(PATIENCE);
         loop {
             let left = self.what_is_left();
             if left.is_empty() {

@@ -2,14 +2,11 @@
 
 use super::lab::{self, Lab};
 use super::peers::{self, Endpoint, Flow, Service};
-use super::{Host, Started, here};
+use super::{Host, PATIENCE, Started, here};
 use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// How long an answer that is expected may take.
-const LONG: Duration = Duration::from_secs(5);
 
 /// How long an answer that must not come is waited for. All links are in memory, where an answer takes microseconds.
 const SHORT: Duration = Duration::from_millis(400);
@@ -89,7 +86,11 @@ impl Host {
     /// service sees it.
     #[track_caller]
     pub fn reaches(&self, from: Place, target: &str, name: &str) -> String {
-        let answer = peers::ask(&self.namespace_of(from), Endpoint::of(target), here(LONG));
+        let answer = peers::ask(
+            &self.namespace_of(from),
+            Endpoint::of(target),
+            here(PATIENCE),
+        );
         let seen = answer
             .as_ref()
             .ok()

@@ -145,6 +145,21 @@ impl SshServer {
         super::entries(&self.home())
     }
 
+    /// Waits until nobody is connected any more: what a client that died has sent still arrives for a moment.
+    #[track_caller]
+    pub fn until_idle(&self) {
+        let process = self.process.as_ref().expect("it was begun");
+        let namespace = fs::read_link(format!("/proc/{}/ns/pid_for_children", process.id()));
+        let namespace = namespace.expect("it runs");
+        let is_inside = |process: &super::Process| {
+            fs::read_link(format!("/proc/{}/ns/pid", process.pid))
+                .is_ok_and(|found| found == namespace)
+        };
+        eventually("nobody is connected", || {
+            super::processes().into_iter().filter(is_inside).count() == 1
+        });
+    }
+
     fn write_files(&self) {
         let home = self.home();
         let bin = self.file("bin");
@@ -199,9 +214,14 @@ impl SshServer {
     fn begin(&mut self, host: &Host) {
         let folder = self.folder.display();
         // In a namespace of processes of its own: with its first process all connections end.
+        // What other tests have mounted is theirs: it would not go while it is mounted here.
+        let base = super::base();
         let script = format!(
-            "mount -t tmpfs none /run && mkdir /run/sshd && mount --bind {folder}/home /mnt && \
-             exec /usr/sbin/sshd -D -f {folder}/sshd_config -E {folder}/log"
+            "for place in $(cut -d ' ' -f 5 /proc/self/mountinfo | grep -F '{base}/'); do \
+             case $place in {folder}/*) ;; *) umount -l $place 2>/dev/null;; esac; done; \
+             mount -t tmpfs none /run && mkdir /run/sshd && mount --bind {folder}/home /mnt && \
+             exec /usr/sbin/sshd -D -f {folder}/sshd_config -E {folder}/log",
+            base = base.display()
         );
         let log = self.file("log");
         let _ = fs::remove_file(&log);

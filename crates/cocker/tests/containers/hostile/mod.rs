@@ -5,7 +5,7 @@
 //! (`limits::a_fork_bomb_…`), a process that ignores TERM and one that cannot hear it (`shutdown::`), archives and sockets that
 //! never end (`attacks::`). Here each is seen once more from the side of those who shut it down.
 
-use crate::host::{Host, Started, eventually, here, with_image_test};
+use crate::host::{Host, Outcome, Started, eventually, here, with_image_test};
 use rustix::process::{Pid, Signal};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,11 +31,28 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
 /// What everybody else types meanwhile.
 #[track_caller]
 fn others_are_served(host: &Host) {
-    let second = Duration::from_secs(1);
-    for line in ["-s containers", "containers --format json", "images"] {
-        host.cocker(line).succeeds().within(second);
+    for line in [
+        "-s containers",
+        "containers --format json",
+        "images",
+        "run other -- true",
+    ] {
+        answered(host, line);
     }
-    host.cocker("run other -- true").succeeds().within(second);
+}
+
+/// Types a line that is answered at once. A machine may stand still for a moment; whoever is held up is so each time.
+#[track_caller]
+pub fn answered(host: &Host, line: &str) -> Outcome {
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let outcome = host.cocker(line).succeeds();
+        if outcome.took <= here(Duration::from_secs(1)) {
+            return outcome;
+        }
+        took.push(outcome.took);
+    }
+    panic!("`{line}` is held up: it took {took:?}");
 }
 
 /// A container that may use half a processor: how the kernel shares them out is not what is asked here.
@@ -50,9 +67,9 @@ fn booted_slowly(host: &Host, name: &str) {
 #[track_caller]
 fn all_three_end_in_time(host: &Host, begin: impl Fn() -> Vec<Started>) {
     for (end, longest) in [
-        ("shutdown bad --timeout 1", 4),
-        ("kill bad", 3),
-        ("destroy -c bad --shutdown", 13),
+        ("shutdown bad --timeout 1", 8),
+        ("kill bad", 8),
+        ("destroy -c bad --shutdown", 18),
     ] {
         let _begun = begin();
         others_are_served(host);
@@ -115,7 +132,7 @@ fn who_stops_itself_is_asked_all_the_same(host: &Host) {
     others_are_served(host);
     host.cocker("shutdown bad")
         .ok()
-        .within(Duration::from_secs(2));
+        .within(Duration::from_secs(8));
     host.cocker("boot bad").ok();
     assert_eq!(host.inside("bad", "cat /root/asked"), "asked");
 }
@@ -129,7 +146,7 @@ fn a_root_process_stopped_from_outside_is_asked_all_the_same(host: &Host) {
             .expect("it runs");
         eventually("it stands still", || process_state(pid) == 'T');
         others_are_served(host);
-        host.cocker(end).ok().within(Duration::from_secs(2));
+        host.cocker(end).ok().within(Duration::from_secs(8));
         host.cocker("boot bad").ok();
     }
 }
@@ -156,7 +173,7 @@ fn who_dies_during_attach_leaves_a_client_that_ends(host: &Host) {
         others_are_served(host);
         host.cocker("destroy bad")
             .ok()
-            .within(Duration::from_secs(3));
+            .within(Duration::from_secs(8));
     }
 }
 
@@ -274,9 +291,9 @@ fn a_process_that_nobody_can_kill_is_named_and_cleared_up_when_it_goes(host: &Ho
     let named = [format!("process {cat} (`cat`) does not end"), abort];
     let named: Vec<&str> = named.iter().map(String::as_str).collect();
     for (end, longest) in [
-        ("shutdown bad --timeout 1", 15),
-        ("kill bad", 13),
-        ("destroy bad --shutdown", 25),
+        ("shutdown bad --timeout 1", 20),
+        ("kill bad", 20),
+        ("destroy bad --shutdown", 29),
         ("destroy bad --shutdown -f", 45),
     ] {
         let begun = Instant::now();
@@ -305,7 +322,7 @@ fn a_process_that_nobody_can_kill_is_named_and_cleared_up_when_it_goes(host: &Ho
     eventually("all of it has gone", || host.contained().len() == 1);
     host.cocker("destroy bad")
         .ok()
-        .within(Duration::from_secs(3));
+        .within(Duration::from_secs(8));
 }
 
 fn a_process_that_nobody_can_kill_outlives_its_supervisor_and_holds_up_no_list(host: &Host) {
@@ -317,8 +334,7 @@ fn a_process_that_nobody_can_kill_outlives_its_supervisor_and_holds_up_no_list(h
     rustix::process::kill_process(supervisor, Signal::KILL).expect("it runs");
     let named = format!("process {cat} (`cat`)");
     eventually("the list tells who is left", || {
-        let second = Duration::from_secs(1);
-        let list = host.cocker("-s containers").succeeds().within(second);
+        let list = answered(host, "-s containers");
         list.stdout().contains(&format!("EXCEPTION({named}"))
     });
     others_are_served(host);
@@ -327,7 +343,7 @@ fn a_process_that_nobody_can_kill_outlives_its_supervisor_and_holds_up_no_list(h
     for line in ["boot bad", "destroy bad"] {
         host.cocker(line)
             .fails(1, &[&named])
-            .within(Duration::from_secs(8));
+            .within(Duration::from_secs(15));
     }
     silent.end();
     eventually("the list clears it up", || host.status("bad") == "STOPPED");
@@ -368,17 +384,17 @@ fn a_volume_that_does_not_answer_holds_up_its_own_boot_only(host: &Host) {
         "destroy third",
         "prune",
     ] {
-        host.cocker(line).succeeds().within(Duration::from_secs(2));
+        host.cocker(line).succeeds().within(Duration::from_secs(8));
     }
     others_are_served(host);
     let begun = Instant::now();
     host.cocker("shutdown bad").fails(1, &["not booted"]);
     host.cocker("kill bad").fails(1, &["not booted"]);
-    assert!(begun.elapsed() < here(Duration::from_secs(2)));
+    assert!(begun.elapsed() < here(Duration::from_secs(8)));
     let pid = clients[0].pid().as_raw_nonzero();
     host.cocker("destroy bad --shutdown")
         .fails(1, &["bad", &format!("process {pid}"), "at work"])
-        .within(Duration::from_secs(25));
+        .within(Duration::from_secs(29));
     silent.end();
     // Both get an error in place of an answer.
     let [boot, create] = [clients.remove(0), clients.remove(0)];
@@ -386,14 +402,14 @@ fn a_volume_that_does_not_answer_holds_up_its_own_boot_only(host: &Host) {
     boot.feed(b"").outcome().fails(1, &["cannot boot", &volume]);
     host.cocker("destroy bad")
         .ok()
-        .within(Duration::from_secs(3));
+        .within(Duration::from_secs(8));
     drop(silent);
 }
 
 /// What else is typed for the same container, while something in it holds a command up that is not its program yet.
 #[track_caller]
 fn the_container_is_served(host: &Host, name: &str) {
-    let longest = Duration::from_secs(2);
+    let longest = Duration::from_secs(8);
     host.cocker(&format!("run {name} -- echo works"))
         .succeeds()
         .prints("works\n")
@@ -431,6 +447,14 @@ fn a_program_that_cannot_be_read_holds_up_no_other(host: &Host) {
     silent.until_asked(3);
     others_are_served(host);
     the_container_is_served(host, "bad");
+    // Whoever has only so much time gives it up.
+    let took_longer = "it took longer than 0.5 s";
+    host.cocker("run bad --timeout 0.5 -- /hung/file")
+        .fails(124, &["bad", took_longer])
+        .within(Duration::from_secs(8));
+    let mut terminal = host.terminal("run bad --tty --timeout 0.5 -- /hung/file");
+    terminal.expect(took_longer);
+    terminal.end();
     silent.end();
     for client in clients {
         let outcome = client.feed(b"").outcome();
@@ -439,7 +463,7 @@ fn a_program_that_cannot_be_read_holds_up_no_other(host: &Host) {
     the_container_is_served(host, "bad");
     host.cocker("shutdown bad")
         .ok()
-        .within(Duration::from_secs(2));
+        .within(Duration::from_secs(8));
 }
 
 fn who_stops_all_that_is_born_holds_up_no_other_user(host: &Host) {
@@ -455,7 +479,7 @@ fn who_stops_all_that_is_born_holds_up_no_other_user(host: &Host) {
         host.cocker("run bad -- echo works")
             .succeeds()
             .prints("works\n")
-            .within(Duration::from_secs(2));
+            .within(Duration::from_secs(8));
     }
     eventually("all are stopped", || {
         let members = host.contained();
@@ -465,5 +489,5 @@ fn who_stops_all_that_is_born_holds_up_no_other_user(host: &Host) {
     the_container_is_served(host, "bad");
     host.cocker("shutdown bad --timeout 1")
         .ok()
-        .within(Duration::from_secs(4));
+        .within(Duration::from_secs(8));
 }

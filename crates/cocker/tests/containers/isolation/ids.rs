@@ -262,13 +262,21 @@ fn no_new_privileges_are_given_where_that_was_said(host: &Host) {
 }
 
 fn a_security_profile_needs_a_host_that_has_them(host: &Host) {
-    let has_any = fs::read_to_string("/sys/kernel/security/apparmor/profiles").is_ok()
-        || fs::exists("/sys/fs/selinux/enforce").unwrap_or(false);
-    let refused = host.cocker("create -m test -c web --security no-such-profile-of-cockers-tests");
-    if has_any {
-        return; // its own administrator's affair; SELinux says so at the boot only
+    let has_apparmor = fs::read_to_string("/sys/kernel/security/apparmor/profiles").is_ok();
+    let has_selinux = fs::exists("/sys/fs/selinux/enforce").unwrap_or(false);
+    let created = host.cocker("create -m test -c web --security no-such-profile-of-cockers-tests");
+    if has_selinux && !has_apparmor {
+        // SELinux says so at the boot only.
+        created.ok();
+        host.cocker("boot web").fails(1, &["web"]);
+        assert_eq!(host.status("web"), "STOPPED");
+        return;
     }
-    refused.fails(1, &["web", "neither AppArmor nor SELinux", "Hint: "]);
+    let why = match has_apparmor {
+        true => "the host has none of that name loaded",
+        false => "neither AppArmor nor SELinux",
+    };
+    created.fails(1, &["web", why, "Hint: "]);
     host.cocker("containers").succeeds().prints("");
 }
 

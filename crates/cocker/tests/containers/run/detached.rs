@@ -2,6 +2,8 @@
 
 use crate::host::{Host, eventually, with_image_test};
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
@@ -42,13 +44,21 @@ fn a_detached_command_has_nothing_but_dev_null_open(host: &Host) {
     host.cocker("run web --detach -- sleep 1000").succeeds();
     let pid = host.until_inside_runs("sleep");
     let folder = format!("/proc/{pid}/fd");
-    let mut open: Vec<_> = fs::read_dir(&folder)
-        .expect("it runs")
-        .map(|entry| entry.expect("it runs").path())
-        .map(|path| (path.clone(), fs::read_link(path).expect("it runs")))
-        .collect();
+    let look = || -> io::Result<Vec<(PathBuf, PathBuf)>> {
+        let entries = fs::read_dir(&folder)?.map(|entry| {
+            let path = entry?.path();
+            let target = fs::read_link(&path)?;
+            Ok((path, target))
+        });
+        entries.collect()
+    };
+    // At its start it has its libraries open too, and closes them while we look.
+    let mut open = Vec::new();
+    eventually("it has three files open", || {
+        open = look().unwrap_or_default();
+        open.len() == 3
+    });
     open.sort();
-    assert_eq!(open.len(), 3, "{open:?}");
     for (number, (path, target)) in open.iter().enumerate() {
         assert!(path.ends_with(number.to_string()), "{open:?}");
         assert_eq!(target.to_str(), Some("/dev/null"), "{open:?}");
@@ -96,7 +106,8 @@ fn detached_commands_cost_the_supervisor_nothing(host: &Host) {
     for started in started {
         started.feed(b"").outcome().succeeds().complains("");
     }
-    eventually("the clients are forgotten", || open() == before);
+    // Whoever booted it may have been counted.
+    eventually("the clients are forgotten", || open() <= before);
     let sleeping = || {
         let contained = host.contained();
         let sleeping = contained.iter().filter(|it| it.name() == "sleep");
@@ -109,7 +120,7 @@ fn detached_commands_cost_the_supervisor_nothing(host: &Host) {
         .succeeds();
     host.until_inside_is_gone("sleep");
     eventually("nothing is left of them", || sleeping() == 0);
-    assert_eq!(open(), before);
+    eventually("all clients are forgotten", || open() <= before);
     host.cocker("run web -- echo works")
         .succeeds()
         .prints("works\n");

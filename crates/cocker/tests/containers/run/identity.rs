@@ -325,7 +325,7 @@ fn a_command_begins_in_the_folder_that_is_said(host: &Host) {
 /// CVE-2024-21626: a descriptor that is open while a command is prepared, and a way out of the container behind it.
 fn no_folder_is_reached_through_what_a_process_has_open(host: &Host) {
     booted_with_accounts(host);
-    host.cocker("run web -- ln -s /proc/self/fd/4 /link")
+    host.cocker("run web -- ln -s /proc/self/fd/0 /link")
         .succeeds();
     for process in ["self", "1", "thread-self"] {
         for number in 0..30 {

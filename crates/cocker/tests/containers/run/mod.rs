@@ -3,7 +3,7 @@
 pub mod detached;
 pub mod identity;
 
-use crate::host::{Host, with_image_test};
+use crate::host::{Host, eventually, with_image_test};
 use rustix::process::Signal;
 use std::time::Duration;
 
@@ -279,19 +279,20 @@ fn a_command_ends_with_its_client(host: &Host) {
 
 fn a_command_that_takes_too_long_is_ended(host: &Host) {
     host.booted("web");
-    host.cocker("run web --timeout 0.3 -- sh -c 'echo begun; exec sleep 1000'")
+    // Long enough for it to have begun, on a busy machine too.
+    host.cocker("run web --timeout 3.5 -- sh -c 'echo begun; exec sleep 1000'")
         .exits(124)
         .prints("begun\n")
-        .complains("Error: the command in container `web` was ended: it took longer than 0.3 s\n")
-        .within(Duration::from_secs(9));
+        .complains("Error: the command in container `web` was ended: it took longer than 3.5 s\n")
+        .within(Duration::from_secs(12));
     host.until_inside_is_gone("sleep");
     // Its own status does not count, nor that it stands still.
-    host.cocker("run web --timeout .3 -- sh -c 'trap \"echo bye; exit 0\" TERM; while :; do sleep 0.05; done'")
+    host.cocker("run web --timeout 3 -- sh -c 'trap \"echo bye; exit 0\" TERM; while :; do sleep 0.05; done'")
         .exits(124)
         .prints("bye\n");
-    host.cocker("-a run -c web --timeout 1 --cmd 'kill -STOP $$'")
+    host.cocker("-a run -c web --timeout 3 --cmd 'kill -STOP $$'")
         .exits(124)
-        .within(Duration::from_secs(9));
+        .within(Duration::from_secs(12));
     // Who ends in time has nothing to do with it.
     host.cocker("run web --timeout 1000 -- sh -c 'exit 7'")
         .exits(7)
@@ -300,7 +301,7 @@ fn a_command_that_takes_too_long_is_ended(host: &Host) {
     started.until_prints("ready");
     started.signal(Signal::INT);
     started.outcome().exits(128 + 2).complains("");
-    host.shell("cocker run web --timeout 0.5 -- seq 1 18000 | (sleep 1; wc -l)")
+    host.shell("cocker run web --timeout 3 -- seq 1 18000 | (sleep 5; wc -l)")
         .succeeds()
         .prints("18000\n");
 }
@@ -308,10 +309,10 @@ fn a_command_that_takes_too_long_is_ended(host: &Host) {
 fn a_command_that_ignores_its_end_is_killed(host: &Host) {
     host.booted("web");
     let outcome = host
-        .cocker("run web --timeout 0.2 -- sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'")
+        .cocker("run web --timeout 3 -- sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'")
         .exits(124)
-        .within(Duration::from_secs(19));
-    assert!(outcome.took >= Duration::from_secs(10), "{outcome}");
+        .within(Duration::from_secs(23));
+    assert!(outcome.took >= Duration::from_secs(13), "{outcome}");
     host.until_inside_is_gone("sh");
 }
 
@@ -320,8 +321,8 @@ fn a_command_is_reaped_and_leaves_no_zombie(host: &Host) {
     // Grandchildren whose parent has gone fall to the root process.
     host.cocker("run web -- sh -c '(sleep 0 & sleep 0 &) ; exit 0'")
         .succeeds();
-    host.until_inside_is_gone("sleep");
-    host.until_inside_is_gone("sh");
+    // One that has ended and is not waited for would be among them.
+    eventually("init is alone", || host.contained().len() == 1);
 }
 
 /// Bytes without a pattern, the same ones each time.
