@@ -118,7 +118,7 @@ eventually nothing_is_left
 
 # Whoever stops the unit shuts the container down.
 cocker boot web
-cocker run web --detach -- sh -c 'trap "touch /root/asked; exit" TERM; touch /root/ready; while :; do sleep 0.1; done'
+cocker run web --detach -- sh -c 'trap "echo > /root/asked; exit" TERM; touch /root/ready; while :; do sleep 0.1; done'
 eventually cocker run web -- test -e /root/ready
 systemctl stop $unit
 holds "$(cocker -s containers)" STOPPED

@@ -1,7 +1,7 @@
 //! Processes of others, what programs of one machine share, and what one user may have of it.
 
 use super::{Attacker, Done, came_of, number};
-use crate::host::{Host, PATIENCE, eventually, here, processes, with_image_test};
+use crate::host::{Host, PATIENCE, Started, eventually, here, processes, with_image_test};
 use cocker_sys::landlock::has_scopes;
 use std::collections::BTreeMap;
 use std::fs;
@@ -167,6 +167,28 @@ fn abstract_names(host: &Host) -> Vec<String> {
         .collect()
 }
 
+/// What `talk` makes beside an abstract socket.
+const SHARED: [&str; 4] = ["shared memory", "messages", "semaphores", "queue"];
+
+/// Somebody who has made one of each, and holds them. A container of another store may have the same ids, and for a moment all that
+/// the kernel gives to their user.
+#[track_caller]
+fn one_of_each(begin: impl Fn() -> Started) -> Started {
+    let mut holder = None;
+    eventually("one of each is made", || {
+        let mut makes = begin();
+        makes.until_prints("abstract : ");
+        let mut is_made = |what: &str| makes.has_printed(&format!("{what} : succeeds\n"));
+        match SHARED.into_iter().chain(["abstract"]).all(&mut is_made) {
+            true => holder = Some(makes),
+            // It takes away what it has made.
+            false => drop(makes.outcome()),
+        }
+        holder.is_some()
+    });
+    holder.expect("one was there")
+}
+
 /// Row 18: CVE-2020-15257. System V and POSIX objects of the host, abstract sockets, and what the supervisor listens on.
 fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
     let containers = [
@@ -179,15 +201,13 @@ fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
     }
     let listens = abstract_names(host);
     assert!(listens.is_empty(), "cocker listens on {listens:?}");
-    let mut makes = Attacker::outside(host, "talk make");
-    makes.until_prints("abstract : succeeds");
+    let makes = one_of_each(|| Attacker::outside(host, "talk make"));
     // Control: who does listen on one is seen.
     assert!(!abstract_names(host).is_empty());
-    let kinds = ["shared memory", "messages", "semaphores", "queue"];
     for (name, _) in containers {
         let said = Attacker::inside(host, name, "talk use").outcome();
         let said = said.succeeds().stdout();
-        for what in kinds {
+        for what in SHARED {
             assert_eq!(came_of(&said, what, ""), "ENOENT", "{what} in {name}");
         }
         let expected = match name {
@@ -201,7 +221,7 @@ fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
     // Control: another program of the host finds all of them.
     let said = Attacker::outside(host, "talk use").outcome();
     let said = said.succeeds().stdout();
-    for what in kinds.into_iter().chain(["abstract"]) {
+    for what in SHARED.into_iter().chain(["abstract"]) {
         assert_eq!(came_of(&said, what, ""), "succeeds", "{what}");
     }
     makes.outcome().succeeds();
@@ -210,11 +230,10 @@ fn what_programs_of_the_host_share_is_not_seen(host: &Host) {
     for root_process in ["cockerinit", "/bin/sleep 1000"] {
         host.cocker("kill open").ok();
         host.cocker(&format!("boot open -e '{root_process}'")).ok();
-        let mut makes = Attacker::inside(host, "open", "talk make");
-        makes.until_prints("abstract : succeeds");
+        let makes = one_of_each(|| Attacker::inside(host, "open", "talk make"));
         let said = Attacker::inside(host, "open", "talk use").outcome();
         let said = said.succeeds().stdout();
-        for what in kinds.into_iter().chain(["abstract"]) {
+        for what in SHARED.into_iter().chain(["abstract"]) {
             assert_eq!(came_of(&said, what, ""), "succeeds", "{what}");
         }
         let mut terminal = host.terminal("attach open");
@@ -234,7 +253,7 @@ fn one_container_does_not_use_up_what_another_may(host: &Host) {
     for what in ["inotify", "queues", "signals"] {
         let mut holds = Attacker::inside(host, "one", &format!("hold {what}"));
         holds.until_prints("held");
-        let one = |attack: crate::host::Started| {
+        let one = |attack: Started| {
             let said = attack.outcome().succeeds().stdout();
             came_of(&said, "one", what).to_string()
         };
