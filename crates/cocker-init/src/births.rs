@@ -13,7 +13,13 @@ use crate::spawn::Failure;
 /// How many descriptors are always waited for.
 const ALWAYS: usize = 2;
 
-/// Room for as many as there may be commands. An idle init touches its beginning only.
+const NOTHING: pollfd = pollfd {
+    fd: 0,
+    events: 0,
+    revents: 0,
+};
+
+/// Room for as many as there may be commands.
 #[repr(C)]
 pub struct Table {
     waited_for: [pollfd; ALWAYS + MOST],
@@ -22,11 +28,7 @@ pub struct Table {
 
 impl Table {
     pub const EMPTY: Self = Self {
-        waited_for: [pollfd {
-            fd: 0,
-            events: 0,
-            revents: 0,
-        }; _],
+        waited_for: [NOTHING; _],
         births: [const { Birth::NONE }; _],
     };
 }
@@ -106,10 +108,17 @@ impl Births {
     /// Waits for these descriptors and for news of each birth, with a time as poll(2) takes it. Returns which of these have
     /// something to read or are at their end; after it come those of [`Self::next_born`].
     pub fn wait(&mut self, always: [Fd; ALWAYS], timeout_ms: i32) -> [bool; ALWAYS] {
+        let mut alone = [NOTHING; ALWAYS];
         let Table { waited_for, births } = &mut *self.table;
-        let births = births[..self.count].iter();
+        // An idle init has nothing of the table in memory.
+        let waited_for = match self.count {
+            0 => &mut alone[..],
+            count => &mut waited_for[..ALWAYS + count],
+        };
         // A negative number is passed over.
-        let news = births.map(|birth| birth.news.as_ref().map_or(Fd(-1), Descriptor::fd));
+        let news = births[..self.count]
+            .iter()
+            .map(|birth| birth.news.as_ref().map_or(Fd(-1), Descriptor::fd));
         for (slot, Fd(fd)) in waited_for.iter_mut().zip(always.into_iter().chain(news)) {
             *slot = pollfd {
                 fd,
@@ -118,7 +127,7 @@ impl Births {
             };
         }
         // An interrupted poll found nothing; the next round does.
-        let _ = raw::poll(&mut waited_for[..ALWAYS + self.count], timeout_ms);
+        let _ = raw::poll(waited_for, timeout_ms);
         [0, 1].map(|index| waited_for[index].revents != 0)
     }
 

@@ -37,17 +37,30 @@ const FIRST_FREE: u32 = 4;
 /// What `exit` says when init itself is wrong (EX_SOFTWARE of sysexits.h).
 const BROKEN: i32 = 70;
 
-/// All that is larger than a page and not always used, smallest first: an idle init has touched its first page only.
+/// All that is larger than a page and not always used: an idle init has touched none of it.
 #[repr(C)]
 struct Memory {
-    births: births::Table,
-    commands: commands::Table,
+    tables: Tables,
     buffers: Buffers,
 }
 
+/// What no child needs. A child has no copy of it, or whatever is written here while one is being born would be copied first.
+/// Pages are kept back as a whole, so there is one to spare at each end.
+#[repr(C)]
+struct Tables {
+    _before: [u8; 4096],
+    births: births::Table,
+    commands: commands::Table,
+    _behind: [u8; 4096],
+}
+
 static MEMORY: Reserve<Memory> = Reserve::new(Memory {
-    births: births::Table::EMPTY,
-    commands: commands::empty_table(),
+    tables: Tables {
+        _before: [0; _],
+        births: births::Table::EMPTY,
+        commands: commands::empty_table(),
+        _behind: [0; _],
+    },
     buffers: Buffers::EMPTY,
 });
 
@@ -99,13 +112,14 @@ impl Init {
         // Commands inherit dispositions, and whoever has executed this program has made them plain. Whatever arrives is taken
         // from the signal descriptor, and what is not taken stays blocked and does nothing.
         raw::block_signals(Signals::ALL);
-        let memory = MEMORY.take()?;
+        let Memory { tables, buffers } = MEMORY.take()?;
+        raw::keep_from_children(tables);
         Some(Self {
             role,
             signals: raw::signal_descriptor(TAKEN_SIGNALS).ok()?,
-            buffers: &mut memory.buffers,
-            births: Births::new(&mut memory.births),
-            commands: Commands::new(&mut memory.commands),
+            buffers,
+            births: Births::new(&mut tables.births),
+            commands: Commands::new(&mut tables.commands),
             shutdown: Shutdown::new(role, SOCKET),
         })
     }

@@ -197,6 +197,20 @@ pub fn fork() -> Result<Forked> {
     })
 }
 
+/// Has children born without the whole pages inside this memory (madvise(2), MADV_DONTFORK). Where it cannot be, they have copies.
+pub fn keep_from_children<T>(memory: &mut T) {
+    const PAGE: usize = 4096;
+    let start = &raw mut *memory as usize;
+    let (first, end) = (
+        start.next_multiple_of(PAGE),
+        (start + size_of::<T>()) & !(PAGE - 1),
+    );
+    let length = end.saturating_sub(first);
+    let advice = kernel::MADV_DONTFORK as usize;
+    // SAFETY: it changes nothing for this process, and a child that touched it nevertheless would end.
+    let _ = unsafe { call(kernel::__NR_madvise, [first, length, advice]) };
+}
+
 /// As many as arguments and variables can be: there is a byte of the message for each at least, and a script has its arguments
 /// once more.
 const POINTERS: usize = 2 * MAX_MESSAGE + 8;
