@@ -2,7 +2,7 @@
 //! `cocker-resident`; all other `unsafe` of the program is here.
 //!
 //! init has one thread and no heap, and it never runs code in a signal handler: nothing changes its memory behind
-//! its back, and a fork copies all of it.
+//! its back, and a fork copies all of it that a child may use.
 use cocker_protocol::MAX_MESSAGE;
 use core::ffi::{CStr, c_char};
 use core::mem::size_of;
@@ -188,7 +188,8 @@ pub enum Forked {
 
 /// fork(2): the child has a copy of everything, so it may do whatever the parent may.
 pub fn fork() -> Result<Forked> {
-    // SAFETY: there is one thread and no shared memory, so the child's copy is as consistent as the parent's.
+    // SAFETY: there is one thread and no shared memory, so the child's copy is as consistent as the parent's. What is kept from it
+    // is init's tables, which it does not use.
     Ok(match unsafe { call(kernel::__NR_fork, []) }? {
         0 => Forked::Child,
         child => Forked::Parent {
